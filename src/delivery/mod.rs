@@ -1,0 +1,20 @@
+//! Who gets what next: groups, leases, acks, timers, the choice of the lane.
+//!
+//! Pure state. The room reads logs through cursors and changes nothing but itself; what must outlive the
+//! process comes out as [`Change`]s, which the engine writes to the journal while it still holds the group.
+//! Absent: clocks (times come in), files, locks, threads, randomness.
+
+pub(crate) mod acks;
+pub(crate) mod group;
+pub(crate) mod lane;
+pub(crate) mod scheduler;
+pub(crate) mod slab;
+pub(crate) mod state;
+pub(crate) mod wheel;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use group::{Ask, Grant, Group, Lost, Rules, Ticket};
+pub(crate) use scheduler::Policy;
+pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};

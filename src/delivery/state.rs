@@ -1,0 +1,218 @@
+//! What of a group outlives the process, and how the journal changes it.
+//!
+//! A checkpoint holds this state; replaying the journal's entries on top of it, in order, gives the state at
+//! the end of the journal. Every entry sets something absolutely, so an entry that the checkpoint already
+//! contains changes nothing (the last word on a task is the last entry on it).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::format::journal::{DeadCause, Entry, Run};
+use crate::types::{LaneId, Seq, Timestamp};
+
+use super::acks::SegmentAcks;
+
+/// A task's place in a group: lane and sequence.
+pub(crate) type TaskKey = (LaneId, Seq);
+
+/// What is known of a task that was handed out and is not settled for good.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Note {
+    /// Attempts that began.
+    pub attempts: u32,
+    /// When it is due again, and how long the delay was; `None` is at once.
+    pub due: Option<(Timestamp, u64)>,
+    /// Why the last attempt failed, if anybody said.
+    pub reason: String,
+}
+
+/// A task that the group gave up on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DeadNote {
+    pub attempts: u32,
+    pub cause: DeadCause,
+    pub at: Timestamp,
+    pub reason: String,
+}
+
+/// A group as a checkpoint holds it.
+#[derive(Default)]
+pub(crate) struct GroupState {
+    pub name: String,
+    /// First sequence that the group sees, per lane; lanes that are absent begin at 0.
+    pub starts: BTreeMap<LaneId, Seq>,
+    /// Acks of each life, by lane and base.
+    pub acks: BTreeMap<(LaneId, u64), SegmentAcks>,
+    /// Lives in which the group has nothing left to do.
+    pub done: BTreeSet<(LaneId, u64)>,
+    pub notes: BTreeMap<TaskKey, Note>,
+    pub dead: BTreeMap<TaskKey, DeadNote>,
+    /// Tasks acked in lives that are gone, per lane.
+    pub acked_gone: BTreeMap<LaneId, u64>,
+}
+
+/// A change that must outlive the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// An attempt with this number began.
+    Reserved { attempt: u32, run: Run },
+    Acked { run: Run },
+    /// An attempt was taken back; `attempts` is the count that stands.
+    Released { attempts: u32, run: Run },
+    Retry { key: TaskKey, note: Note },
+    Dead { key: TaskKey, dead: DeadNote },
+}
+
+/// Where the records of a lane are, as far as recovery knows: base and record count of the life of a sequence.
+pub(crate) trait Locate {
+    /// The base of the retained life that holds `seq`, if a record with that sequence survived.
+    fn base_of(&self, lane: LaneId, seq: Seq) -> Option<u64>;
+}
+
+impl GroupState {
+    /// Applies one journal entry that names this group. What concerns records that did not survive is dropped.
+    pub(crate) fn apply(&mut self, entry: &Entry<'_>, records: &impl Locate) {
+        match entry {
+            Entry::Reserved { attempt, runs, .. } => self.each(runs.clone(), records, |state, key, _| {
+                let note = state.notes.entry(key).or_default();
+                note.attempts = *attempt;
+                note.due = None;
+            }),
+            Entry::Acked { runs, .. } => self.each(runs.clone(), records, |state, key, base| {
+                state.notes.remove(&key);
+                state.dead.remove(&key);
+                let index = u32::try_from(key.1.0 - base).unwrap_or(u32::MAX);
+                state.acks.entry((key.0, base)).or_default().set(index);
+            }),
+            Entry::Released { attempts, runs, .. } => self.each(runs.clone(), records, |state, key, _| {
+                if *attempts == 0 {
+                    state.notes.remove(&key);
+                } else {
+                    let note = state.notes.entry(key).or_default();
+                    note.attempts = *attempts;
+                    note.due = None;
+                }
+            }),
+            Entry::Retry { lane, seq, attempts, due, delay_ms, reason, .. } => {
+                let note = Note { attempts: *attempts, due: Some((*due, *delay_ms)), reason: (*reason).to_owned() };
+                self.one((*lane, *seq), records, |state, key| drop(state.notes.insert(key, note)));
+            }
+            Entry::Dead { lane, seq, attempts, cause, at, reason, .. } => {
+                let dead = DeadNote { attempts: *attempts, cause: *cause, at: *at, reason: (*reason).to_owned() };
+                self.one((*lane, *seq), records, |state, key| {
+                    state.notes.remove(&key);
+                    state.dead.insert(key, dead);
+                });
+            }
+            Entry::GroupCreated { .. } => {}
+        }
+    }
+
+    fn each(
+        &mut self,
+        runs: impl Iterator<Item = Run>,
+        records: &impl Locate,
+        mut apply: impl FnMut(&mut Self, TaskKey, u64),
+    ) {
+        for run in runs {
+            // A run lies in one life; but a hostile one may be long, so it ends with the life's records.
+            let Some(base) = records.base_of(run.lane, run.first) else { continue };
+            for seq in (run.first.0..).take(run.count as usize).map(Seq) {
+                if records.base_of(run.lane, seq) != Some(base) {
+                    break;
+                }
+                if !self.is_acked((run.lane, seq), base) {
+                    apply(self, (run.lane, seq), base);
+                }
+            }
+        }
+    }
+
+    fn one(&mut self, key: TaskKey, records: &impl Locate, apply: impl FnOnce(&mut Self, TaskKey)) {
+        if let Some(base) = records.base_of(key.0, key.1)
+            && !self.is_acked(key, base)
+        {
+            apply(self, key);
+        }
+    }
+
+    /// True if the group acked the task, or is done with its life, or begins behind it.
+    pub(crate) fn is_acked(&self, key: TaskKey, base: u64) -> bool {
+        let (lane, seq) = key;
+        let index = u32::try_from(seq.0.saturating_sub(base)).unwrap_or(u32::MAX);
+        self.starts.get(&lane).is_some_and(|start| seq < *start)
+            || self.done.contains(&(lane, base))
+            || self.acks.get(&(lane, base)).is_some_and(|acks| acks.contains(index))
+    }
+
+    /// Forgets everything about a life that is gone.
+    pub(crate) fn forget_life(&mut self, lane: LaneId, base: u64, end: u64) {
+        if let Some(acks) = self.acks.remove(&(lane, base)) {
+            *self.acked_gone.entry(lane).or_default() += u64::from(acks.count());
+        }
+        self.done.remove(&(lane, base));
+        self.notes.retain(|(l, seq), _| *l != lane || seq.0 < base || seq.0 >= end);
+        self.dead.retain(|(l, seq), _| *l != lane || seq.0 < base || seq.0 >= end);
+    }
+}
+
+/// Gathers sequences into runs, so that a batch in order is one run.
+#[derive(Default)]
+pub(crate) struct Runs {
+    changes: Vec<Change>,
+}
+
+impl Runs {
+    pub(crate) fn reserved(&mut self, lane: LaneId, seq: Seq, attempt: u32) {
+        if let Some(Change::Reserved { attempt: last, run }) = self.changes.last_mut()
+            && *last == attempt
+            && grow(run, lane, seq)
+        {
+            return;
+        }
+        self.changes.push(Change::Reserved { attempt, run: Run { lane, first: seq, count: 1 } });
+    }
+
+    pub(crate) fn acked(&mut self, lane: LaneId, seq: Seq) {
+        if let Some(Change::Acked { run }) = self.changes.last_mut()
+            && grow(run, lane, seq)
+        {
+            return;
+        }
+        self.changes.push(Change::Acked { run: Run { lane, first: seq, count: 1 } });
+    }
+
+    pub(crate) fn released(&mut self, lane: LaneId, seq: Seq, attempts: u32) {
+        if let Some(Change::Released { attempts: last, run }) = self.changes.last_mut()
+            && *last == attempts
+            && grow(run, lane, seq)
+        {
+            return;
+        }
+        self.changes.push(Change::Released { attempts, run: Run { lane, first: seq, count: 1 } });
+    }
+
+    pub(crate) fn push(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    pub(crate) fn as_slice(&self) -> &[Change] {
+        &self.changes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.changes.clear();
+    }
+}
+
+/// Extends `run` by `seq` if that is the next one. Runs never cross lives: bases leave a gap of at least the
+/// prelude's records, because a life's block is larger than what fits its file.
+fn grow(run: &mut Run, lane: LaneId, seq: Seq) -> bool {
+    let next = run.first.0 + u64::from(run.count);
+    let grows = run.lane == lane && seq.0 == next && run.count < u32::MAX;
+    run.count += u32::from(grows);
+    grows
+}

@@ -1,0 +1,154 @@
+//! Appending tasks: bounds, the claim, the roll.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::format::record::{self, HEADER_BYTES, Kind};
+use crate::log::{Appended, Birth, Draft, Log, Refused};
+use crate::types::{Durability, LaneId, LogId, Timestamp};
+
+use super::settings::room;
+use super::{Attempt, Engine};
+
+/// A task as the engine takes it.
+#[derive(Clone, Copy)]
+pub(crate) struct TaskDraft<'a> {
+    pub fields: &'a [u8],
+    pub payload: &'a [u8],
+    pub durability: Durability,
+}
+
+impl<'a> TaskDraft<'a> {
+    fn draft(&self) -> Draft<'a> {
+        let flags = match self.durability {
+            Durability::Power => record::POWER,
+            Durability::Process => 0,
+        };
+        Draft { kind: Kind::Task, flags, fields: self.fields, payload: self.payload }
+    }
+}
+
+impl Engine {
+    /// Publishes one task. It is accepted when this returns `Done`; durable when the lane's durable mark
+    /// reaches the returned end.
+    ///
+    /// Errors: `TaskTooLarge`, `NoSuchLane`, `Poisoned`; nothing was written then.
+    pub(crate) fn append(&self, lane: LaneId, task: &TaskDraft<'_>, time: Timestamp) -> Result<Attempt<Appended>> {
+        let log = self.writable_lane(lane)?;
+        self.check_task(task)?;
+        self.with_rolls(log, |log| log.append(&task.draft(), time), time)
+    }
+
+    /// Publishes several tasks as one atomic unit. Errors as for [`Engine::append`], and `BatchTooLarge`.
+    pub(crate) fn append_batch(
+        &self,
+        lane: LaneId,
+        tasks: &[TaskDraft<'_>],
+        time: Timestamp,
+    ) -> Result<Attempt<Appended>> {
+        let log = self.writable_lane(lane)?;
+        for task in tasks {
+            self.check_task(task)?;
+        }
+        if let [only] = tasks {
+            return self.with_rolls(log, |log| log.append(&only.draft(), time), time);
+        }
+        let drafts: Vec<Draft<'_>> = tasks.iter().map(TaskDraft::draft).collect();
+        let max = room(self.settings.segment_bytes);
+        let bytes = Log::batch_bytes(&drafts).unwrap_or(u64::MAX);
+        if bytes > max {
+            return Err(Error::BatchTooLarge { bytes, max });
+        }
+        self.with_rolls(log, |log| log.append_batch(&drafts, time), time)
+    }
+
+    /// The lane's log, made on first use.
+    fn writable_lane(&self, lane: LaneId) -> Result<&Log> {
+        self.check_poison()?;
+        if let Some(log) = self.lanes.log(lane) {
+            return Ok(log);
+        }
+        let last_base = self.last_bases.get(&LogId::from(lane).0).copied().unwrap_or(0);
+        let made = self.lanes.start(lane, || Log::new(LogId::from(lane), Vec::new(), last_base));
+        made.map(AsRef::as_ref).ok_or(Error::NoSuchLane { lane, lanes: self.settings.lanes })
+    }
+
+    fn check_task(&self, task: &TaskDraft<'_>) -> Result<()> {
+        let bytes = record_bytes(task);
+        let max = self.settings.task_bytes_max;
+        if bytes > max {
+            return Err(Error::TaskTooLarge { bytes, max });
+        }
+        Ok(())
+    }
+
+    fn with_rolls(
+        &self,
+        log: &Log,
+        append: impl Fn(&Log) -> std::result::Result<Appended, Refused>,
+        time: Timestamp,
+    ) -> Result<Attempt<Appended>> {
+        loop {
+            match append(log) {
+                Ok(appended) => return Ok(Attempt::Done(appended)),
+                Err(Refused::NeedsRoll { bytes, seen_base }) => {
+                    if !self.roll(log, bytes, seen_base, time) {
+                        return Ok(Attempt::NotReady);
+                    }
+                }
+                Err(Refused::TooLarge) => {
+                    return Err(Error::TaskTooLarge { bytes: u64::from(u32::MAX), max: self.settings.task_bytes_max });
+                }
+            }
+        }
+    }
+
+    /// Attaches a ready segment that holds `bytes`, unless another thread rolled meanwhile. False if none is
+    /// ready.
+    pub(super) fn roll(&self, log: &Log, bytes: u32, seen_base: u64, time: Timestamp) -> bool {
+        let is_journal = log.id() == LogId::JOURNAL;
+        let newest = log.newest_bytes();
+        let wanted = match is_journal {
+            true => self.settings.journal_segment_bytes(newest),
+            false => self.settings.lane_segment_bytes(newest),
+        };
+        let Some(needed) = self.settings.size_for(bytes).map(|size| if is_journal { 0 } else { size }) else {
+            return false;
+        };
+        let pool = if is_journal { &self.journal_pool } else { &self.pool };
+        let taken = pool.lock().take(wanted.max(needed), needed);
+        let Some(ready) = taken else {
+            if needed > wanted {
+                self.large_wanted.fetch_max(needed, Ordering::Relaxed);
+            }
+            return false;
+        };
+        let Some(base) = self.take_block(ready.bytes) else {
+            pool.lock().put(ready);
+            return false;
+        };
+        let birth = Birth { queue: self.queue, base, salt: self.storage.random(), created: time };
+        if let Some(unused) = log.roll(ready, seen_base, &birth) {
+            pool.lock().put(unused);
+        }
+        self.changed.store(true, Ordering::Relaxed);
+        true
+    }
+
+    /// A block of sequences for a segment of `bytes` bytes; below the durable ceiling, or none.
+    fn take_block(&self, bytes: u64) -> Option<u64> {
+        let mut blocks = self.blocks.lock();
+        let base = blocks.next;
+        let next = base + u64::from(crate::format::segment::block_for(bytes));
+        if next > blocks.ceiling {
+            return None;
+        }
+        blocks.next = next;
+        Some(base)
+    }
+}
+
+/// Bytes that the task takes as a record.
+fn record_bytes(task: &TaskDraft<'_>) -> u64 {
+    (HEADER_BYTES + task.fields.len() + task.payload.len()) as u64
+}

@@ -1,0 +1,345 @@
+//! Checkpoints: a durable snapshot of groups, acks, notes and the list of lives.
+//!
+//! # The protocol
+//!
+//! 1. The list of groups is held for reading until the end, so that no group begins meanwhile.
+//! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
+//!    because entries are claimed under the group's lock after the state changed.
+//! 3. Each group is locked in turn, for as long as copying what changed takes.
+//! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
+//!    base, and recovery finds it by that. Lives that every group is done with are left out.
+//! 5. Changed blobs are written and synced, then the root in the older slot, then synced.
+//! 6. Only now the lives left out go, and the journal's lives that neither root needs.
+//!
+//! A crash before the root of 5 is durable leaves the previous checkpoint and a journal that still begins
+//! where that one needs it. What the older root needs is kept until the newer is superseded: its blobs by
+//! the store, its journal by step 6, which spares everything from the *previous* root's place on.
+//!
+//! An ack that is only `Process`-durable may become durable early by a checkpoint; that breaks no promise. A
+//! note of a record that does not survive is dropped at recovery.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::checkpoint::{Changes, Key, Store};
+use crate::error::{Error, Result};
+use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
+use crate::log::{Log, Place, Segment};
+use crate::types::{LaneId, LogId, Now, Seq};
+
+use super::Engine;
+use super::groups::GroupCell;
+
+/// Sequences that may be handed out before the next checkpoint must raise the ceiling.
+pub(crate) const CEILING_STEP: u64 = 1 << 40;
+/// Lives a group is done with, per blob.
+const DONE_PER_BLOB: usize = 2048;
+
+/// The checkpoint file and what is known to be in it.
+pub(crate) struct Checkpoints {
+    pub store: Store,
+    /// Checksum of every blob of the newest checkpoint, to write only what changed.
+    pub saved: BTreeMap<Key, u32>,
+    /// Where the newest root's replay begins: the older one's after the next checkpoint.
+    pub journal_from: Place,
+}
+
+/// What a checkpoint writes, gathered while groups are locked one after the other.
+#[derive(Default)]
+struct Snapshot {
+    values: BTreeMap<Key, Vec<u8>>,
+    /// Keys that keep what is saved for them.
+    kept: BTreeSet<Key>,
+    /// Lives that every group is done with.
+    gone: Vec<(LaneId, u64)>,
+    /// Chunks whose dirty mark was taken, to be put back on failure.
+    taken: Vec<(u32, LaneId, u64, u32)>,
+}
+
+impl Engine {
+    /// Writes a checkpoint and lets go of what nothing needs any more. `clean` says that nothing will be
+    /// appended before the next open.
+    ///
+    /// Errors: `Full` if the file could not grow (nothing changed, try again later); `InDoubt` and poison if
+    /// a write or sync failed.
+    pub(crate) fn checkpoint(&self, now: Now, clean: bool) -> Result<()> {
+        let mut checkpoints = self.checkpoints.lock();
+        self.check_poison()?;
+        let groups = self.groups.read();
+        self.changed.store(false, Ordering::Relaxed);
+        let journal_position = self.journal.published();
+        let from = self.journal_head();
+        let mut snapshot = Snapshot::default();
+        let candidates = self.finished_candidates();
+        let mut gone = candidates;
+        for cell in groups.values() {
+            self.snapshot_group(cell, &checkpoints, &mut snapshot, &mut gone);
+        }
+        snapshot.gone = gone;
+        for cell in groups.values() {
+            snapshot_counts(cell, &mut snapshot);
+        }
+        let last_bases = self.list_lives(&checkpoints, &mut snapshot);
+        let ceiling = {
+            let blocks = self.blocks.lock();
+            blocks.ceiling.max(blocks.next + CEILING_STEP)
+        };
+        let meta = Meta {
+            epoch: self.epoch,
+            next_base: self.blocks.lock().next,
+            ceiling,
+            journal_base: from.base,
+            journal_offset: from.offset,
+            clean,
+            options: self.stored.clone(),
+            last_bases,
+        };
+        let written = self.write(&mut checkpoints, &meta, &snapshot);
+        if let Err(error) = written {
+            self.changed.store(true, Ordering::Relaxed);
+            for cell in groups.values() {
+                put_back(cell, &snapshot);
+            }
+            return Err(error);
+        }
+        self.blocks.lock().ceiling = ceiling;
+        self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.counts.journal_at_checkpoint.store(journal_position, Ordering::Relaxed);
+        self.counts.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);
+        let older_from = std::mem::replace(&mut checkpoints.journal_from, from);
+        for cell in groups.values() {
+            forget(cell, &snapshot.gone);
+        }
+        self.let_go(&snapshot.gone, older_from);
+        Ok(())
+    }
+
+    /// True if a checkpoint is due by journal size, age, or segments that wait for one.
+    pub(crate) fn wants_checkpoint(&self, now: Now) -> bool {
+        let grown = self.journal.published().saturating_sub(self.counts.journal_at_checkpoint.load(Ordering::Relaxed));
+        let age = now.boot_ms.saturating_sub(self.counts.checkpoint_ms.load(Ordering::Relaxed));
+        let changed = self.changed.load(Ordering::Relaxed);
+        grown >= self.settings.checkpoint_bytes
+            || (changed && age >= self.settings.checkpoint_interval_ms)
+            || (changed && self.reclaimable() >= self.settings.reclaim_waiting_max)
+    }
+
+    /// Bytes that the checkpoint's file takes.
+    pub(crate) fn checkpoint_bytes(&self) -> u64 {
+        self.checkpoints.lock().store.file_bytes()
+    }
+
+    fn journal_head(&self) -> Place {
+        match self.journal.head() {
+            Some((base, offset, _)) => Place { base, offset },
+            None => Place { base: self.journal.last_base() + 1, offset: 0 },
+        }
+    }
+
+    /// Sealed lives of lanes; the groups then strike out what they still need.
+    fn finished_candidates(&self) -> Vec<(LaneId, u64)> {
+        let mut candidates = Vec::new();
+        for (lane, log) in self.lanes.all() {
+            let sealed = log.segments().into_iter().filter(|segment| segment.sealed().is_some());
+            candidates.extend(sealed.map(|segment| (lane, segment.base())));
+        }
+        candidates
+    }
+
+    fn snapshot_group(
+        &self,
+        cell: &GroupCell,
+        checkpoints: &Checkpoints,
+        snapshot: &mut Snapshot,
+        gone: &mut Vec<(LaneId, u64)>,
+    ) {
+        let mut work = cell.state.lock();
+        let group = &mut work.group;
+        gone.retain(|(lane, base)| {
+            let log = self.lanes.log(*lane);
+            let end = log.and_then(|log| log.segment_from(*base)).and_then(|s| s.sealed().map(|e| s.base() + u64::from(e.records)));
+            end.is_some_and(|end| group.is_done(*lane, *base, end))
+        });
+        let done: Vec<(LaneId, u64)> =
+            group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(|base| (*lane, *base))).collect();
+        for (c, chunk) in (0..).zip(done.chunks(DONE_PER_BLOB)) {
+            let value = meta::encode_done(chunk.iter().copied());
+            snapshot.values.insert(Key { kind: kind::DONE, a: cell.id, b: 0, c }, value);
+        }
+        for (lane, own) in &mut group.lanes {
+            for (base, life) in &mut own.lives {
+                for chunk in life.acks.take_dirty() {
+                    let key = Key { kind: kind::ACKS, a: cell.id, b: *base, c: chunk };
+                    snapshot.values.insert(key, life.acks.chunk_bytes(chunk));
+                    snapshot.taken.push((cell.id, *lane, *base, chunk));
+                }
+                let first = Key { kind: kind::ACKS, a: cell.id, b: *base, c: 0 };
+                let last = Key { c: u32::MAX, ..first };
+                snapshot.kept.extend(checkpoints.saved.range(first..=last).map(|(key, _)| *key));
+            }
+        }
+        let notes = group.notes().map(|((lane, seq), note)| ListedNote {
+            lane,
+            seq,
+            attempts: note.attempts,
+            time: note.due.map(|(due, _)| due),
+            detail: note.due.map_or(0, |(_, delay_ms)| delay_ms),
+            reason: note.reason,
+        });
+        put_notes(snapshot, kind::NOTES, cell.id, notes);
+        let dead = group.dead.iter().map(|((lane, seq), dead)| ListedNote {
+            lane: *lane,
+            seq: *seq,
+            attempts: dead.attempts,
+            time: Some(dead.at),
+            detail: u64::from(dead.cause.code()),
+            reason: dead.reason.clone(),
+        });
+        put_notes(snapshot, kind::DEAD, cell.id, dead);
+    }
+
+    /// Lists every life that stays; returns each log's highest base, read before its lives.
+    fn list_lives(&self, checkpoints: &Checkpoints, snapshot: &mut Snapshot) -> Vec<(LogId, u64)> {
+        let mut last_bases: BTreeMap<u16, u64> = self.last_bases.clone();
+        for (lane, log) in self.lanes.all() {
+            last_bases.insert(log.id().0, log.last_base());
+            let gone: BTreeSet<u64> = snapshot.gone.iter().filter(|(l, _)| *l == lane).map(|(_, base)| *base).collect();
+            list_log(log, |base| !gone.contains(&base), snapshot);
+        }
+        last_bases.insert(LogId::JOURNAL.0, self.journal.last_base());
+        // The older root, once this one is written, is today's newest: its journal stays.
+        let keep_from = checkpoints.journal_from.base;
+        list_log(&self.journal, |base| base >= keep_from, snapshot);
+        last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
+    }
+
+    fn write(&self, checkpoints: &mut Checkpoints, meta: &Meta, snapshot: &Snapshot) -> Result<()> {
+        let saved = &checkpoints.saved;
+        let mut puts = Vec::new();
+        let mut now_saved = BTreeMap::new();
+        for (key, value) in &snapshot.values {
+            let check = crc32fast::hash(value);
+            if saved.get(key) != Some(&check) {
+                puts.push((*key, value.clone()));
+            }
+            now_saved.insert(*key, check);
+        }
+        for key in &snapshot.kept {
+            if let Some(check) = saved.get(key) {
+                now_saved.entry(*key).or_insert(*check);
+            }
+        }
+        let deletes = saved.keys().filter(|key| !now_saved.contains_key(key)).copied().collect();
+        let outcome = checkpoints.store.commit(&meta.encode(), Changes { puts, deletes });
+        match outcome {
+            Ok(_) => {
+                checkpoints.saved = now_saved;
+                Ok(())
+            }
+            Err(error) if checkpoints.store.is_broken() => {
+                Err(self.poisoned_by(Error::io(Store::FILE, "write", error)))
+            }
+            Err(error) => Err(Error::Full {
+                log: "the checkpoint".to_owned(),
+                waited_ms: 0,
+                cause: Some(Arc::new(error)),
+            }),
+        }
+    }
+}
+
+/// Group names, starts and counts; after it is known which lives go.
+fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
+    let work = cell.state.lock();
+    let group = &work.group;
+    let acked_gone = group.lanes.iter().map(|(lane, own)| {
+        let going = snapshot.gone.iter().filter(|(l, _)| l == lane);
+        let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
+        (*lane, own.acked_gone + going)
+    });
+    let listed = ListedGroup {
+        name: group.name.clone(),
+        starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
+        acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
+    };
+    snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
+    let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
+    snapshot.kept.retain(|key| key.kind != kind::ACKS || key.a != cell.id || !gone.contains(&key.b));
+    snapshot.values.retain(|key, _| key.kind != kind::ACKS || key.a != cell.id || !gone.contains(&key.b));
+}
+
+/// Cuts notes into blobs by sequence.
+fn put_notes(snapshot: &mut Snapshot, kind: u8, group: u32, notes: impl Iterator<Item = ListedNote>) {
+    let mut blobs: BTreeMap<u64, BTreeMap<Seq, ListedNote>> = BTreeMap::new();
+    for note in notes {
+        blobs.entry(note.seq.0 / NOTES_PER_BLOB).or_default().insert(note.seq, note);
+    }
+    for (b, notes) in blobs {
+        snapshot.values.insert(Key { kind, a: group, b, c: 0 }, meta::encode_notes(notes.values()));
+    }
+}
+
+/// Lists the lives of a log that `keep` wants.
+fn list_log(log: &Log, keep: impl Fn(u64) -> bool, snapshot: &mut Snapshot) {
+    let (durable, counted) = log.durable_place();
+    for segment in log.segments() {
+        if !keep(segment.base()) {
+            continue;
+        }
+        let listed = list_life(&segment, durable, counted);
+        snapshot.values.insert(Key { kind: kind::LIFE, a: listed.file, b: 0, c: 0 }, listed.encode());
+    }
+}
+
+/// A life as a checkpoint lists it. Offset 0 says that nothing of it is known durable, not even its prelude.
+fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) -> ListedLife {
+    let header = segment.header();
+    let mut listed = ListedLife {
+        file: header.file,
+        log: header.log,
+        base: header.base,
+        salt: header.salt,
+        offset: 0,
+        records: 0,
+        tasks: 0,
+        sealed: false,
+        seek: Vec::new(),
+    };
+    let wholly_durable = |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
+    match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {
+        Some(sealed) => {
+            listed.offset = sealed.end;
+            listed.records = sealed.records;
+            listed.tasks = segment.tasks();
+            listed.sealed = true;
+            listed.seek = segment.seek_table(sealed.records);
+        }
+        None if counted.place.base == header.base => {
+            listed.offset = counted.place.offset;
+            listed.records = counted.records;
+            listed.tasks = counted.tasks;
+        }
+        None => {}
+    }
+    listed
+}
+
+fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
+    let mut work = cell.state.lock();
+    for (_, lane, base, chunk) in snapshot.taken.iter().filter(|(group, ..)| *group == cell.id) {
+        let life = work.group.lanes.get_mut(lane).and_then(|own| own.lives.get_mut(base));
+        if let Some(life) = life {
+            life.acks.mark_dirty(*chunk);
+        }
+    }
+}
+
+fn forget(cell: &GroupCell, gone: &[(LaneId, u64)]) {
+    let mut work = cell.state.lock();
+    for (lane, base) in gone {
+        if let Some(own) = work.group.lanes.get_mut(lane) {
+            own.forget(*base);
+        }
+    }
+}

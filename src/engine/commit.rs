@@ -1,0 +1,65 @@
+//! Making durable, and what happens when that fails.
+//!
+//! A failed sync is final: the kernel may have dropped the dirty pages and marked them clean, so a second
+//! sync would succeed over bytes that are gone. The first failure poisons the engine; only a reopen, whose
+//! recovery rewrites what it keeps before trusting it, clears that.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::types::Timestamp;
+
+use super::Engine;
+
+impl Engine {
+    /// One commit of `log`: everything published before the call is durable when it returns the new mark.
+    pub(crate) fn commit(&self, log: &Log, time: Timestamp) -> Result<u64> {
+        self.check_poison()?;
+        let durable = log.commit(time).map_err(|(file, error)| self.poisoned_by(Error::io(file, "sync", error)))?;
+        self.counts.commits.fetch_add(1, Ordering::Relaxed);
+        // A commit that succeeded beside one that failed elsewhere still counts: their files are apart.
+        Ok(durable)
+    }
+
+    /// Commits the journal and every lane that has something to commit.
+    pub(crate) fn sync_all(&self, time: Timestamp) -> Result<()> {
+        for (_, log) in self.lanes.all() {
+            if log.has_unsynced() {
+                self.commit(log, time)?;
+            }
+        }
+        if self.journal.has_unsynced() {
+            self.commit(&self.journal, time)?;
+        }
+        self.check_poison()
+    }
+
+    /// Writes a last mark into every log at rest, so that a later crash can tell corrupt from torn.
+    pub(crate) fn mark_idle(&self, time: Timestamp) -> Result<()> {
+        for (_, log) in self.lanes.all() {
+            if log.wants_mark() {
+                self.commit(log, time)?;
+            }
+        }
+        if self.journal.wants_mark() {
+            self.commit(&self.journal, time)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses everything after a failure that left durability unknown.
+    pub(crate) fn check_poison(&self) -> Result<()> {
+        match self.poison.get() {
+            None => Ok(()),
+            Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+        }
+    }
+
+    /// Notes the first failure for good, and gives the error for whoever waited.
+    pub(super) fn poisoned_by(&self, error: Error) -> Error {
+        let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(error)));
+        Error::InDoubt { task: None, cause }
+    }
+}

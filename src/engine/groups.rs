@@ -1,0 +1,206 @@
+//! Groups: creating them, finding them, and writing their changes to the journal.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::delivery::{Change, Group, GroupState, Policy, Runs};
+use crate::error::{Error, Result};
+use crate::format::journal::{self, Of, Run};
+use crate::format::record::Kind;
+use crate::log::{Draft, Refused};
+use crate::sync::{Mutex, WaitWord};
+use crate::types::{LaneId, Now, Seq, Timestamp};
+
+use super::prepare::Needed;
+use super::{Attempt, Engine};
+
+/// Where a new group begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// At the oldest task that the queue still holds.
+    Oldest,
+    /// Behind the newest task: the group sees what is enqueued from now on.
+    Newest,
+}
+
+/// The longest name of a group, in bytes.
+pub(crate) const GROUP_NAME_BYTES_MAX: usize = 64;
+/// The most groups a queue can have.
+pub(crate) const GROUPS_MAX: usize = 1024;
+
+/// A group, its lock, and where its consumers wait.
+pub(crate) struct GroupCell {
+    pub id: u32,
+    pub name: String,
+    pub state: Mutex<GroupWork>,
+    /// Changes when something may have become deliverable to this group alone: a nack, a release, a timer.
+    pub wake: WaitWord,
+}
+
+/// What the group's lock protects: its state, and buffers that spare an allocation per call.
+pub(crate) struct GroupWork {
+    pub group: Group,
+    pub changes: Runs,
+    scratch: Vec<u8>,
+    runs: Vec<Run>,
+}
+
+impl GroupCell {
+    pub(crate) fn new(group: Group) -> Self {
+        let (id, name) = (group.id, group.name.clone());
+        let work = GroupWork { group, changes: Runs::default(), scratch: Vec::new(), runs: Vec::new() };
+        GroupCell { id, name, state: Mutex::new(work), wake: WaitWord::default() }
+    }
+}
+
+impl Engine {
+    /// The group of that name.
+    pub(crate) fn group(&self, name: &str) -> Result<Arc<GroupCell>> {
+        let groups = self.groups.read();
+        let found = groups.values().find(|cell| cell.name == name);
+        found.cloned().ok_or_else(|| Error::NoSuchGroup { name: name.to_owned() })
+    }
+
+    pub(crate) fn group_by_id(&self, id: u32) -> Option<Arc<GroupCell>> {
+        self.groups.read().get(&id).cloned()
+    }
+
+    /// All groups, oldest first.
+    pub(crate) fn groups(&self) -> Vec<Arc<GroupCell>> {
+        self.groups.read().values().cloned().collect()
+    }
+
+    /// Makes a group. It exists for others at once and over a crash once the journal is durable up to the
+    /// returned position; the caller waits for that before it says so.
+    ///
+    /// Its start is fixed while the list of groups is held, which reclaim needs to take a segment: so no
+    /// segment that the new group has to see goes meanwhile.
+    pub(crate) fn create_group(&self, name: &str, start: Start, now: Now) -> Result<u64> {
+        self.check_poison()?;
+        check_name(name)?;
+        let mut groups = self.groups.write();
+        if groups.values().any(|cell| cell.name == name) {
+            return Err(Error::GroupExists { name: name.to_owned() });
+        }
+        if groups.len() >= GROUPS_MAX {
+            let why = format!("a queue has at most {GROUPS_MAX} groups");
+            return Err(Error::InvalidOption { option: "group", why });
+        }
+        let id = groups.keys().next_back().map_or(0, |last| last + 1);
+        let starts: Vec<(LaneId, Seq)> = match start {
+            Start::Oldest => Vec::new(),
+            Start::Newest => self.lanes.all().map(|(lane, log)| (lane, log.next_seq())).collect(),
+        };
+        let mut payload = Vec::new();
+        journal::put_group_created(&mut payload, id, name, &starts);
+        let end = self.append_journal(&payload, now.wall)?;
+        let state = GroupState { name: name.to_owned(), starts: starts.into_iter().collect(), ..GroupState::default() };
+        let group = Group::open(id, state, Policy::Strict, now);
+        groups.insert(id, Arc::new(GroupCell::new(group)));
+        Ok(end)
+    }
+
+    /// Writes what changed in a group to the journal, in order, and forgets it. Returns the log position
+    /// behind the last entry, or `None` if nothing had changed.
+    ///
+    /// Called with the group's lock held: see the room's doc for why.
+    pub(super) fn write_changes(&self, work: &mut GroupWork, time: Timestamp) -> Result<Option<u64>> {
+        if work.changes.is_empty() {
+            return Ok(None);
+        }
+        let id = work.group.id;
+        let max = self.settings.entry_bytes_max();
+        let GroupWork { changes, scratch, runs, .. } = work;
+        scratch.clear();
+        let mut end = None;
+        let mut rest = changes.as_slice();
+        while let Some((first, _)) = rest.split_first() {
+            let (taken, after) = rest.split_at(same_entry(rest).min(RUNS_PER_ENTRY_MAX));
+            put(scratch, id, first, taken, runs);
+            rest = after;
+            if scratch.len() >= max / 2 || rest.is_empty() {
+                end = Some(self.append_journal(scratch, time)?);
+                scratch.clear();
+            }
+        }
+        changes.clear();
+        self.changed.store(true, Ordering::Relaxed);
+        Ok(end)
+    }
+
+    /// Publishes one journal record. The journal has segments of its own set aside, so this works when the
+    /// lanes are full; with none left it makes one here and now.
+    pub(super) fn append_journal(&self, payload: &[u8], time: Timestamp) -> Result<u64> {
+        let draft = Draft { kind: Kind::Entry, flags: 0, fields: &[], payload };
+        loop {
+            match self.journal.append(&draft, time) {
+                Ok(appended) => return Ok(appended.end),
+                Err(Refused::NeedsRoll { bytes, seen_base }) => {
+                    if !self.roll(&self.journal, bytes, seen_base, time) {
+                        self.counts.stalls.fetch_add(1, Ordering::Relaxed);
+                        self.prepare_one(Needed::Journal)?;
+                    }
+                }
+                Err(Refused::TooLarge) => {
+                    return Err(Error::TaskTooLarge { bytes: payload.len() as u64, max: u64::from(u32::MAX) });
+                }
+            }
+        }
+    }
+}
+
+/// At most this many runs in one entry: 24 bytes each stay far below the smallest segment's room.
+const RUNS_PER_ENTRY_MAX: usize = 24;
+
+/// How many changes at the front of `changes` go into one entry.
+fn same_entry(changes: &[Change]) -> usize {
+    let Some(first) = changes.first() else { return 0 };
+    let same = |change: &Change| match (first, change) {
+        (Change::Reserved { attempt: a, .. }, Change::Reserved { attempt: b, .. })
+        | (Change::Released { attempts: a, .. }, Change::Released { attempts: b, .. }) => a == b,
+        (Change::Acked { .. }, Change::Acked { .. }) => true,
+        _ => false,
+    };
+    changes.iter().take_while(|change| same(change)).count().max(1)
+}
+
+fn put(out: &mut Vec<u8>, group: u32, first: &Change, taken: &[Change], runs: &mut Vec<Run>) {
+    runs.clear();
+    runs.extend(taken.iter().filter_map(|change| match change {
+        Change::Reserved { run, .. } | Change::Acked { run } | Change::Released { run, .. } => Some(*run),
+        Change::Retry { .. } | Change::Dead { .. } => None,
+    }));
+    match first {
+        Change::Reserved { attempt, .. } => journal::put_reserved(out, group, *attempt, runs),
+        Change::Acked { .. } => journal::put_acked(out, group, runs),
+        Change::Released { attempts, .. } => journal::put_released(out, group, *attempts, runs),
+        Change::Retry { key: (lane, seq), note } => {
+            let (due, delay_ms) = note.due.unwrap_or_default();
+            let of = Of { group, lane: *lane, seq: *seq, attempts: note.attempts };
+            journal::put_retry(out, of, due, delay_ms, &note.reason);
+        }
+        Change::Dead { key: (lane, seq), dead } => {
+            let of = Of { group, lane: *lane, seq: *seq, attempts: dead.attempts };
+            journal::put_dead(out, of, dead.cause, dead.at, &dead.reason);
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' || byte == b'.';
+    if name.is_empty() || name.len() > GROUP_NAME_BYTES_MAX || !name.bytes().all(fits) {
+        let why = format!("a group's name is 1 to {GROUP_NAME_BYTES_MAX} letters, digits, '_', '-' or '.', not {name:?}");
+        return Err(Error::InvalidOption { option: "group", why });
+    }
+    Ok(())
+}
+
+impl<T> Attempt<T> {
+    /// The value, or `None` where no segment was ready.
+    pub(crate) fn done(self) -> Option<T> {
+        match self {
+            Attempt::Done(value) => Some(value),
+            Attempt::NotReady => None,
+        }
+    }
+}

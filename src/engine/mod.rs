@@ -1,0 +1,134 @@
+//! The engine: coordinates logs, groups, journal and checkpoints. No threads, no clocks, no waiting.
+//!
+//! Every step is a call with the time passed in; what can't be done now says so ([`Attempt::NotReady`]) and
+//! the caller decides whether to wait. Callable from many threads at once: the locks here are held for
+//! nanoseconds on the hot path, and for the length of a sync only in [`Engine::commit`] and
+//! [`Engine::checkpoint`], which wait for nobody but themselves.
+//!
+//! # Locks, in the order they are taken
+//!
+//! checkpoint → groups → one group → a log's commit lock → a log's claim lock → a log's lists → pool, blocks,
+//! damage. A settle or a reserve changes its group *and* claims its journal entry under the group's lock;
+//! so whoever reads the journal's head first and locks the groups after has every entry below the head in
+//! the groups' state. That is what a checkpoint does.
+//!
+//! Absent: threads, clocks, randomness (the storage's is passed through), system calls except through
+//! [`crate::storage::Storage`].
+
+pub(crate) mod append;
+pub(crate) mod checkpoint;
+pub(crate) mod commit;
+pub(crate) mod damage;
+pub(crate) mod deliver;
+pub(crate) mod groups;
+pub(crate) mod inspect;
+pub(crate) mod prepare;
+pub(crate) mod receipt;
+pub(crate) mod reclaim;
+pub(crate) mod recovery;
+pub(crate) mod settings;
+pub(crate) mod settle;
+pub(crate) mod stats;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::Error;
+use crate::format::meta::StoredOptions;
+use crate::log::{Lanes, Log, Pool, Segment};
+use crate::storage::Storage;
+use crate::sync::{Mutex, RwLock};
+use crate::types::QueueId;
+
+use checkpoint::Checkpoints;
+use damage::DamageList;
+use groups::GroupCell;
+use settings::Settings;
+
+/// An open queue without threads.
+pub(crate) struct Engine {
+    storage: Arc<dyn Storage>,
+    queue: QueueId,
+    /// Number of this open: durable before anything is served, so that an older receipt is refused.
+    epoch: u64,
+    settings: Settings,
+    stored: StoredOptions,
+    lanes: Lanes,
+    /// Highest base of lanes that have no retained life, so that sequences go on increasing.
+    last_bases: BTreeMap<u16, u64>,
+    journal: Arc<Log>,
+    groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
+    /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
+    pool: Mutex<Pool>,
+    journal_pool: Mutex<Pool>,
+    /// Sequences: the next block begins here. No block reaches above the ceiling that is durable.
+    blocks: Mutex<Blocks>,
+    /// Size of a segment that an append waits for and that its lane would not get by itself; 0 is none.
+    large_wanted: AtomicU64,
+    /// Lives that left their log and whose bytes somebody still borrows.
+    retired: Mutex<Vec<Arc<Segment>>>,
+    next_file: AtomicU32,
+    checkpoints: Mutex<Checkpoints>,
+    poison: OnceLock<Arc<Error>>,
+    damage: Mutex<DamageList>,
+    counts: Counts,
+    /// Some group or log changed since the last checkpoint.
+    changed: AtomicBool,
+}
+
+/// The queue-wide counter that hands out blocks of sequences.
+struct Blocks {
+    next: u64,
+    ceiling: u64,
+}
+
+/// What happened so far in this open.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub stalls: AtomicU64,
+    pub checkpoints: AtomicU64,
+    pub commits: AtomicU64,
+    pub recycled: AtomicU64,
+    pub removed: AtomicU64,
+    /// Journal bytes at the last checkpoint, as a log position.
+    pub journal_at_checkpoint: AtomicU64,
+    /// Boot time of the last checkpoint, in milliseconds.
+    pub checkpoint_ms: AtomicU64,
+}
+
+/// The outcome of a step that needs a segment.
+pub(crate) enum Attempt<T> {
+    Done(T),
+    /// No segment is ready: let [`Engine::prepare`] run, then try again.
+    NotReady,
+}
+
+impl Engine {
+    pub(crate) fn queue(&self) -> QueueId {
+        self.queue
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    pub(crate) fn journal(&self) -> &Arc<Log> {
+        &self.journal
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}

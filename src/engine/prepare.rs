@@ -1,0 +1,114 @@
+//! Making segments ready before they are needed. Steps of the janitor; nothing here is on the hot path.
+//!
+//! A ready segment belongs to no log and has no life: its file exists, durably, with its blocks allocated;
+//! it is mapped and resident. Its life (log, base, salt, predecessor) is stored in its first sector when it
+//! is attached, and becomes durable with the first commit that covers a record of it. What must be durable
+//! *before* a life begins is that its sequences were never handed out: blocks are taken below a ceiling that
+//! a durable checkpoint holds.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::format::segment::file_name;
+use crate::log::Ready;
+use crate::storage::Prepare;
+
+use super::Engine;
+
+/// For whom a segment is made ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Needed {
+    /// For a lane: of this many bytes, for bulk appends or small commits.
+    Lane { bytes: u64, bulk: bool },
+    /// Set aside for the journal.
+    Journal,
+}
+
+/// Segments set aside for the journal: one to roll into, and one for what comes while the first fills.
+const JOURNAL_READY: usize = 1;
+
+impl Engine {
+    /// Makes the most wanted segment ready, if one is wanted. True if there may be more to do.
+    pub(crate) fn prepare(&self) -> Result<bool> {
+        match self.needed() {
+            Some(needed) => self.prepare_one(needed).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// The most wanted segment.
+    fn needed(&self) -> Option<Needed> {
+        if self.journal_pool.lock().len() < JOURNAL_READY {
+            return Some(Needed::Journal);
+        }
+        let wants = self.lane_wants();
+        let pool = self.pool.lock();
+        // Somebody waits for a segment larger than its lane's next one.
+        let large = self.large_wanted.load(Ordering::Relaxed);
+        if large > 0 {
+            if !pool.has_at_least(large) {
+                return Some(Needed::Lane { bytes: large, bulk: false });
+            }
+            self.large_wanted.store(0, Ordering::Relaxed);
+        }
+        let missing = wants.iter().find(|(bytes, bulk)| {
+            let same = wants.iter().filter(|(other, _)| other == bytes).count();
+            // A lane in bulk rolls faster than a file is made: two ahead.
+            pool.count(*bytes) < same.min(2).max(1 + usize::from(*bulk))
+        });
+        missing.map(|(bytes, bulk)| Needed::Lane { bytes: *bytes, bulk: *bulk })
+    }
+
+    /// The next segment's size of every lane in use, and whether it is for bulk appends. Before the first
+    /// use, that of a lane to come.
+    fn lane_wants(&self) -> Vec<(u64, bool)> {
+        let mut wants: Vec<(u64, bool)> = self
+            .lanes
+            .all()
+            .map(|(_, log)| {
+                let newest = log.newest_bytes();
+                let bytes = self.settings.lane_segment_bytes(newest);
+                (bytes, newest.is_some() && !log.is_powered())
+            })
+            .collect();
+        if wants.is_empty() {
+            wants.push((self.settings.lane_segment_bytes(None), false));
+        }
+        wants
+    }
+
+    /// Makes one segment ready.
+    pub(crate) fn prepare_one(&self, needed: Needed) -> Result<()> {
+        let (bytes, bulk) = match needed {
+            Needed::Journal => (self.settings.journal_segment_bytes(self.journal.newest_bytes()), false),
+            Needed::Lane { bytes, bulk } => (bytes, bulk),
+        };
+        let how = if bulk { Prepare::Bulk } else { Prepare::Small };
+        let ready = self.make_segment(bytes, how)?;
+        match needed {
+            Needed::Journal => self.journal_pool.lock().put(ready),
+            Needed::Lane { .. } => self.pool.lock().put(ready),
+        }
+        Ok(())
+    }
+
+    fn make_segment(&self, bytes: u64, how: Prepare) -> Result<Ready> {
+        let number = self.next_file.fetch_add(1, Ordering::Relaxed);
+        let name = file_name(number);
+        let full = |error: std::io::Error| Error::Full {
+            log: format!("the file system ({name})"),
+            waited_ms: 0,
+            cause: Some(Arc::new(error)),
+        };
+        let file = self.storage.create(&name, bytes, how).map_err(full)?;
+        // The name must be durable before a record in the file is acknowledged.
+        self.storage.sync_dir().map_err(|error| self.poisoned_by(Error::io(".", "sync", error)))?;
+        let region = file.map().map_err(|error| {
+            // Without a map the file is of no use; left behind it would be swept at the next open.
+            let _swept = self.storage.remove(&name);
+            full(error)
+        })?;
+        Ok(Ready { number, bytes, file, region, small: how == Prepare::Small })
+    }
+}

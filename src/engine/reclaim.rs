@@ -1,0 +1,112 @@
+//! Letting go of lives that a durable checkpoint no longer needs: recycled as they are, dirty and mapped, or
+//! removed. A life whose bytes somebody borrows waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::format::segment::file_name;
+use crate::log::{Place, Ready, Segment};
+use crate::storage::Medium;
+use crate::types::LaneId;
+
+use super::Engine;
+
+/// A life that waits for its borrowers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Pin {
+    /// The lane, or `None` for the journal.
+    pub lane: Option<LaneId>,
+    /// The file, relative to the queue's directory.
+    pub file: String,
+    /// Bytes on disk that can't be given back meanwhile.
+    pub bytes: u64,
+    /// How many reserves' worth of payload bytes are still held.
+    pub held: usize,
+}
+
+impl Engine {
+    /// Takes finished lives out of their logs. Called when a checkpoint without them is durable.
+    pub(super) fn let_go(&self, gone: &[(LaneId, u64)], older_journal_from: Place) {
+        let mut leaving: Vec<Arc<Segment>> = Vec::new();
+        for (lane, base) in gone {
+            leaving.extend(self.lanes.log(*lane).and_then(|log| log.detach(*base)));
+        }
+        for segment in self.journal.segments() {
+            if segment.base() < older_journal_from.base && segment.sealed().is_some() {
+                leaving.extend(self.journal.detach(segment.base()));
+            }
+        }
+        self.retired.lock().extend(leaving);
+        self.recycle();
+    }
+
+    /// Recycles or removes retired lives that nobody borrows any more. True if some still wait.
+    pub(crate) fn recycle(&self) -> bool {
+        let retired = std::mem::take(&mut *self.retired.lock());
+        for segment in retired {
+            if segment.borrowers() > 0 {
+                self.retired.lock().push(segment);
+                continue;
+            }
+            match Arc::try_unwrap(segment) {
+                Ok(segment) => self.reuse(segment),
+                Err(segment) => self.retired.lock().push(segment),
+            }
+        }
+        !self.retired.lock().is_empty()
+    }
+
+    fn reuse(&self, segment: Segment) {
+        let (number, bytes) = (segment.header().file, segment.file_bytes());
+        let whole = segment.header().size == bytes;
+        let recyclable = whole && self.storage.medium() == Medium::Local && self.pool_wants(bytes);
+        if recyclable && let Some((file, region)) = segment.into_region() {
+            self.pool.lock().put(Ready { number, bytes, file, region, small: true });
+            self.counts.recycled.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        // A name that can't be removed now is swept at the next open: no checkpoint lists it.
+        let _swept = self.storage.remove(&file_name(number));
+        self.counts.removed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue
+    /// does not hoard.
+    fn pool_wants(&self, bytes: u64) -> bool {
+        let wanted = self.lanes.all().any(|(_, log)| {
+            let next = self.settings.lane_segment_bytes(log.newest_bytes());
+            bytes == next || log.newest_bytes() == Some(bytes) && bytes == self.settings.segment_bytes
+        });
+        wanted && self.pool.lock().count(bytes) < 4
+    }
+
+    /// How many sealed lives no group needs any more and wait for a checkpoint.
+    pub(super) fn reclaimable(&self) -> usize {
+        let groups = self.groups();
+        let finished = |lane: LaneId, segment: &Segment| {
+            let Some(sealed) = segment.sealed() else { return false };
+            let end = segment.base() + u64::from(sealed.records);
+            groups.iter().all(|cell| cell.state.lock().group.is_done(lane, segment.base(), end))
+        };
+        let mut count = 0;
+        for (lane, log) in self.lanes.all() {
+            count += log.segments().iter().take(8).filter(|segment| finished(lane, segment)).count();
+        }
+        count
+    }
+
+    /// Lives that can't be given back because their bytes are held.
+    pub(crate) fn pins(&self) -> Vec<Pin> {
+        let retired = self.retired.lock();
+        retired
+            .iter()
+            .map(|segment| Pin {
+                lane: segment.log().lane(),
+                file: segment.file_name(),
+                bytes: segment.file_bytes(),
+                held: segment.borrowers(),
+            })
+            .collect()
+    }
+}

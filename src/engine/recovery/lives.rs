@@ -1,0 +1,392 @@
+//! Finding the lives of each log and what they hold. Reads only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Damage, DamageKind, Error, Result};
+use crate::format::meta::ListedLife;
+use crate::format::segment::{
+    BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, file_name, parse_file_name,
+    record_limit,
+};
+use crate::log::Place;
+use crate::log::scan::{self, Flaw, Scan};
+use crate::storage::{File, Storage};
+use crate::types::{LogId, QueueId, Seq};
+
+/// A life found on disk.
+pub(crate) struct FoundLife {
+    pub header: LifeHeader,
+    pub file: Arc<dyn File>,
+    pub file_bytes: u64,
+    /// Sealed lives are as they will stay; open ones have a scan that says what to mend.
+    pub scan: Option<Scan>,
+    pub end: u32,
+    pub records: u32,
+    pub tasks: u32,
+    pub seek: Vec<(u32, u32)>,
+    /// The checkpoint that was used lists it.
+    pub listed: bool,
+}
+
+impl FoundLife {
+    pub(crate) fn name(&self) -> String {
+        file_name(self.header.file)
+    }
+
+    /// A sequence of this life.
+    pub(crate) fn seq(&self, index: u32) -> Seq {
+        Seq(self.header.base + u64::from(index))
+    }
+}
+
+/// The lives of one log, in order of their bases, and what was found wrong.
+#[derive(Default)]
+pub(crate) struct FoundLog {
+    pub lives: Vec<FoundLife>,
+}
+
+/// Everything the search for lives needs and gives.
+pub(crate) struct Search<'a> {
+    pub storage: &'a dyn Storage,
+    pub queue: Option<QueueId>,
+    pub listed: &'a [ListedLife],
+    /// Highest base of each log at the checkpoint: an unlisted life counts only if it is newer.
+    pub last_bases: &'a BTreeMap<u16, u64>,
+    /// Lives that the newest checkpoint knew may be gone although this (older) one lists none of them.
+    pub chain_may_miss: bool,
+    pub damage: &'a mut Vec<Damage>,
+}
+
+/// A file whose prelude was read.
+struct Candidate {
+    header: LifeHeader,
+    file: Arc<dyn File>,
+    file_bytes: u64,
+    listed: Option<ListedLife>,
+}
+
+/// Finds all lives. Also gives the highest file number in use, and the numbers of files that are no life.
+pub(crate) fn find(search: &mut Search<'_>) -> Result<(BTreeMap<u16, FoundLog>, u32, Vec<u32>)> {
+    let names = search.storage.list().map_err(|error| Error::io(".", "list", error))?;
+    let mut listed: BTreeMap<u32, ListedLife> = search.listed.iter().map(|life| (life.file, life.clone())).collect();
+    let mut candidates: BTreeMap<u16, Vec<Candidate>> = BTreeMap::new();
+    let (mut highest, mut strays) = (0, Vec::new());
+    for number in names.iter().filter_map(|name| parse_file_name(name)) {
+        highest = highest.max(number);
+        let own = listed.remove(&number);
+        match search.look_at(number, own)? {
+            Some(candidate) => candidates.entry(candidate.header.log.0).or_default().push(candidate),
+            None => strays.push(number),
+        }
+    }
+    for life in listed.into_values() {
+        highest = highest.max(life.file);
+        search.missing(&life, "the file is not there");
+    }
+    let mut logs = BTreeMap::new();
+    for (log, mut lives) in candidates {
+        lives.sort_by_key(|life| life.header.base);
+        logs.insert(log, search.read_log(LogId(log), lives, &mut strays)?);
+    }
+    Ok((logs, highest, strays))
+}
+
+impl Search<'_> {
+    /// Reads a file's prelude and tells whether it is a life that counts.
+    fn look_at(&mut self, number: u32, listed: Option<ListedLife>) -> Result<Option<Candidate>> {
+        let name = file_name(number);
+        let file = match self.storage.open(&name) {
+            Ok(file) => file,
+            Err(error) => {
+                if let Some(life) = &listed {
+                    self.unreadable(life, &error.to_string());
+                }
+                return Ok(None);
+            }
+        };
+        let file_bytes = file.len().map_err(|error| Error::io(&name, "stat", error))?;
+        let mut prelude = [0; PRELUDE_BYTES];
+        let read = if file_bytes >= PRELUDE_BYTES as u64 { file.read_at(0, &mut prelude) } else { Ok(()) };
+        if let Err(error) = read {
+            if let Some(life) = &listed {
+                self.unreadable(life, &error.to_string());
+            }
+            return Ok(None);
+        }
+        let decoded = match LifeHeader::decode(&prelude) {
+            Err(BadPrelude::Version(found)) => {
+                let supported = crate::format::FORMAT_VERSION;
+                return Err(Error::Version { file: name, found, supported });
+            }
+            decoded => decoded.ok().filter(|header| header.file == number),
+        };
+        Ok(self.judge(number, listed, decoded).map(|(header, listed)| Candidate { header, file, file_bytes, listed }))
+    }
+
+    /// Whether a prelude is that of a life that counts, and of which.
+    fn judge(
+        &mut self,
+        number: u32,
+        listed: Option<ListedLife>,
+        decoded: Option<LifeHeader>,
+    ) -> Option<(LifeHeader, Option<ListedLife>)> {
+        let ours = decoded.filter(|header| self.queue.is_none_or(|queue| queue == header.queue));
+        match (listed, ours) {
+            (Some(life), Some(header)) if header.base == life.base && header.salt == life.salt => {
+                Some((header, Some(life)))
+            }
+            (Some(life), found) => {
+                // Recycled since (an older checkpoint was used), or damaged. A life of which nothing was
+                // durable may simply not have survived.
+                if life.offset > 0 {
+                    let what = match found {
+                        Some(_) => "the file belongs to another life",
+                        None => "the file's first sector does not verify",
+                    };
+                    self.missing(&life, what);
+                }
+                found.and_then(|header| self.judge(number, None, Some(header)))
+            }
+            (None, Some(header)) => {
+                let newest_known = self.last_bases.get(&header.log.0).copied().unwrap_or(0);
+                (header.base > newest_known).then_some((header, None))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Scans what is not known durable in the lives of one log, and cuts where the log ends.
+    fn read_log(&mut self, log: LogId, candidates: Vec<Candidate>, strays: &mut Vec<u32>) -> Result<FoundLog> {
+        let mut drafts = Vec::new();
+        for candidate in candidates {
+            drafts.push(self.load(candidate)?);
+        }
+        let durable = proven_durable(&drafts);
+        let mut found = FoundLog::default();
+        let mut previous = self.last_bases.get(&log.0).copied().unwrap_or(0);
+        let count = drafts.len();
+        let ends: Vec<Option<u32>> = (0..count).map(|at| drafts.get(at + 1).and_then(|next| next.says_end_of(drafts.get(at)))).collect();
+        let mut cut = false;
+        for (draft, end) in drafts.into_iter().zip(ends) {
+            let header = &draft.candidate.header;
+            let unlisted = draft.candidate.listed.is_none();
+            let follows = !unlisted || header.predecessor == previous || self.chain_may_miss;
+            previous = header.base.max(previous);
+            if !follows && !cut {
+                cut = self.broken_chain(&draft, durable);
+            }
+            if cut && unlisted {
+                strays.push(header.file);
+                continue;
+            }
+            found.lives.push(self.settle(draft, durable, end));
+        }
+        Ok(found)
+    }
+
+    /// A life between the last and this one is not there. True if the log ends before it.
+    fn broken_chain(&mut self, draft: &Draft, durable: Place) -> bool {
+        let header = &draft.candidate.header;
+        let proven = durable.base >= header.base;
+        self.damage.push(Damage {
+            kind: if proven { DamageKind::Missing } else { DamageKind::Torn },
+            file: file_name(header.file),
+            offset: 0,
+            bytes: if proven { 0 } else { draft.candidate.file_bytes },
+            lane: header.log.lane(),
+            lost: proven.then_some((Seq(header.predecessor), Seq(header.base - 1))),
+            what: if proven {
+                "a segment before this one is missing; tasks in it may be lost".to_owned()
+            } else {
+                "a segment before this one did not survive, so this one was never acknowledged as durable".to_owned()
+            },
+        });
+        !proven
+    }
+
+    /// Reads what must be scanned of a life, or its footer.
+    fn load(&mut self, candidate: Candidate) -> Result<Draft> {
+        if candidate.listed.as_ref().is_some_and(|listed| listed.sealed) {
+            return Ok(Draft { candidate, footer: None, bytes: Vec::new() });
+        }
+        let name = file_name(candidate.header.file);
+        if let Some(footer) = read_footer(&candidate) {
+            return Ok(Draft { candidate, footer: Some(footer), bytes: Vec::new() });
+        }
+        let limit = u64::from(record_limit(candidate.header.size)).min(candidate.file_bytes);
+        let mut bytes = vec![0; usize::try_from(limit).unwrap_or(0)];
+        if let Err(error) = candidate.file.read_at(0, &mut bytes) {
+            self.damage.push(Damage {
+                kind: DamageKind::Unreadable,
+                file: name,
+                offset: 0,
+                bytes: limit,
+                lane: candidate.header.log.lane(),
+                lost: None,
+                what: format!("the segment could not be read: {error}"),
+            });
+            bytes.clear();
+        }
+        Ok(Draft { candidate, footer: None, bytes })
+    }
+
+    /// Turns a draft into a life, by what is known of it.
+    fn settle(&mut self, draft: Draft, durable: Place, successor_says: Option<u32>) -> FoundLife {
+        let Draft { candidate, footer, bytes } = draft;
+        let Candidate { header, file, file_bytes, listed } = candidate;
+        let is_listed = listed.is_some();
+        let mut life =
+            FoundLife { header, file, file_bytes, scan: None, end: 0, records: 0, tasks: 0, seek: Vec::new(), listed: is_listed };
+        match (listed, footer) {
+            (Some(listed), _) if listed.sealed => {
+                (life.end, life.records, life.tasks) = (listed.offset, listed.records, listed.tasks);
+                life.seek = seek_pairs(&listed.seek);
+            }
+            (_, Some(footer)) => {
+                (life.end, life.records, life.tasks) = (footer.end, footer.records, footer.tasks);
+                life.seek = seek_pairs(&footer.seek);
+            }
+            (listed, None) => {
+                let scan = scan_life(&life.header, &bytes, listed.as_ref(), durable, successor_says);
+                (life.end, life.records, life.tasks) = (scan.end, scan.records, scan.tasks);
+                life.seek.clone_from(&scan.seek);
+                self.report(&life, &scan);
+                life.scan = Some(scan);
+            }
+        }
+        life
+    }
+
+    fn report(&mut self, life: &FoundLife, scan: &Scan) {
+        let is_lane = life.header.log.lane().is_some();
+        let mut add = |kind, offset: u32, bytes: u32, lost: Option<(u32, u32)>, what: &str| {
+            self.damage.push(Damage {
+                kind,
+                file: life.name(),
+                offset: u64::from(offset),
+                bytes: u64::from(bytes),
+                lane: life.header.log.lane(),
+                lost: lost.filter(|_| is_lane).map(|(first, last)| (life.seq(first), life.seq(last))),
+                what: what.to_owned(),
+            });
+        };
+        let corrupt = if is_lane { "durable bytes do not verify" } else { "journal entries do not verify: acks may be missing" };
+        for flaw in &scan.flaws {
+            match *flaw {
+                Flaw::Corrupt { offset, bytes, lost } => add(DamageKind::Corrupt, offset, bytes, lost, corrupt),
+                Flaw::Torn { offset, bytes, lost } => {
+                    add(DamageKind::Torn, offset, bytes, lost, "written after the last mark and incomplete");
+                }
+                Flaw::Hole { .. } => {}
+            }
+        }
+        if scan.is_torn() {
+            add(DamageKind::Torn, scan.end, scan.cut, None, "bytes behind the end of the log, never acknowledged as durable");
+        }
+    }
+
+    fn missing(&mut self, life: &ListedLife, what: &str) {
+        self.lost_file(life, DamageKind::Missing, what);
+    }
+
+    fn unreadable(&mut self, life: &ListedLife, what: &str) {
+        self.lost_file(life, DamageKind::Unreadable, what);
+    }
+
+    fn lost_file(&mut self, life: &ListedLife, kind: DamageKind, what: &str) {
+        let last = Seq(life.base + u64::from(life.records.saturating_sub(1)));
+        let lost = life.log.lane().is_some() && life.records > 0;
+        self.damage.push(Damage {
+            kind,
+            file: file_name(life.file),
+            offset: 0,
+            bytes: u64::from(life.offset),
+            lane: life.log.lane(),
+            lost: lost.then_some((Seq(life.base), last)),
+            what: what.to_owned(),
+        });
+    }
+}
+
+/// A life before it is known how far the log is durable.
+struct Draft {
+    candidate: Candidate,
+    footer: Option<Footer>,
+    bytes: Vec<u8>,
+}
+
+impl Draft {
+    /// Where the life before this one ended, if this one knows.
+    fn says_end_of(&self, before: Option<&Draft>) -> Option<u32> {
+        let header = &self.candidate.header;
+        let known = before.is_some_and(|before| before.candidate.header.base == header.predecessor);
+        (known && header.predecessor_end > 0).then_some(header.predecessor_end)
+    }
+}
+
+/// The furthest place that a listing, a footer or a mark proves durable.
+fn proven_durable(drafts: &[Draft]) -> Place {
+    let mut durable = Place::default();
+    let mut prove = |place: Place| {
+        if (place.base, place.offset) > (durable.base, durable.offset) {
+            durable = place;
+        }
+    };
+    for draft in drafts {
+        let header = &draft.candidate.header;
+        if let Some(listed) = &draft.candidate.listed {
+            prove(Place { base: header.base, offset: listed.offset });
+        }
+        if let Some(footer) = &draft.footer {
+            prove(Place { base: header.base, offset: footer.end });
+        }
+        let from = draft.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
+        let from = from.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
+        if let Some(place) = scan::last_mark(header.life(), &draft.bytes, from) {
+            prove(place);
+        }
+    }
+    durable
+}
+
+fn scan_life(
+    header: &LifeHeader,
+    bytes: &[u8],
+    listed: Option<&ListedLife>,
+    durable: Place,
+    successor_says: Option<u32>,
+) -> Scan {
+    let start = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
+    let (from, records, tasks) =
+        listed.filter(|l| l.offset >= start).map_or((start, 0, 0), |l| (l.offset, l.records, l.tasks));
+    let known = match durable.base.cmp(&header.base) {
+        std::cmp::Ordering::Greater => successor_says.unwrap_or(from),
+        std::cmp::Ordering::Equal => durable.offset,
+        std::cmp::Ordering::Less => 0,
+    };
+    // A successor tells where this life ended: nothing behind that was ever claimed.
+    let bytes = successor_says.and_then(|end| bytes.get(..end as usize)).unwrap_or(bytes);
+    let mut scan = scan::walk(header.life(), bytes, from, records, known.max(from));
+    scan.tasks += tasks;
+    scan
+}
+
+fn read_footer(candidate: &Candidate) -> Option<Footer> {
+    let bytes = candidate.file_bytes;
+    let trailer_bytes = FOOTER_TRAILER_BYTES as u64;
+    let mut trailer = [0; FOOTER_TRAILER_BYTES];
+    candidate.file.read_at(bytes.checked_sub(trailer_bytes)?, &mut trailer).ok()?;
+    let index_bytes = Footer::index_bytes(&trailer)?;
+    let from = bytes.checked_sub(trailer_bytes)?.checked_sub(index_bytes)?;
+    let mut whole = vec![0; usize::try_from(index_bytes + trailer_bytes).ok()?];
+    candidate.file.read_at(from, &mut whole).ok()?;
+    let footer = Footer::decode(candidate.header.life(), &whole)?;
+    (footer.base == candidate.header.base && u64::from(footer.end) <= from).then_some(footer)
+}
+
+/// A seek table as (index, offset) pairs; 0 is unknown.
+fn seek_pairs(table: &[u32]) -> Vec<(u32, u32)> {
+    let pairs = (0..).step_by(SEEK_STRIDE as usize).zip(table);
+    pairs.filter(|(_, offset)| **offset > 0).map(|(index, offset)| (index, *offset)).collect()
+}

@@ -1,0 +1,109 @@
+//! The writing half: rewrite, cut, seal, sync. The order is the room's opening comment.
+
+use crate::error::{Error, Result};
+use crate::format::record;
+use crate::format::segment::{Footer, PRELUDE_BYTES, SEEK_STRIDE};
+use crate::log::scan::{Flaw, Scan};
+use crate::storage::Storage;
+
+use super::lives::FoundLife;
+use super::read::Picture;
+
+/// How much is rewritten in one call.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Makes everything that the picture keeps durable, and every open life sealed. Lives without any record
+/// become strays.
+pub(crate) fn mend(storage: &dyn Storage, picture: &mut Picture) -> Result<()> {
+    for log in picture.logs.values_mut() {
+        for life in &mut log.lives {
+            rewrite(life)?;
+        }
+    }
+    for log in picture.logs.values_mut() {
+        for life in &mut log.lives {
+            seal(life)?;
+        }
+        let strays = &mut picture.strays;
+        log.lives.retain(|life| {
+            let keep = life.records > 0;
+            if !keep {
+                strays.push(life.header.file);
+            }
+            keep
+        });
+    }
+    storage.sync_dir().map_err(|error| Error::io(".", "sync", error))
+}
+
+/// Step 1: bytes that are not proven durable are written again as they are; holes and torn records as
+/// padding.
+fn rewrite(life: &FoundLife) -> Result<()> {
+    let Some(scan) = &life.scan else { return Ok(()) };
+    let prelude = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
+    // A mark in this life, or a listing with an offset, proves its prelude too.
+    let from = if scan.durable >= prelude { scan.durable.min(scan.end) } else { 0 };
+    let end = if from == 0 { scan.end.max(prelude) } else { scan.end };
+    let name = life.name();
+    let mut at = from;
+    while at < end {
+        let take = (end - at).min(u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX));
+        let mut bytes = vec![0; take as usize];
+        life.file.read_at(u64::from(at), &mut bytes).map_err(|error| Error::io(&name, "read", error))?;
+        life.file.write_at(u64::from(at), &bytes).map_err(|error| Error::io(&name, "rewrite", error))?;
+        at += take;
+    }
+    pad(life, scan)?;
+    life.file.sync().map_err(|error| Error::io(&name, "sync", error))
+}
+
+/// What recovery does not keep becomes padding, so that no later reader takes it for a task.
+fn pad(life: &FoundLife, scan: &Scan) -> Result<()> {
+    for flaw in &scan.flaws {
+        let (offset, bytes) = match *flaw {
+            Flaw::Hole { offset, bytes } | Flaw::Torn { offset, bytes, .. } => (offset, bytes),
+            // Durable once and damaged since: left as it is, reported whenever it is met.
+            Flaw::Corrupt { .. } => continue,
+        };
+        let word = record::padding_word(life.header.life(), offset, bytes);
+        let written = life.file.write_at(u64::from(offset), &word.0.to_le_bytes());
+        written.map_err(|error| Error::io(life.name(), "rewrite", error))?;
+    }
+    Ok(())
+}
+
+/// Step 2: the file is cut behind the last extent and gets a footer.
+fn seal(life: &mut FoundLife) -> Result<()> {
+    if life.scan.is_none() || life.records == 0 {
+        return Ok(());
+    }
+    let name = life.name();
+    let fail = |call: &'static str| {
+        let name = name.clone();
+        move |error| Error::io(name, call, error)
+    };
+    let footer = Footer {
+        base: life.header.base,
+        records: life.records,
+        tasks: life.tasks,
+        end: life.end,
+        seek: seek_table(&life.seek, life.records),
+    };
+    let bytes = footer.encode(life.header.life());
+    life.file.truncate(u64::from(life.end)).map_err(fail("truncate"))?;
+    life.file.write_at(u64::from(life.end), &bytes).map_err(fail("write the footer"))?;
+    life.file.sync().map_err(fail("sync"))?;
+    life.file_bytes = u64::from(life.end) + bytes.len() as u64;
+    Ok(())
+}
+
+/// One offset per stride, 0 where none is known.
+fn seek_table(seek: &[(u32, u32)], records: u32) -> Vec<u32> {
+    let mut table = vec![0; records.div_ceil(SEEK_STRIDE) as usize];
+    for (index, offset) in seek {
+        if let Some(slot) = table.get_mut((index / SEEK_STRIDE) as usize) {
+            *slot = *offset;
+        }
+    }
+    table
+}

@@ -1,0 +1,34 @@
+//! Opening a directory after whatever happened to it.
+//!
+//! Recovery has two halves. *Reading* ([`read`]) takes the newest good checkpoint, finds the lives behind it,
+//! scans what is not known durable, and replays the journal; it changes nothing, and `inspect`, `verify` and
+//! `dump` use it as it is. *Mending* ([`mend`]) writes, in an order in which a crash at any point leaves a
+//! directory that reads the same way again:
+//!
+//! 1. Every kept byte that is not proven durable is rewritten with itself, holes and torn records as padding,
+//!    and synced: after a failed sync the page cache may show bytes that stable storage never got, and only a
+//!    rewrite makes them dirty again. Nothing is delivered before.
+//! 2. The tail of each open life is cut, sealed by a footer, and synced. Nothing is ever appended behind a cut:
+//!    a stale record of the same life could validate there, and its sequence would be given out twice.
+//! 3. A checkpoint with a new epoch lists all of that; its ceiling is above every sequence handed out before.
+//! 4. Files that it does not list are removed.
+//!
+//! After a clean close there is nothing to rewrite, and lives that were open go on where they ended.
+//!
+//! # What is decided how
+//!
+//! | checkpoint slots | decided |
+//! |---|---|
+//! | newest usable | it is used |
+//! | newest damaged, older usable | the older is used: its journal is still there; sequences skip far ahead |
+//! | both unusable, lives there | every life is taken as unacked: tasks come again, none is lost |
+//! | none, no lives | a new queue |
+//! | another version | refused, untouched |
+
+pub(crate) mod lives;
+pub(crate) mod mend;
+pub(crate) mod open;
+pub(crate) mod read;
+
+pub(crate) use open::{Given, open};
+pub(crate) use read::{Picture, read};

@@ -1,0 +1,205 @@
+//! From a directory to a running engine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+
+use crate::checkpoint::Store;
+use crate::delivery::{Group, Policy};
+use crate::error::{DamageKind, Error, Result};
+use crate::format::meta::StoredOptions;
+use crate::format::segment::{block_for, file_name};
+use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
+use crate::storage::{Prepare, Storage};
+use crate::sync::{Mutex, RwLock};
+use crate::types::{LaneId, LogId, Now, QueueId};
+
+use super::lives::{FoundLife, FoundLog};
+use super::mend::mend;
+use super::read::{DEFAULT_GROUP, Picture, default_group, read};
+use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
+use crate::engine::damage::DamageList;
+use crate::engine::groups::GroupCell;
+use crate::engine::prepare::Needed;
+use crate::engine::settings::Settings;
+use crate::engine::{Blocks, Counts, Engine};
+
+/// What the caller asks of an open: options laid over the stored ones, and what damage means.
+pub(crate) struct Given<'a> {
+    /// Gives the options of this open from those that are stored, or from the defaults for a new queue.
+    pub resolve: &'a dyn Fn(Option<&StoredOptions>) -> Result<StoredOptions>,
+    pub fail_on_damage: bool,
+}
+
+/// Opens the queue in `storage`, making it if there is none, and mends what a crash left.
+///
+/// Errors: `NotAQueue`, `Version` and `Damaged` (if asked to fail on it) before anything is written;
+/// `InvalidOption`; `Io` and `Full` where the disk refuses.
+pub(crate) fn open(storage: Arc<dyn Storage>, path: &Path, given: &Given<'_>, now: Now) -> Result<Engine> {
+    let picture = match read(&*storage, path)? {
+        Some(picture) => picture,
+        None => new_picture(&*storage),
+    };
+    let serious = picture.damage.iter().filter(|damage| damage.kind != DamageKind::Torn);
+    if let Some(first) = serious.clone().next().filter(|_| given.fail_on_damage) {
+        return Err(Error::Damaged { first: Box::new(first.clone()), count: serious.count() });
+    }
+    let stored = (given.resolve)(picture.meta.as_ref().map(|meta| &meta.options))?;
+    check_lanes(&picture, &stored)?;
+    assemble(storage, picture, stored, now)
+}
+
+fn new_picture(storage: &dyn Storage) -> Picture {
+    Picture {
+        queue: QueueId(storage.random() | 1),
+        meta: None,
+        store: None,
+        saved: BTreeMap::new(),
+        groups: BTreeMap::from([(0, default_group())]),
+        logs: BTreeMap::new(),
+        last_bases: BTreeMap::new(),
+        damage: Vec::new(),
+        strays: Vec::new(),
+        highest_file: 0,
+        next_base: 1,
+        next_epoch: 1,
+        clean: false,
+    }
+}
+
+fn check_lanes(picture: &Picture, stored: &StoredOptions) -> Result<()> {
+    let holds_tasks = |found: &FoundLog| found.lives.iter().any(|life| life.tasks > 0);
+    let used = picture.logs.iter().filter(|(log, found)| LogId(**log).lane().is_some() && holds_tasks(found));
+    let highest = used.filter_map(|(log, _)| LogId(*log).lane()).max();
+    match highest {
+        Some(lane) if lane.index() >= usize::from(stored.lanes) => {
+            let why = format!("lane {lane} still holds tasks, so the queue needs at least {} lanes", lane.index() + 1);
+            Err(Error::InvalidOption { option: "lanes", why })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptions, now: Now) -> Result<Engine> {
+    let resume = picture.clean;
+    if !resume {
+        mend(&*storage, &mut picture)?;
+    }
+    let store = match picture.store.take() {
+        Some(store) => store,
+        None => create_store(&*storage, picture.queue)?,
+    };
+    let journal_from = picture.meta.as_ref().map_or(Place::default(), |meta| Place {
+        base: meta.journal_base,
+        offset: meta.journal_offset,
+    });
+    let mut logs = std::mem::take(&mut picture.logs);
+    let journal_found = logs.remove(&LogId::JOURNAL.0).unwrap_or_default();
+    let journal = make_log(LogId::JOURNAL, journal_found, &picture.last_bases, resume)?;
+    let lanes = Lanes::new(usize::from(stored.lanes));
+    for (log, found) in logs {
+        let Some(lane) = LogId(log).lane() else { continue };
+        let made = make_log(LogId(log), found, &picture.last_bases, resume)?;
+        lanes.start(lane, || made);
+    }
+    if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
+        let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
+        picture.groups.insert(id, default_group());
+    }
+    let groups = picture.groups.into_iter().map(|(id, state)| {
+        (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now))))
+    });
+    let engine = Engine {
+        queue: picture.queue,
+        epoch: picture.next_epoch,
+        settings: Settings::from_stored(&stored),
+        stored,
+        lanes,
+        last_bases: picture.last_bases,
+        journal: Arc::new(journal),
+        groups: RwLock::new(groups.collect()),
+        pool: Mutex::new(Pool::default()),
+        journal_pool: Mutex::new(Pool::default()),
+        blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),
+        large_wanted: AtomicU64::new(0),
+        retired: Mutex::new(Vec::new()),
+        next_file: AtomicU32::new(picture.highest_file + 1),
+        checkpoints: Mutex::new(Checkpoints { store, saved: picture.saved, journal_from }),
+        poison: std::sync::OnceLock::new(),
+        damage: Mutex::new(DamageList::new(picture.damage)),
+        counts: Counts::default(),
+        changed: AtomicBool::new(true),
+        storage,
+    };
+    // The first checkpoint makes the epoch, the ceiling and everything that recovery decided durable. Nothing
+    // was handed out before it.
+    engine.checkpoint(now, false)?;
+    for number in picture.strays {
+        // What can't be removed now is found stray again at the next open.
+        let _swept = engine.storage.remove(&file_name(number));
+    }
+    if engine.journal_pool.lock().len() == 0 {
+        engine.prepare_one(Needed::Journal)?;
+    }
+    Ok(engine)
+}
+
+fn create_store(storage: &dyn Storage, queue: QueueId) -> Result<Store> {
+    let fail = |call: &'static str| move |error| Error::io(Store::FILE, call, error);
+    let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
+    if names.iter().any(|name| name == Store::FILE) {
+        // Either a creation that was cut, or a file of which no slot is usable; its lives are read already.
+        storage.remove(Store::FILE).map_err(fail("remove"))?;
+    }
+    let file = storage.create(Store::FILE, Store::FILE_BYTES_MIN, Prepare::Small).map_err(fail("create"))?;
+    storage.sync_dir().map_err(|error| Error::io(".", "sync", error))?;
+    Store::empty(file, queue).map_err(fail("create"))
+}
+
+/// The running log over the lives that were found.
+fn make_log(id: LogId, found: FoundLog, last_bases: &BTreeMap<u16, u64>, resume: bool) -> Result<Log> {
+    let last_base = last_bases.get(&id.0).copied().unwrap_or(0);
+    let mut start = 0;
+    let (mut sealed, mut open) = (Vec::new(), None);
+    for life in found.lives {
+        let is_open = life.scan.is_some() && resume;
+        let log_position = start;
+        start += life.header.size.max(life.file_bytes);
+        if is_open {
+            open = Some((life, log_position));
+        } else {
+            sealed.push(Arc::new(found_segment(life, log_position)));
+        }
+    }
+    let log = Log::new(id, sealed, last_base);
+    if let Some((life, log_position)) = open {
+        go_on(&log, life, log_position)?;
+    }
+    Ok(log)
+}
+
+fn found_segment(life: FoundLife, start: u64) -> Segment {
+    let sealed = Sealed { end: life.end, records: life.records };
+    Segment::found(life.header, life.file, start, life.file_bytes, sealed, life.tasks, life.seek)
+}
+
+/// Goes on in a life that a clean close left open.
+fn go_on(log: &Log, life: FoundLife, start: u64) -> Result<()> {
+    let name = life.name();
+    let region = life.file.map().map_err(|error| Error::io(name, "map", error))?;
+    let frontier = region.resume(life.end as usize);
+    let segment = Segment::active(life.header, life.file, Arc::clone(frontier.region()), start);
+    segment.count_tasks(life.tasks);
+    for (index, offset) in life.seek {
+        segment.note_record(index, offset);
+    }
+    debug_assert!(life.records <= block_for(segment.header().size), "indices stay inside the block");
+    log.resume(&Arc::new(segment), frontier, life.records);
+    Ok(())
+}
+
+/// The lanes that a picture knows, for looking without opening.
+pub(crate) fn lanes_of(picture: &Picture) -> impl Iterator<Item = (LaneId, &FoundLog)> {
+    picture.logs.iter().filter_map(|(log, found)| Some((LogId(*log).lane()?, found)))
+}

@@ -1,0 +1,428 @@
+//! The reading half: checkpoint, lives, journal; what the queue is, as far as the disk tells. Writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::{BlobError, Key, Store};
+use crate::delivery::acks::SegmentAcks;
+use crate::delivery::state::Locate;
+use crate::delivery::{DeadNote, GroupState, Note};
+use crate::error::{Damage, DamageKind, Error, Result};
+use crate::format::journal::{self, DeadCause, Entry};
+use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, kind};
+use crate::format::record::{self, Found, Kind};
+use crate::format::segment::{PRELUDE_BYTES, parse_file_name};
+use crate::storage::Storage;
+use crate::types::{LaneId, LogId, QueueId, Seq};
+
+use super::lives::{self, FoundLife, FoundLog, Search};
+
+/// The group that every queue is born with.
+pub(crate) const DEFAULT_GROUP: &str = "default";
+/// When a damaged checkpoint was passed over, sequences and epochs skip this far: what it knew to be handed
+/// out is at most a few ceilings above what the older one knows.
+const FALLBACK_SEQUENCES: u64 = 1 << 48;
+const FALLBACK_EPOCHS: u64 = 1 << 20;
+
+/// A queue as the disk shows it.
+pub(crate) struct Picture {
+    pub queue: QueueId,
+    /// The checkpoint that was used, if any was usable.
+    pub meta: Option<Meta>,
+    pub store: Option<Store>,
+    /// Checksums of the blobs in `store`.
+    pub saved: BTreeMap<Key, u32>,
+    pub groups: BTreeMap<u32, GroupState>,
+    pub logs: BTreeMap<u16, FoundLog>,
+    pub last_bases: BTreeMap<u16, u64>,
+    pub damage: Vec<Damage>,
+    /// Files that are no life, to be removed once a checkpoint without them is durable.
+    pub strays: Vec<u32>,
+    pub highest_file: u32,
+    /// First sequence and epoch that were certainly never used.
+    pub next_base: u64,
+    pub next_epoch: u64,
+    /// Nothing was written since a clean close.
+    pub clean: bool,
+}
+
+/// Reads the directory. `Ok(None)` if there is no queue in it yet.
+pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Option<Picture>> {
+    let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
+    let has_lives = names.iter().any(|name| parse_file_name(name).is_some());
+    let has_store = names.iter().any(|name| name == Store::FILE);
+    if !has_lives && !has_store {
+        let foreign = names.iter().find(|name| *name != crate::storage::LOCK_FILE);
+        return match foreign {
+            None => Ok(None),
+            Some(name) => {
+                let why = format!("the directory holds {name:?} and no checkpoint");
+                Err(Error::NotAQueue { path: path.to_owned(), why })
+            }
+        };
+    }
+    let mut damage = Vec::new();
+    let base = match has_store {
+        true => load_checkpoint(storage, &mut damage)?,
+        false => None,
+    };
+    match base {
+        Some(base) => read_on(storage, base, damage).map(Some),
+        None if has_lives => read_without(storage, damage).map(Some),
+        // A creation that was cut before its first checkpoint was durable.
+        None => Ok(None),
+    }
+}
+
+/// A checkpoint whose blobs all read well.
+struct Base {
+    meta: Meta,
+    store: Store,
+    saved: BTreeMap<Key, u32>,
+    groups: BTreeMap<u32, GroupState>,
+    listed: Vec<ListedLife>,
+    fallback: bool,
+}
+
+fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Option<Base>> {
+    let file = storage.open(Store::FILE).map_err(|error| Error::io(Store::FILE, "open", error))?;
+    let loaded = Store::load(file).map_err(|error| Error::io(Store::FILE, "read", error))?;
+    if let Some(found) = loaded.version {
+        let supported = crate::format::FORMAT_VERSION;
+        return Err(Error::Version { file: Store::FILE.to_owned(), found, supported });
+    }
+    // A slot that is half written is the normal trace of a crash in a checkpoint, as long as the other one is
+    // good: it was never the newest durable one. Only together with a fallback is it damage.
+    for slot in &loaded.damage {
+        damage.push(checkpoint_damage(slot.offset, slot.bytes, slot.what));
+    }
+    let torn_slot = !loaded.damage.is_empty();
+    let roots = [loaded.newest, loaded.older];
+    for (at, root) in roots.into_iter().enumerate() {
+        let Some((store, meta)) = root else { continue };
+        let fallback = at > 0 || torn_slot;
+        match load_blobs(store, &meta, fallback) {
+            Ok(base) => return Ok(Some(base)),
+            Err(bad) => damage.push(bad),
+        }
+    }
+    Ok(None)
+}
+
+fn checkpoint_damage(offset: u64, bytes: u64, what: &str) -> Damage {
+    Damage {
+        kind: DamageKind::Corrupt,
+        file: Store::FILE.to_owned(),
+        offset,
+        bytes,
+        lane: None,
+        lost: None,
+        what: format!("{what}; an older checkpoint or a full scan is used: tasks may come again, none is lost"),
+    }
+}
+
+fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> std::result::Result<Base, Damage> {
+    let malformed = |what: &str| checkpoint_damage(0, 0, what);
+    let meta = Meta::decode(meta).ok_or_else(|| malformed("the root's meta bytes are malformed"))?;
+    let mut saved = BTreeMap::new();
+    let mut groups: BTreeMap<u32, GroupState> = BTreeMap::new();
+    let (mut listed, mut acks) = (Vec::new(), Vec::new());
+    let keys: Vec<Key> = store.keys().collect();
+    for key in keys {
+        let value = store.get(key).map_err(|error| match error {
+            BlobError::Damaged { offset, bytes } => checkpoint_damage(offset, bytes, "a blob does not verify"),
+            BlobError::Absent => malformed("a blob is absent"),
+            BlobError::Io(error) => malformed(&format!("a blob can't be read: {error}")),
+        })?;
+        saved.insert(key, crc32fast::hash(&value));
+        if key.kind == kind::ACKS {
+            acks.push((key, value));
+            continue;
+        }
+        load_blob(key, &value, &mut groups, &mut listed).ok_or_else(|| malformed("a blob is malformed"))?;
+    }
+    let lane_of: BTreeMap<u64, LaneId> =
+        listed.iter().filter_map(|life| Some((life.base, life.log.lane()?))).collect();
+    for (key, value) in acks {
+        if let Some(lane) = lane_of.get(&key.b) {
+            let group = groups.entry(key.a).or_default();
+            group.acks.entry((*lane, key.b)).or_insert_with(SegmentAcks::new).load_chunk(key.c, &value);
+        }
+    }
+    Ok(Base { meta, store, saved, groups, listed, fallback })
+}
+
+fn load_blob(
+    key: Key,
+    value: &[u8],
+    groups: &mut BTreeMap<u32, GroupState>,
+    listed: &mut Vec<ListedLife>,
+) -> Option<()> {
+    match key.kind {
+        kind::LIFE => listed.push(ListedLife::decode(value)?),
+        kind::GROUP => {
+            let group = ListedGroup::decode(value)?;
+            let state = groups.entry(key.a).or_default();
+            state.name = group.name;
+            state.starts = group.starts.into_iter().collect();
+            state.acked_gone = group.acked_gone.into_iter().collect();
+        }
+        kind::DONE => groups.entry(key.a).or_default().done.extend(meta::decode_done(value)?),
+        kind::NOTES => {
+            let notes = meta::decode_notes(value)?;
+            groups.entry(key.a).or_default().notes.extend(notes.into_iter().map(note));
+        }
+        kind::DEAD => {
+            let dead: Option<Vec<_>> = meta::decode_notes(value)?.into_iter().map(dead_note).collect();
+            groups.entry(key.a).or_default().dead.extend(dead?);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn note(listed: ListedNote) -> ((LaneId, Seq), Note) {
+    let due = listed.time.map(|time| (time, listed.detail));
+    ((listed.lane, listed.seq), Note { attempts: listed.attempts, due, reason: listed.reason })
+}
+
+fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
+    let cause = DeadCause::from_code(u8::try_from(listed.detail).ok()?)?;
+    let at = listed.time.unwrap_or_default();
+    let dead = DeadNote { attempts: listed.attempts, cause, at, reason: listed.reason };
+    Some(((listed.lane, listed.seq), dead))
+}
+
+/// Goes on from a checkpoint.
+fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
+    let Base { meta, store, saved, mut groups, listed, fallback } = base;
+    let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
+    let mut search = Search {
+        storage,
+        queue: Some(store.queue()),
+        listed: &listed,
+        last_bases: &last_bases,
+        chain_may_miss: fallback,
+        damage: &mut damage,
+    };
+    let (logs, highest_file, strays) = lives::find(&mut search)?;
+    let quiet = !fallback && logs.values().flat_map(|log| &log.lives).all(|life| is_quiet(life));
+    replay(&logs, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
+    damage.retain(|found| !is_settled_loss(found, &groups, &listed));
+    let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
+    Ok(Picture {
+        queue: store.queue(),
+        next_base: meta.ceiling.saturating_add(sequences).max(above(&logs)),
+        next_epoch: meta.epoch.saturating_add(1 + epochs),
+        clean: meta.clean && quiet,
+        meta: Some(meta),
+        store: Some(store),
+        saved,
+        groups,
+        last_bases: newest_bases(last_bases, &logs),
+        logs,
+        damage,
+        strays,
+        highest_file,
+    })
+}
+
+/// Without any checkpoint every life counts, and every task is taken as unacked unless the journal that is
+/// left says otherwise.
+fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Picture> {
+    let none = BTreeMap::new();
+    let damage_ref = &mut damage;
+    let mut search =
+        Search { storage, queue: None, listed: &[], last_bases: &none, chain_may_miss: true, damage: damage_ref };
+    let (logs, highest_file, strays) = lives::find(&mut search)?;
+    let queue = logs.values().flat_map(|log| &log.lives).map(|life| life.header.queue).next();
+    damage.push(Damage {
+        kind: DamageKind::Missing,
+        file: Store::FILE.to_owned(),
+        offset: 0,
+        bytes: 0,
+        lane: None,
+        lost: None,
+        what: "no checkpoint is usable: settled tasks may come again, and groups other than the default may be gone"
+            .to_owned(),
+    });
+    let mut groups = BTreeMap::from([(0, default_group())]);
+    replay(&logs, (0, 0), &mut groups, &mut damage);
+    Ok(Picture {
+        queue: queue.unwrap_or(QueueId(storage.random())),
+        meta: None,
+        store: None,
+        saved: BTreeMap::new(),
+        groups,
+        last_bases: newest_bases(BTreeMap::new(), &logs),
+        next_base: above(&logs).saturating_add(FALLBACK_SEQUENCES),
+        next_epoch: storage.random() >> 8,
+        logs,
+        damage,
+        strays,
+        highest_file,
+        clean: false,
+    })
+}
+
+/// The group that every queue is born with.
+pub(crate) fn default_group() -> GroupState {
+    GroupState { name: DEFAULT_GROUP.to_owned(), ..GroupState::default() }
+}
+
+/// A sequence above every block of the lives that are there.
+fn above(logs: &BTreeMap<u16, FoundLog>) -> u64 {
+    let lives = logs.values().flat_map(|log| &log.lives);
+    lives.map(|life| life.header.base.saturating_add(u64::from(life.header.block))).max().unwrap_or(1)
+}
+
+fn newest_bases(mut known: BTreeMap<u16, u64>, logs: &BTreeMap<u16, FoundLog>) -> BTreeMap<u16, u64> {
+    for (log, found) in logs {
+        let newest = found.lives.last().map_or(0, |life| life.header.base);
+        let base = known.entry(*log).or_default();
+        *base = newest.max(*base);
+    }
+    known
+}
+
+/// True if the life is as the checkpoint left it: nothing was found behind what it lists.
+fn is_quiet(life: &FoundLife) -> bool {
+    life.listed && life.scan.as_ref().is_none_or(|scan| scan.end == scan.durable && scan.flaws.is_empty() && !scan.is_torn())
+}
+
+/// A life that an older checkpoint lists and that is gone because everybody was done with it.
+fn is_settled_loss(damage: &Damage, groups: &BTreeMap<u32, GroupState>, listed: &[ListedLife]) -> bool {
+    let Some((first, _)) = damage.lost.filter(|_| damage.kind == DamageKind::Missing) else { return false };
+    let Some(life) = listed.iter().find(|life| life.base == first.0) else { return false };
+    let Some(lane) = life.log.lane() else { return false };
+    groups.values().all(|group| {
+        let acked = group.acks.get(&(lane, life.base)).map_or(0, SegmentAcks::count);
+        group.done.contains(&(lane, life.base)) || acked >= life.tasks
+    })
+}
+
+/// Which records survived, for dropping what the journal says of others.
+struct Records<'a> {
+    /// By lane: base → record count.
+    lives: BTreeMap<u8, BTreeMap<u64, u32>>,
+    /// Sequences that did not survive as records.
+    voids: BTreeSet<u64>,
+    _logs: &'a BTreeMap<u16, FoundLog>,
+}
+
+impl Locate for Records<'_> {
+    fn base_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
+        let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
+        (seq.0 - base < u64::from(*records) && !self.voids.contains(&seq.0)).then_some(*base)
+    }
+}
+
+impl<'a> Records<'a> {
+    fn of(logs: &'a BTreeMap<u16, FoundLog>) -> Self {
+        let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
+        let mut voids = BTreeSet::new();
+        for life in logs.values().flat_map(|log| &log.lives) {
+            let Some(lane) = life.header.log.lane() else { continue };
+            lives.entry(lane.0).or_default().insert(life.header.base, life.records);
+            for flaw in life.scan.iter().flat_map(|scan| &scan.flaws) {
+                if let Some((first, last)) = flaw.lost() {
+                    voids.extend((first..=last).map(|index| life.seq(index).0));
+                }
+            }
+        }
+        Records { lives, voids, _logs: logs }
+    }
+}
+
+/// Applies the journal from `from` (base, offset) on.
+fn replay(
+    logs: &BTreeMap<u16, FoundLog>,
+    from: (u64, u32),
+    groups: &mut BTreeMap<u32, GroupState>,
+    damage: &mut Vec<Damage>,
+) {
+    let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return };
+    let records = Records::of(logs);
+    for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
+        let start = if life.header.base == from.0 { from.1 } else { 0 };
+        if let Err(error) = replay_life(life, start, groups, &records) {
+            damage.push(Damage {
+                kind: DamageKind::Corrupt,
+                file: life.name(),
+                offset: u64::from(start),
+                bytes: u64::from(life.end),
+                lane: None,
+                lost: None,
+                what: format!("{error}; acks may be missing, so tasks may come again"),
+            });
+        }
+    }
+}
+
+fn replay_life(
+    life: &FoundLife,
+    start: u32,
+    groups: &mut BTreeMap<u32, GroupState>,
+    records: &Records<'_>,
+) -> std::result::Result<(), String> {
+    let mut bytes = vec![0; life.end as usize];
+    life.file.read_at(0, &mut bytes).map_err(|error| error.to_string())?;
+    let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
+    let mut outcome = Ok(());
+    while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
+        match record::read(life.header.life(), at, rest) {
+            Found::Record(header) => {
+                if header.kind == Kind::Entry {
+                    match record::verify(life.header.life(), &header, rest) {
+                        Some(body) => apply(body.payload, groups, records).unwrap_or_else(|e| outcome = Err(e)),
+                        None => outcome = Err(format!("the entry at byte {at} does not verify")),
+                    }
+                }
+                at += header.step();
+            }
+            Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
+            Found::Empty | Found::Invalid => {
+                outcome = Err(format!("bytes from {at} on do not verify"));
+                match crate::log::scan::resync(life.header.life(), at, rest) {
+                    Some(header) => at = header.offset,
+                    None => break,
+                }
+            }
+        }
+    }
+    outcome
+}
+
+fn apply(
+    payload: &[u8],
+    groups: &mut BTreeMap<u32, GroupState>,
+    records: &Records<'_>,
+) -> std::result::Result<(), String> {
+    for entry in journal::entries(payload) {
+        let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
+        match &entry {
+            Entry::GroupCreated { group, name, starts } => {
+                let state = groups.entry(*group).or_default();
+                (*name).clone_into(&mut state.name);
+                state.starts = starts.clone().collect();
+            }
+            Entry::Reserved { group, .. }
+            | Entry::Acked { group, .. }
+            | Entry::Released { group, .. }
+            | Entry::Retry { group, .. }
+            | Entry::Dead { group, .. } => {
+                if let Some(state) = groups.get_mut(group) {
+                    state.apply(&entry, records);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Files are shared with what comes after reading.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Arc<dyn crate::storage::File>>();
+};

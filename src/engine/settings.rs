@@ -1,0 +1,99 @@
+//! The queue's options once they are checked: only valid values exist here.
+
+use crate::delivery::Rules;
+use crate::format::meta::StoredOptions;
+use crate::format::record::HEADER_BYTES;
+use crate::format::segment::{PRELUDE_BYTES, record_limit};
+
+/// Smallest and largest segment a queue can have.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// A lane's first segment; the next ones double up to the set size.
+const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// The journal's first segment.
+const FIRST_JOURNAL_BYTES: u64 = 256 << 10;
+/// The journal's largest segment: it is folded into a checkpoint long before more is needed.
+const JOURNAL_SEGMENT_BYTES_MAX: u64 = 8 << 20;
+
+/// What the running engine goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub lanes: usize,
+    pub segment_bytes: u64,
+    pub task_bytes_max: u64,
+    pub lease_ms: u64,
+    pub rules: Rules,
+    /// A checkpoint is due when the journal grew by this much since the last.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint is due when something changed and the last is this old.
+    pub checkpoint_interval_ms: u64,
+    /// `Process` data is synced at the latest this long after it was written.
+    pub sync_interval_ms: u64,
+    /// Segments that wait for a checkpoint before they can be reclaimed, until one is due.
+    pub reclaim_waiting_max: usize,
+}
+
+impl Settings {
+    pub(crate) fn from_stored(stored: &StoredOptions) -> Self {
+        Settings {
+            lanes: usize::from(stored.lanes),
+            segment_bytes: stored.segment_bytes,
+            task_bytes_max: stored.task_bytes_max.min(room(stored.segment_bytes)),
+            lease_ms: stored.lease_ms,
+            rules: Rules {
+                max_attempts: stored.max_attempts,
+                backoff_first_ms: stored.backoff_first_ms,
+                backoff_max_ms: stored.backoff_max_ms,
+            },
+            checkpoint_bytes: stored.checkpoint_bytes,
+            checkpoint_interval_ms: stored.checkpoint_interval_ms,
+            sync_interval_ms: stored.sync_interval_ms,
+            reclaim_waiting_max: 4,
+        }
+    }
+
+    /// Size of the segment that follows one of `newest` bytes in a lane.
+    pub(crate) fn lane_segment_bytes(&self, newest: Option<u64>) -> u64 {
+        grow(newest, FIRST_SEGMENT_BYTES, self.segment_bytes)
+    }
+
+    /// Size of the segment that follows one of `newest` bytes in the journal.
+    pub(crate) fn journal_segment_bytes(&self, newest: Option<u64>) -> u64 {
+        grow(newest, FIRST_JOURNAL_BYTES, self.segment_bytes.min(JOURNAL_SEGMENT_BYTES_MAX))
+    }
+
+    /// The most bytes of journal entries that one record carries: a small part of any journal segment.
+    pub(crate) fn entry_bytes_max(&self) -> usize {
+        let first = room(self.journal_segment_bytes(None));
+        usize::try_from(first / 3).unwrap_or(usize::MAX).min(32 << 10)
+    }
+
+    /// The smallest segment size of this queue in which one extent of `bytes` fits.
+    pub(crate) fn size_for(&self, bytes: u32) -> Option<u64> {
+        let mut size = FIRST_SEGMENT_BYTES.min(self.segment_bytes);
+        while room(size) < u64::from(bytes) {
+            if size >= self.segment_bytes {
+                return None;
+            }
+            size = (size * 2).min(self.segment_bytes);
+        }
+        Some(size)
+    }
+}
+
+/// A recovered segment may be cut to any length, so the next size is the next step above it.
+fn grow(newest: Option<u64>, first: u64, max: u64) -> u64 {
+    let mut size = first;
+    while newest.is_some_and(|newest| size <= newest) && size < max {
+        size *= 2;
+    }
+    size.min(max)
+}
+
+/// Bytes that extents can take in a segment of `size` bytes.
+pub(crate) fn room(size: u64) -> u64 {
+    u64::from(record_limit(size)).saturating_sub(PRELUDE_BYTES as u64)
+}
+
+/// The smallest segment holds a mark and the largest journal entry with room to spare.
+const _: () = assert!(SEGMENT_BYTES_MIN as usize >= PRELUDE_BYTES + 64 * HEADER_BYTES, "4 KiB segments work");

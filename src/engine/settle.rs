@@ -1,0 +1,115 @@
+//! Settling: ack, nack, release, reject, extend.
+
+use crate::error::{Error, Result};
+use crate::types::Now;
+
+use super::Engine;
+use super::groups::{GroupCell, GroupWork};
+use super::receipt::Receipt;
+
+/// What becomes of a leased task.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Settle<'a> {
+    /// Done for good.
+    Ack,
+    /// Again after a delay in milliseconds, or after the backoff.
+    Nack { delay_ms: Option<u64>, reason: &'a str },
+    /// The attempt never began: due again at once, not counted.
+    Release,
+    /// A dead letter at once.
+    Reject { reason: &'a str },
+    /// The lease ends this many milliseconds from now.
+    Extend { lease_ms: u64 },
+}
+
+/// What settling several receipts of one group gave.
+pub(crate) struct Settled {
+    /// An answer per receipt, in their order.
+    pub answers: Vec<Result<()>>,
+    /// Position of the journal behind the entry; `None` where nothing was journaled.
+    pub end: Option<u64>,
+}
+
+impl Engine {
+    /// Settles receipts that all belong to `cell`. What is accepted takes effect for other consumers at once
+    /// and is durable when the journal's durable mark reaches `end`; many receipts are one entry.
+    ///
+    /// Errors: `Poisoned`; `InDoubt` if the entry could not be written.
+    pub(crate) fn settle(
+        &self,
+        cell: &GroupCell,
+        receipts: impl Iterator<Item = Receipt>,
+        how: Settle<'_>,
+        now: Now,
+    ) -> Result<Settled> {
+        self.check_poison()?;
+        let mut work = cell.state.lock();
+        let work = &mut *work;
+        let answers = receipts.map(|receipt| self.settle_one(work, &receipt, how, now)).collect();
+        let end = self.write_changes(work, now.wall);
+        if end.is_err() {
+            work.changes.clear();
+        }
+        let in_doubt = |cause| Error::InDoubt { task: None, cause: std::sync::Arc::new(cause) };
+        let settled = Settled { answers, end: end.map_err(in_doubt)? };
+        if !matches!(how, Settle::Ack | Settle::Extend { .. }) {
+            cell.wake.change_all();
+        }
+        Ok(settled)
+    }
+
+    fn settle_one(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) -> Result<()> {
+        self.check_receipt(receipt)?;
+        let task = receipt.task;
+        let ticket = receipt.ticket();
+        if !work.group.holds(ticket, task.lane, task.seq) {
+            return Err(Error::LeaseLost { task });
+        }
+        let rules = &self.settings.rules;
+        match how {
+            Settle::Ack => {
+                work.changes.acked(task.lane, task.seq);
+                work.group.ack(ticket);
+            }
+            Settle::Nack { delay_ms, reason } => {
+                work.group.nack(ticket, delay_ms, reason, rules, now, &mut work.changes);
+            }
+            Settle::Release => work.group.release(ticket, &mut work.changes),
+            Settle::Reject { reason } => work.group.reject(ticket, reason, now, &mut work.changes),
+            Settle::Extend { lease_ms } => work.group.extend(ticket, now.boot_ms.saturating_add(lease_ms)),
+        }
+        Ok(())
+    }
+
+    /// Releases everything that a consumer holds. Returns the journal position behind the entry.
+    pub(crate) fn release_all(&self, cell: &GroupCell, consumer: u64, now: Now) -> Result<Option<u64>> {
+        self.check_poison()?;
+        let mut work = cell.state.lock();
+        let work = &mut *work;
+        work.group.release_all(consumer, &mut work.changes);
+        let end = self.write_changes(work, now.wall)?;
+        cell.wake.change_all();
+        Ok(end)
+    }
+
+    /// An expired lease is found expired even if nobody ticked since.
+    pub(crate) fn tick_group(&self, cell: &GroupCell, now: Now) -> Result<()> {
+        let mut work = cell.state.lock();
+        let work = &mut *work;
+        if work.group.next_due_ms().is_some_and(|due| due <= now.boot_ms) {
+            work.group.tick(&self.settings.rules, now, &mut work.changes);
+            self.write_changes(work, now.wall)?;
+        }
+        Ok(())
+    }
+
+    fn check_receipt(&self, receipt: &Receipt) -> Result<()> {
+        if receipt.task.queue != self.queue {
+            return Err(Error::BadReceipt { why: "it belongs to another queue" });
+        }
+        if receipt.epoch != self.epoch {
+            return Err(Error::LeaseLost { task: receipt.task });
+        }
+        Ok(())
+    }
+}

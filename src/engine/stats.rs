@@ -1,0 +1,175 @@
+//! Counts of a queue, open or only looked at.
+
+use std::sync::atomic::Ordering;
+
+use crate::log::{Log, Segment};
+use crate::types::{LaneId, LogId, Now, QueueId, Timestamp};
+
+use super::Engine;
+use super::groups::GroupCell;
+
+/// What a queue holds and did. Numbers are taken one after the other, so under load they are only roughly of
+/// one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The queue's id.
+    pub queue: Option<QueueId>,
+    /// Every lane that was used.
+    pub lanes: Vec<LaneStats>,
+    /// Every group.
+    pub groups: Vec<GroupStats>,
+    /// Segments made ready before they are needed.
+    pub ready_segments: usize,
+    /// Bytes of all ready segments.
+    pub ready_bytes: u64,
+    /// Bytes of the journal's segments.
+    pub journal_bytes: u64,
+    /// Bytes of the checkpoint file.
+    pub checkpoint_bytes: u64,
+    /// Bytes of segments that wait for whoever holds their payloads.
+    pub pinned_bytes: u64,
+    /// Bytes of the queue on disk.
+    pub disk_bytes: u64,
+    /// Checkpoints written since the open.
+    pub checkpoints: u64,
+    /// Commits made since the open.
+    pub commits: u64,
+    /// Times that an append found no ready segment since the open.
+    pub stalls: u64,
+    /// Segments recycled and removed since the open.
+    pub recycled: u64,
+    /// Segments removed since the open.
+    pub removed: u64,
+}
+
+/// One lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LaneStats {
+    /// Which lane.
+    pub lane: LaneId,
+    /// Watermark: bytes of the log that are readable, counted since the oldest retained segment at open.
+    pub published: u64,
+    /// Watermark: bytes of the log that are on stable storage, counted likewise.
+    pub durable: u64,
+    /// Segments retained.
+    pub segments: usize,
+    /// Their bytes on disk.
+    pub disk_bytes: u64,
+    /// Tasks in them, settled or not.
+    pub tasks: u64,
+}
+
+/// One group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupStats {
+    /// The group's name.
+    pub name: String,
+    /// The lanes, in order.
+    pub lanes: Vec<GroupLaneStats>,
+}
+
+/// One lane as one group sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GroupLaneStats {
+    /// Which lane.
+    pub lane: LaneId,
+    /// Tasks not settled for good: waiting, delayed or on loan.
+    pub depth: u64,
+    /// Of these: on loan.
+    pub in_flight: u64,
+    /// Of these: waiting for their delay.
+    pub delayed: u64,
+    /// Tasks acked, ever.
+    pub acked: u64,
+    /// Dead letters kept.
+    pub dead: u64,
+    /// Age of the oldest task that is not settled, in milliseconds; of its segment's first life moment where
+    /// the exact record is not at hand.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Engine {
+    /// Counts of this moment.
+    pub(crate) fn stats(&self, now: Now) -> Stats {
+        let mut stats = Stats { queue: Some(self.queue), ..Stats::default() };
+        for (lane, log) in self.lanes.all() {
+            stats.lanes.push(lane_stats(lane, log));
+        }
+        for cell in self.groups() {
+            stats.groups.push(self.group_stats(&cell, now.wall));
+        }
+        {
+            let (pool, journal_pool) = (self.pool.lock(), self.journal_pool.lock());
+            stats.ready_segments = pool.len() + journal_pool.len();
+            stats.ready_bytes = pool.bytes() + journal_pool.bytes();
+        }
+        stats.journal_bytes = self.journal.segments().iter().map(|segment| segment.file_bytes()).sum();
+        stats.checkpoint_bytes = self.checkpoint_bytes();
+        stats.pinned_bytes = self.pins().iter().map(|pin| pin.bytes).sum();
+        let lanes: u64 = stats.lanes.iter().map(|lane| lane.disk_bytes).sum();
+        stats.disk_bytes =
+            lanes + stats.ready_bytes + stats.journal_bytes + stats.checkpoint_bytes + stats.pinned_bytes;
+        let counts = &self.counts;
+        stats.checkpoints = counts.checkpoints.load(Ordering::Relaxed);
+        stats.commits = counts.commits.load(Ordering::Relaxed);
+        stats.stalls = counts.stalls.load(Ordering::Relaxed);
+        stats.recycled = counts.recycled.load(Ordering::Relaxed);
+        stats.removed = counts.removed.load(Ordering::Relaxed);
+        stats
+    }
+
+    fn group_stats(&self, cell: &GroupCell, wall: Timestamp) -> GroupStats {
+        let work = cell.state.lock();
+        let group = &work.group;
+        let mut stats = GroupStats { name: cell.name.clone(), lanes: Vec::new() };
+        for (lane, log) in self.lanes.all() {
+            let own = group.lanes.get(&lane);
+            let dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;
+            let mut depth = 0;
+            let mut oldest = None;
+            let start = group.starts().get(&lane).map_or(0, |seq| seq.0);
+            for segment in log.segments() {
+                let acked = own.and_then(|own| own.lives.get(&segment.base())).map_or(0, |life| life.acks.count());
+                let done = own.is_some_and(|own| own.done.contains(&segment.base()));
+                let open = if done { 0 } else { unsettled(&segment, acked, start) };
+                depth += open;
+                if open > 0 && oldest.is_none() {
+                    oldest = Some(wall.0.saturating_sub(segment.header().created.0));
+                }
+            }
+            stats.lanes.push(GroupLaneStats {
+                lane,
+                depth: depth.saturating_sub(dead),
+                in_flight: own.map_or(0, |own| own.in_flight),
+                delayed: own.map_or(0, |own| own.delayed),
+                acked: own.map_or(0, |own| own.acked()),
+                dead,
+                oldest_ms: oldest,
+            });
+        }
+        stats
+    }
+}
+
+/// Tasks of a life that a group has not acked; those before its start don't count.
+fn unsettled(segment: &Segment, acked: u32, start: u64) -> u64 {
+    let before = u32::try_from(start.saturating_sub(segment.base())).unwrap_or(u32::MAX);
+    u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked))
+}
+
+fn lane_stats(lane: LaneId, log: &Log) -> LaneStats {
+    let segments = log.segments();
+    debug_assert_eq!(log.id(), LogId::from(lane), "a lane's log is its own");
+    LaneStats {
+        lane,
+        published: log.published(),
+        durable: log.durable(),
+        segments: segments.len(),
+        disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
+        tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
+    }
+}

@@ -1,0 +1,145 @@
+//! The checkpoint file: two root slots, then blobs.
+//!
+//! | offset | bytes | what |
+//! |---|---|---|
+//! | 0 | 65,536 | root slot A |
+//! | 65,536 | 65,536 | root slot B |
+//! | 131,072 | | units of 512 bytes; a blob takes as many in a row as it needs, zero-padded |
+//!
+//! A root:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `LANEROOT` |
+//! | 8 | 4 | format version |
+//! | 12 | 4 | bytes of the whole root |
+//! | 16 | 8 | queue id |
+//! | 24 | 8 | generation: 1 and up, the higher is the newer |
+//! | 32 | 4 | m: bytes of meta |
+//! | 36 | 4 | n: count of index chunks |
+//! | 40 | m | meta, see `meta` |
+//! | 40 + m | 32n | index chunks in order of their first keys: an entry each, with the first key of the chunk |
+//! | last | 4 | CRC-32 of everything before |
+//!
+//! Valid if and only if magic, version, lengths and CRC are right. Usable if and only if, beyond that, every index
+//! chunk reads well.
+//!
+//! An entry, in roots and in index chunks: key (kind 1, zero 3, a 4, b 8, c 4), then first unit 4, bytes 4, CRC-32 of
+//! those bytes 4. An index chunk is a blob of entries in the order of their keys. A blob is valid if and only if
+//! its entry's CRC is right.
+
+use crate::checkpoint::{BlobRef, Key};
+use crate::types::QueueId;
+
+use super::FORMAT_VERSION;
+use super::wire::{Reader, Writer};
+
+/// Bytes of one root slot.
+pub(crate) const SLOT_BYTES: usize = 64 << 10;
+/// Where blobs begin.
+pub(crate) const BLOBS_AT: u64 = 2 * SLOT_BYTES as u64;
+/// Bytes of a unit.
+pub(crate) const UNIT_BYTES: u64 = 512;
+/// Bytes of an entry.
+pub(crate) const ENTRY_BYTES: usize = 32;
+const ROOT_MAGIC: u64 = u64::from_le_bytes(*b"LANEROOT");
+const ROOT_HEAD_BYTES: usize = 40;
+
+/// A root as it lies in its slot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Root {
+    pub queue: QueueId,
+    pub generation: u64,
+    pub meta: Vec<u8>,
+    pub chunks: Vec<(Key, BlobRef)>,
+}
+
+/// What a slot holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Slot {
+    Blank,
+    Valid(Root),
+    Version(u32),
+    Invalid,
+}
+
+impl Root {
+    /// The root's bytes, or `None` if they don't fit a slot.
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+        let bytes = ROOT_HEAD_BYTES + self.meta.len() + ENTRY_BYTES * self.chunks.len() + 4;
+        if bytes > SLOT_BYTES {
+            return None;
+        }
+        let mut out = Writer::default();
+        out.u64(ROOT_MAGIC).u32(FORMAT_VERSION).u32(u32::try_from(bytes).ok()?);
+        out.u64(self.queue.0).u64(self.generation);
+        out.u32(u32::try_from(self.meta.len()).ok()?).u32(u32::try_from(self.chunks.len()).ok()?);
+        out.raw(&self.meta);
+        for (key, blob) in &self.chunks {
+            put_entry(&mut out, *key, *blob);
+        }
+        let mut root = out.into_bytes();
+        let check = crc32fast::hash(&root);
+        root.extend_from_slice(&check.to_le_bytes());
+        Some(root)
+    }
+
+    /// What stands in a slot.
+    pub(crate) fn decode(slot: &[u8]) -> Slot {
+        if slot.iter().all(|byte| *byte == 0) {
+            return Slot::Blank;
+        }
+        Self::decode_checked(slot).unwrap_or(Slot::Invalid)
+    }
+
+    fn decode_checked(slot: &[u8]) -> Option<Slot> {
+        let mut from = Reader::new(slot);
+        if from.u64()? != ROOT_MAGIC {
+            return None;
+        }
+        let (version, bytes) = (from.u32()?, from.u32()?);
+        let (checked, check) = slot.get(..usize::try_from(bytes).ok()?)?.split_last_chunk::<4>()?;
+        if crc32fast::hash(checked) != u32::from_le_bytes(*check) {
+            return None;
+        }
+        if version != FORMAT_VERSION {
+            return Some(Slot::Version(version));
+        }
+        let (queue, generation) = (QueueId(from.u64()?), from.u64()?);
+        let (meta_bytes, count) = (from.u32()?, from.u32()?);
+        let meta = from.bytes(usize::try_from(meta_bytes).ok()?)?.to_vec();
+        let entries = from.bytes(usize::try_from(count).ok()?.checked_mul(ENTRY_BYTES)?)?;
+        Some(Slot::Valid(Root { queue, generation, meta, chunks: decode_entries(entries)? }))
+    }
+}
+
+/// Encodes entries, for an index chunk.
+pub(crate) fn encode_entries(entries: impl Iterator<Item = (Key, BlobRef)>) -> Vec<u8> {
+    let mut out = Writer::default();
+    for (key, blob) in entries {
+        put_entry(&mut out, key, blob);
+    }
+    out.into_bytes()
+}
+
+/// Decodes entries; `None` if they are not whole or not in order.
+pub(crate) fn decode_entries(bytes: &[u8]) -> Option<Vec<(Key, BlobRef)>> {
+    if !bytes.len().is_multiple_of(ENTRY_BYTES) {
+        return None;
+    }
+    let entries: Vec<_> = bytes.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<_>>()?;
+    entries.is_sorted_by(|(a, _), (b, _)| a < b).then_some(entries)
+}
+
+fn put_entry(out: &mut Writer, key: Key, blob: BlobRef) {
+    out.u8(key.kind).u8(0).u16(0).u32(key.a).u64(key.b).u32(key.c);
+    out.u32(blob.unit).u32(blob.bytes).u32(blob.check);
+}
+
+fn entry(bytes: &[u8]) -> Option<(Key, BlobRef)> {
+    let mut from = Reader::new(bytes);
+    let kind = from.u8()?;
+    from.skip(3)?;
+    let key = Key { kind, a: from.u32()?, b: from.u64()?, c: from.u32()? };
+    Some((key, BlobRef { unit: from.u32()?, bytes: from.u32()?, check: from.u32()? }))
+}

@@ -1,0 +1,241 @@
+//! Journal entries: what changed in the delivery state. Several of them are the payload of one record of kind
+//! *entry*.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 1 | tag |
+//! | 1 | 4 | bytes of the body |
+//! | 5 | | body |
+//!
+//! | tag | body |
+//! |---|---|
+//! | 1 reserved | group 4, attempt 4, runs |
+//! | 2 acked | group 4, runs |
+//! | 3 released | group 4, attempts 4, runs |
+//! | 4 retry | group 4, lane 1, sequence 8, attempts 4, due 8, delay 8, reason |
+//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1, time 8, reason |
+//! | 6 group created | group 4, name, then starts up to the end: lane 1, sequence 8 each |
+//!
+//! A run is lane 1, first sequence 8, count 4; runs go up to the end of the body. A text is its length (2
+//! bytes) and UTF-8. An entry is valid if and only if its record is, its tag is known, and its body has exactly
+//! these fields. Every entry sets something absolutely, so that applying it twice is applying it once.
+
+use crate::types::{LaneId, Seq, Timestamp};
+
+use super::wire::{Reader, Writer};
+
+/// Longest reason that is kept, in bytes.
+pub(crate) const REASON_BYTES_MAX: usize = 200;
+const HEAD_BYTES: usize = 5;
+const RUN_BYTES: usize = 13;
+const START_BYTES: usize = 9;
+
+const TAG_RESERVED: u8 = 1;
+const TAG_ACKED: u8 = 2;
+const TAG_RELEASED: u8 = 3;
+const TAG_RETRY: u8 = 4;
+const TAG_DEAD: u8 = 5;
+const TAG_GROUP_CREATED: u8 = 6;
+
+/// Consecutive sequences of one life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Run {
+    pub lane: LaneId,
+    pub first: Seq,
+    pub count: u32,
+}
+
+/// Why a task is dead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DeadCause {
+    /// It used up its attempts.
+    MaxAttempts,
+    /// A consumer rejected it.
+    Rejected,
+}
+
+impl DeadCause {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            DeadCause::MaxAttempts => 1,
+            DeadCause::Rejected => 2,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(DeadCause::MaxAttempts),
+            2 => Some(DeadCause::Rejected),
+            _ => None,
+        }
+    }
+}
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry<'a> {
+    /// An attempt with this number began.
+    Reserved { group: u32, attempt: u32, runs: Runs<'a> },
+    Acked { group: u32, runs: Runs<'a> },
+    /// An attempt never began; `attempts` is the count that stands.
+    Released { group: u32, attempts: u32, runs: Runs<'a> },
+    Retry { group: u32, lane: LaneId, seq: Seq, attempts: u32, due: Timestamp, delay_ms: u64, reason: &'a str },
+    Dead { group: u32, lane: LaneId, seq: Seq, attempts: u32, cause: DeadCause, at: Timestamp, reason: &'a str },
+    GroupCreated { group: u32, name: &'a str, starts: Starts<'a> },
+}
+
+/// An entry that is malformed; what follows it in the same record can't be found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BadEntry;
+
+/// Runs as they lie in the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Runs<'a>(&'a [u8]);
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        let (item, rest) = self.0.split_first_chunk::<RUN_BYTES>()?;
+        self.0 = rest;
+        let mut from = Reader::new(item);
+        Some(Run { lane: LaneId(from.u8()?), first: Seq(from.u64()?), count: from.u32()? })
+    }
+}
+
+/// First sequences of a new group as they lie in the body.
+#[derive(Clone, Debug)]
+pub(crate) struct Starts<'a>(&'a [u8]);
+
+impl Iterator for Starts<'_> {
+    type Item = (LaneId, Seq);
+
+    fn next(&mut self) -> Option<(LaneId, Seq)> {
+        let (item, rest) = self.0.split_first_chunk::<START_BYTES>()?;
+        self.0 = rest;
+        let mut from = Reader::new(item);
+        Some((LaneId(from.u8()?), Seq(from.u64()?)))
+    }
+}
+
+/// Where a task stands in a group: what a retry and a dead letter say of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Of {
+    pub group: u32,
+    pub lane: LaneId,
+    pub seq: Seq,
+    pub attempts: u32,
+}
+
+pub(crate) fn put_reserved(out: &mut Vec<u8>, group: u32, attempt: u32, runs: &[Run]) {
+    put(out, TAG_RESERVED, |body| put_runs(body.u32(group).u32(attempt), runs));
+}
+
+pub(crate) fn put_acked(out: &mut Vec<u8>, group: u32, runs: &[Run]) {
+    put(out, TAG_ACKED, |body| put_runs(body.u32(group), runs));
+}
+
+pub(crate) fn put_released(out: &mut Vec<u8>, group: u32, attempts: u32, runs: &[Run]) {
+    put(out, TAG_RELEASED, |body| put_runs(body.u32(group).u32(attempts), runs));
+}
+
+pub(crate) fn put_retry(out: &mut Vec<u8>, of: Of, due: Timestamp, delay_ms: u64, reason: &str) {
+    put(out, TAG_RETRY, |body| {
+        body.u32(of.group).u8(of.lane.0).u64(of.seq.0).u32(of.attempts);
+        body.u64(due.0).u64(delay_ms).text(cut_reason(reason));
+    });
+}
+
+pub(crate) fn put_dead(out: &mut Vec<u8>, of: Of, cause: DeadCause, at: Timestamp, reason: &str) {
+    put(out, TAG_DEAD, |body| {
+        body.u32(of.group).u8(of.lane.0).u64(of.seq.0).u32(of.attempts);
+        body.u8(cause.code()).u64(at.0).text(cut_reason(reason));
+    });
+}
+
+pub(crate) fn put_group_created(out: &mut Vec<u8>, group: u32, name: &str, starts: &[(LaneId, Seq)]) {
+    put(out, TAG_GROUP_CREATED, |body| {
+        body.u32(group).text(name);
+        for (lane, seq) in starts {
+            body.u8(lane.0).u64(seq.0);
+        }
+    });
+}
+
+/// A reason cut to what is kept, at a character.
+pub(crate) fn cut_reason(reason: &str) -> &str {
+    reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default()
+}
+
+/// The entries of a payload, in order. Ends after the first malformed one.
+pub(crate) fn entries(payload: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, BadEntry>> {
+    let mut from = Reader::new(payload);
+    let mut broken = false;
+    std::iter::from_fn(move || {
+        if broken || from.left() == 0 {
+            return None;
+        }
+        let entry = take(&mut from).ok_or(BadEntry);
+        broken = entry.is_err();
+        Some(entry)
+    })
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, fill: impl FnOnce(&mut Writer)) {
+    let start = out.len();
+    let mut body = Writer::over(std::mem::take(out));
+    body.u8(tag).u32(0);
+    fill(&mut body);
+    *out = body.into_bytes();
+    let length = u32::try_from(out.len() - start - HEAD_BYTES).unwrap_or(u32::MAX);
+    if let Some(slot) = out.get_mut(start + 1..start + HEAD_BYTES) {
+        slot.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+fn put_runs(body: &mut Writer, runs: &[Run]) {
+    for run in runs {
+        body.u8(run.lane.0).u64(run.first.0).u32(run.count);
+    }
+}
+
+fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
+    let (tag, length) = (from.u8()?, from.u32()?);
+    let mut body = Reader::new(from.bytes(usize::try_from(length).ok()?)?);
+    let group = body.u32()?;
+    let entry = match tag {
+        TAG_RESERVED => Entry::Reserved { group, attempt: body.u32()?, runs: Runs(items(&mut body, RUN_BYTES)?) },
+        TAG_ACKED => Entry::Acked { group, runs: Runs(items(&mut body, RUN_BYTES)?) },
+        TAG_RELEASED => Entry::Released { group, attempts: body.u32()?, runs: Runs(items(&mut body, RUN_BYTES)?) },
+        TAG_RETRY => Entry::Retry {
+            group,
+            lane: LaneId(body.u8()?),
+            seq: Seq(body.u64()?),
+            attempts: body.u32()?,
+            due: Timestamp(body.u64()?),
+            delay_ms: body.u64()?,
+            reason: body.text()?,
+        },
+        TAG_DEAD => Entry::Dead {
+            group,
+            lane: LaneId(body.u8()?),
+            seq: Seq(body.u64()?),
+            attempts: body.u32()?,
+            cause: DeadCause::from_code(body.u8()?)?,
+            at: Timestamp(body.u64()?),
+            reason: body.text()?,
+        },
+        TAG_GROUP_CREATED => {
+            Entry::GroupCreated { group, name: body.text()?, starts: Starts(items(&mut body, START_BYTES)?) }
+        }
+        _ => return None,
+    };
+    (body.left() == 0).then_some(entry)
+}
+
+/// The rest of the body, if it is whole items.
+fn items<'a>(body: &mut Reader<'a>, item_bytes: usize) -> Option<&'a [u8]> {
+    let left = body.left();
+    left.is_multiple_of(item_bytes).then(|| body.bytes(left)).flatten()
+}

@@ -1,0 +1,248 @@
+//! What the checkpoint's blobs and its root's meta bytes hold: options, lives, groups, notes.
+//!
+//! Values are read after their checksum verified, so what is malformed here was written by another version
+//! or is hostile; either way it is refused, never guessed at.
+//!
+//! # The root's meta bytes
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | open epoch |
+//! | 8 | 8 | next sequence block: lives born after this checkpoint have at least this base |
+//! | 16 | 8 | ceiling: no sequence at or above it was ever handed out |
+//! | 24 | 8 | journal place: base |
+//! | 32 | 4 | journal place: offset |
+//! | 36 | 1 | 1 after a clean close, else 0 |
+//! | 37 | 3 | zero |
+//! | 40 | 72 | options, in the order of [`StoredOptions`] with the lane count first |
+//! | 112 | 2 | count of logs |
+//! | 114 | 10 each | log id (2), highest base of the log (8) |
+//!
+//! Valid if and only if the root is, the counts fit the length, and every option is in its bounds.
+
+use crate::types::{LaneId, LogId, Seq, Timestamp};
+
+use super::wire::{Reader, Writer};
+
+/// Kinds of checkpoint keys.
+pub(crate) mod kind {
+    /// A life: `a` = file number.
+    pub(crate) const LIFE: u8 = 1;
+    /// A group: `a` = group id.
+    pub(crate) const GROUP: u8 = 2;
+    /// Acks: `a` = group, `b` = base of the life, `c` = chunk.
+    pub(crate) const ACKS: u8 = 3;
+    /// Lives a group is done with: `a` = group.
+    pub(crate) const DONE: u8 = 4;
+    /// Tasks handed out and unsettled: `a` = group, `b` = sequence / [`super::NOTES_PER_BLOB`].
+    pub(crate) const NOTES: u8 = 5;
+    /// Dead letters: `a` = group, `b` as for notes.
+    pub(crate) const DEAD: u8 = 6;
+}
+
+/// How many sequences share one blob of notes: at 230 bytes each at most, a blob stays below 8 KiB.
+pub(crate) const NOTES_PER_BLOB: u64 = 32;
+
+/// The queue's options as they are stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct StoredOptions {
+    pub lanes: u16,
+    pub max_attempts: u32,
+    pub segment_bytes: u64,
+    pub task_bytes_max: u64,
+    pub lease_ms: u64,
+    pub backoff_first_ms: u64,
+    pub backoff_max_ms: u64,
+    pub checkpoint_bytes: u64,
+    pub checkpoint_interval_ms: u64,
+    pub sync_interval_ms: u64,
+}
+
+/// The root's meta bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Meta {
+    pub epoch: u64,
+    pub next_base: u64,
+    pub ceiling: u64,
+    pub journal_base: u64,
+    pub journal_offset: u32,
+    pub clean: bool,
+    pub options: StoredOptions,
+    /// Highest base of every log that ever had a life.
+    pub last_bases: Vec<(LogId, u64)>,
+}
+
+impl Meta {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u64(self.epoch).u64(self.next_base).u64(self.ceiling).u64(self.journal_base).u32(self.journal_offset);
+        out.u8(u8::from(self.clean)).u8(0).u16(0);
+        let options = &self.options;
+        out.u16(options.lanes).u16(0).u32(options.max_attempts).u64(options.segment_bytes).u64(options.task_bytes_max);
+        out.u64(options.lease_ms).u64(options.backoff_first_ms).u64(options.backoff_max_ms);
+        out.u64(options.checkpoint_bytes).u64(options.checkpoint_interval_ms).u64(options.sync_interval_ms);
+        out.u16(u16::try_from(self.last_bases.len()).unwrap_or(u16::MAX));
+        for (log, base) in &self.last_bases {
+            out.u16(log.0).u64(*base);
+        }
+        out.into_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Meta> {
+        let mut from = Reader::new(bytes);
+        let (epoch, next_base, ceiling, journal_base) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
+        let journal_offset = from.u32()?;
+        let clean = from.u8()? == 1;
+        from.skip(3)?;
+        let lanes = from.u16()?;
+        from.skip(2)?;
+        let options = StoredOptions {
+            lanes,
+            max_attempts: from.u32()?,
+            segment_bytes: from.u64()?,
+            task_bytes_max: from.u64()?,
+            lease_ms: from.u64()?,
+            backoff_first_ms: from.u64()?,
+            backoff_max_ms: from.u64()?,
+            checkpoint_bytes: from.u64()?,
+            checkpoint_interval_ms: from.u64()?,
+            sync_interval_ms: from.u64()?,
+        };
+        let count = from.u16()?;
+        let last_bases = (0..count).map(|_| Some((LogId(from.u16()?), from.u64()?))).collect::<Option<_>>()?;
+        Some(Meta { epoch, next_base, ceiling, journal_base, journal_offset, clean, options, last_bases })
+    }
+}
+
+/// A life as a checkpoint lists it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ListedLife {
+    pub file: u32,
+    pub log: LogId,
+    pub base: u64,
+    pub salt: u64,
+    /// Sealed: the end of the last extent. Else: everything below is durable, and an extent begins here.
+    pub offset: u32,
+    /// Record index of the next record at `offset`.
+    pub records: u32,
+    /// Task records below `offset`.
+    pub tasks: u32,
+    pub sealed: bool,
+    /// Offset of every stride's record, 0 where unknown; for sealed lives.
+    pub seek: Vec<u32>,
+}
+
+impl ListedLife {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u32(self.file).u16(self.log.0).u8(u8::from(self.sealed)).u8(0).u64(self.base).u64(self.salt);
+        out.u32(self.offset).u32(self.records).u32(self.tasks);
+        out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX));
+        for offset in &self.seek {
+            out.u32(*offset);
+        }
+        out.into_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let (file, log, sealed) = (from.u32()?, LogId(from.u16()?), from.u8()? == 1);
+        from.skip(1)?;
+        let (base, salt) = (from.u64()?, from.u64()?);
+        let (offset, records, tasks) = (from.u32()?, from.u32()?, from.u32()?);
+        let count = from.u32()? as usize;
+        if from.left() < count.checked_mul(4)? {
+            return None;
+        }
+        let seek = (0..count).map(|_| from.u32()).collect::<Option<_>>()?;
+        Some(ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek })
+    }
+}
+
+/// A group's name, starts and counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ListedGroup {
+    pub name: String,
+    pub starts: Vec<(LaneId, Seq)>,
+    pub acked_gone: Vec<(LaneId, u64)>,
+}
+
+impl ListedGroup {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.text(&self.name).u16(u16::try_from(self.starts.len()).unwrap_or(u16::MAX));
+        for (lane, seq) in &self.starts {
+            out.u8(lane.0).u64(seq.0);
+        }
+        out.u16(u16::try_from(self.acked_gone.len()).unwrap_or(u16::MAX));
+        for (lane, count) in &self.acked_gone {
+            out.u8(lane.0).u64(*count);
+        }
+        out.into_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let name = from.text()?.to_owned();
+        let starts = from.u16()?;
+        let starts = (0..starts).map(|_| Some((LaneId(from.u8()?), Seq(from.u64()?)))).collect::<Option<_>>()?;
+        let gone = from.u16()?;
+        let acked_gone = (0..gone).map(|_| Some((LaneId(from.u8()?), from.u64()?))).collect::<Option<_>>()?;
+        Some(ListedGroup { name, starts, acked_gone })
+    }
+}
+
+/// One task's note, or dead letter, in a blob.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ListedNote {
+    pub lane: LaneId,
+    pub seq: Seq,
+    pub attempts: u32,
+    /// Notes: when it is due, if delayed. Dead letters: when it died.
+    pub time: Option<Timestamp>,
+    /// Notes: how long the delay was. Dead letters: the cause.
+    pub detail: u64,
+    pub reason: String,
+}
+
+/// Encodes the notes of one blob.
+pub(crate) fn encode_notes<'a>(notes: impl Iterator<Item = &'a ListedNote>) -> Vec<u8> {
+    let mut out = Writer::default();
+    for note in notes {
+        out.u8(note.lane.0).u64(note.seq.0).u32(note.attempts).u8(u8::from(note.time.is_some()));
+        out.u64(note.time.unwrap_or_default().0).u64(note.detail).text(&note.reason);
+    }
+    out.into_bytes()
+}
+
+/// Decodes the notes of one blob.
+pub(crate) fn decode_notes(bytes: &[u8]) -> Option<Vec<ListedNote>> {
+    let mut from = Reader::new(bytes);
+    let mut notes = Vec::new();
+    while from.left() > 0 {
+        let (lane, seq, attempts, timed) = (LaneId(from.u8()?), Seq(from.u64()?), from.u32()?, from.u8()? == 1);
+        let (time, detail) = (Timestamp(from.u64()?), from.u64()?);
+        let reason = from.text()?.to_owned();
+        notes.push(ListedNote { lane, seq, attempts, time: timed.then_some(time), detail, reason });
+    }
+    Some(notes)
+}
+
+/// Encodes the lives a group is done with: lane and base each.
+pub(crate) fn encode_done(done: impl Iterator<Item = (LaneId, u64)>) -> Vec<u8> {
+    let mut out = Writer::default();
+    for (lane, base) in done {
+        out.u8(lane.0).u64(base);
+    }
+    out.into_bytes()
+}
+
+/// Decodes the lives a group is done with.
+pub(crate) fn decode_done(bytes: &[u8]) -> Option<Vec<(LaneId, u64)>> {
+    let mut from = Reader::new(bytes);
+    let mut done = Vec::new();
+    while from.left() > 0 {
+        done.push((LaneId(from.u8()?), from.u64()?));
+    }
+    Some(done)
+}

@@ -1,0 +1,507 @@
+//! The writing side of one log: claim, fill, publish; roll; and the commit that moves the durable mark.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::format::record::{self, HEADER_BYTES, Kind, Life, MARK_BYTES, Record};
+use crate::storage::{Claim, Frontier};
+use crate::sync::{Mutex, RwLock};
+use crate::types::{ExtentWord, LogId, Seq, Timestamp};
+
+use super::ready::Ready;
+use super::segment::{Place, Sealed, Segment};
+use crate::format::segment::{LifeHeader, block_for};
+
+/// A lane's log, or the journal.
+pub(crate) struct Log {
+    id: LogId,
+    claiming: Mutex<Claiming>,
+    /// Every retained life, by base.
+    segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
+    /// Lives that may hold bytes above the durable mark, oldest first; the active one is last.
+    unsynced: Mutex<VecDeque<Arc<Segment>>>,
+    /// Log position; every byte below is on stable storage. Moves in `commit` alone, after the syncs.
+    durable: AtomicU64,
+    committing: Mutex<Committing>,
+    /// Log position behind the last record that is not a mark. For knowing when a last mark is wanted.
+    filled: AtomicU64,
+    /// Somebody waited for `Power` since the last segment was taken: small commits are to be expected.
+    powered: AtomicBool,
+}
+
+/// What the claim lock protects.
+struct Claiming {
+    active: Option<Active>,
+    /// Highest base ever given to this log, and the log position where the next life starts.
+    last_base: u64,
+    next_start: u64,
+}
+
+struct Active {
+    segment: Arc<Segment>,
+    frontier: Frontier,
+    index: u32,
+}
+
+/// What the commit lock protects.
+struct Committing {
+    /// The durable mark as a place, and the log position that the last mark in the log speaks of.
+    durable: Place,
+    marked: u64,
+    /// The last durable place at which the counts were known, because nobody was between claim and publish.
+    counted: Counted,
+}
+
+/// A durable place of a life, with what lies below it there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counted {
+    pub place: Place,
+    /// Index of the next record.
+    pub records: u32,
+    /// Task records below.
+    pub tasks: u32,
+}
+
+/// A record that is published.
+#[derive(Clone, Debug)]
+pub(crate) struct Appended {
+    /// Sequence of the (first) record.
+    pub first: Seq,
+    /// Log position behind the extent: durable once the durable mark reaches it.
+    pub end: u64,
+}
+
+/// Why nothing was appended. Nothing was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// The active segment, if there is one, has no room: roll to one that holds `bytes`, then try again.
+    NeedsRoll { bytes: u32, seen_base: u64 },
+    /// More than any segment or length field can hold.
+    TooLarge,
+}
+
+/// What to append; lengths are the caller's to bound.
+pub(crate) struct Draft<'a> {
+    pub kind: Kind,
+    pub flags: u8,
+    pub fields: &'a [u8],
+    pub payload: &'a [u8],
+}
+
+impl Log {
+    /// A log whose next life starts at position `start` and has a base above `last_base`.
+    pub(crate) fn new(id: LogId, found: Vec<Arc<Segment>>, last_base: u64) -> Self {
+        let start = found.last().map_or(0, |segment| segment.next_start());
+        let filled = found.last().map_or(0, |s| s.sealed().map_or(0, |sealed| s.position(sealed.end)));
+        let durable = found.last().map_or(Place::default(), |segment| Place {
+            base: segment.base(),
+            offset: segment.sealed().map_or(0, |sealed| sealed.end),
+        });
+        Log {
+            id,
+            claiming: Mutex::new(Claiming { active: None, last_base, next_start: start }),
+            segments: RwLock::new(found.into_iter().map(|segment| (segment.base(), segment)).collect()),
+            unsynced: Mutex::new(VecDeque::new()),
+            durable: AtomicU64::new(start),
+            committing: Mutex::new(Committing { durable, marked: start, counted: Counted::default() }),
+            filled: AtomicU64::new(filled),
+            powered: AtomicBool::new(false),
+        }
+    }
+
+    /// Goes on in a life that a clean close left open; `segment` must be the newest of the log.
+    pub(crate) fn resume(&self, segment: &Arc<Segment>, frontier: Frontier, index: u32) {
+        let mut claiming = self.claiming.lock();
+        let end = offset_of(frontier.end());
+        let position = segment.position(end);
+        claiming.last_base = claiming.last_base.max(segment.base());
+        claiming.next_start = segment.next_start();
+        claiming.active = Some(Active { segment: Arc::clone(segment), frontier, index });
+        self.segments.write().insert(segment.base(), Arc::clone(segment));
+        self.unsynced.lock().push_back(Arc::clone(segment));
+        self.filled.store(position, Ordering::Relaxed);
+        self.durable.store(position, Ordering::Release);
+        let mut committing = self.committing.lock();
+        committing.durable = Place { base: segment.base(), offset: end };
+        committing.marked = position;
+        committing.counted = Counted { place: committing.durable, records: index, tasks: segment.tasks() };
+    }
+
+    pub(crate) fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Appends one record and publishes it.
+    pub(crate) fn append(&self, draft: &Draft<'_>, time: Timestamp) -> Result<Appended, Refused> {
+        let bytes = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(Refused::TooLarge)?;
+        let tasks = u32::from(draft.kind == Kind::Task);
+        let (extent, segment, index) = self.claim(bytes, 1, tasks)?;
+        let end = segment.position(extent.offset() + bytes);
+        let first = segment.seq(index);
+        let record = Record {
+            index,
+            kind: draft.kind,
+            flags: draft.flags,
+            time,
+            fields: draft.fields,
+            payload: draft.payload,
+        };
+        extent.fill_one(&record);
+        if draft.kind != Kind::Mark {
+            self.filled.fetch_max(end, Ordering::Relaxed);
+        }
+        Ok(Appended { first, end })
+    }
+
+    /// Appends several records as one extent: one claim, and one atomic unit over a crash.
+    pub(crate) fn append_batch(&self, drafts: &[Draft<'_>], time: Timestamp) -> Result<Appended, Refused> {
+        let count = u32::try_from(drafts.len()).map_err(|_| Refused::TooLarge)?;
+        let mut bytes = u64::from(offset_of(HEADER_BYTES));
+        for draft in drafts {
+            let one = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(Refused::TooLarge)?;
+            bytes += u64::from(one);
+        }
+        let bytes = u32::try_from(bytes).map_err(|_| Refused::TooLarge)?;
+        let (extent, segment, first) = self.claim(bytes, count, count)?;
+        let end = segment.position(extent.offset() + bytes);
+        extent.fill_batch(drafts, first, count, time);
+        self.filled.fetch_max(end, Ordering::Relaxed);
+        Ok(Appended { first: segment.seq(first), end })
+    }
+
+    /// Bytes that `drafts` take as one batch extent, if lengths fit their fields.
+    pub(crate) fn batch_bytes(drafts: &[Draft<'_>]) -> Option<u64> {
+        let mut bytes = HEADER_BYTES as u64;
+        for draft in drafts {
+            bytes += u64::from(record::extent_bytes(draft.fields.len(), draft.payload.len())?);
+        }
+        Some(bytes)
+    }
+
+    fn claim(&self, bytes: u32, records: u32, tasks: u32) -> Result<(Extent, Arc<Segment>, u32), Refused> {
+        let mut claiming = self.claiming.lock();
+        let seen_base = claiming.last_base;
+        let needs_roll = Refused::NeedsRoll { bytes, seen_base };
+        let active = claiming.active.as_mut().ok_or(needs_roll)?;
+        let life = active.segment.life();
+        let offset = offset_of(active.frontier.end());
+        let word = record::claim_word(life, offset, bytes);
+        let limit = active.segment.limit() as usize;
+        let claim = active.frontier.claim(word, limit).ok_or(needs_roll)?;
+        let index = active.index;
+        // Marks carry the next index and use none.
+        if tasks > 0 || self.id == LogId::JOURNAL {
+            active.index += records;
+            active.segment.count_tasks(tasks);
+        }
+        let segment = Arc::clone(&active.segment);
+        drop(claiming);
+        let void_tasks = tasks;
+        Ok((Extent { claim: Some(claim), life, segment: Arc::clone(&segment), void_tasks }, segment, index))
+    }
+
+    /// Attaches `ready` as the new active segment, unless somebody rolled since `seen_base` was read; then
+    /// `ready` comes back. A pointer swap: the prelude is stored in memory that is mapped and resident.
+    pub(crate) fn roll(&self, ready: Ready, seen_base: u64, birth: &Birth) -> Option<Ready> {
+        let mut claiming = self.claiming.lock();
+        if claiming.last_base != seen_base {
+            return Some(ready);
+        }
+        debug_assert!(birth.base > claiming.last_base, "bases of a log increase");
+        let header = LifeHeader {
+            queue: birth.queue,
+            file: ready.number,
+            size: ready.bytes,
+            log: self.id,
+            base: birth.base,
+            block: block_for(ready.bytes),
+            salt: birth.salt,
+            predecessor: claiming.last_base,
+            predecessor_end: claiming.active.as_ref().map_or(0, |active| offset_of(active.frontier.end())),
+            created: birth.created,
+        };
+        let frontier = ready.region.begin(&header.encode());
+        let region = Arc::clone(frontier.region());
+        let segment = Arc::new(Segment::active(header, ready.file, region, claiming.next_start));
+        self.seal_active(&mut claiming);
+        claiming.last_base = birth.base;
+        claiming.next_start = segment.next_start();
+        // Readers of `segments` may see the new life before it is active; it is empty then.
+        self.segments.write().insert(birth.base, Arc::clone(&segment));
+        self.unsynced.lock().push_back(Arc::clone(&segment));
+        claiming.active = Some(Active { segment, frontier, index: 0 });
+        self.powered.store(false, Ordering::Relaxed);
+        None
+    }
+
+    fn seal_active(&self, claiming: &mut Claiming) {
+        if let Some(active) = claiming.active.take() {
+            active.segment.seal(Sealed { end: offset_of(active.frontier.end()), records: active.index });
+        }
+    }
+
+    /// One commit. Returns the durable mark, which covers everything published before the call began.
+    ///
+    /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
+    /// poisons the engine; the mark did not move.
+    pub(crate) fn commit(&self, time: Timestamp) -> Result<u64, (String, io::Error)> {
+        let mut committing = self.committing.lock();
+        let durable = self.durable();
+        if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
+            let place = committing.durable;
+            let payload = record::mark_payload(place.base, place.offset);
+            let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
+            // Without room for a mark the next segment's first commit writes it.
+            if self.append(&draft, time).is_ok() {
+                committing.marked = durable;
+            }
+        }
+        let prefix = self.published_prefix();
+        let Some((last, place)) = prefix.last() else { return Ok(durable) };
+        let counted = self.count_at(*place);
+        let target = last.position(place.offset);
+        if target <= durable {
+            return Ok(durable);
+        }
+        for (segment, _) in &prefix {
+            if segment.has_failed() {
+                let error = io::Error::other("an I/O error hit the mapped segment");
+                return Err((segment.file_name(), error));
+            }
+            segment.file().sync().map_err(|error| (segment.file_name(), error))?;
+        }
+        committing.durable = *place;
+        committing.counted = counted.unwrap_or(committing.counted);
+        // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
+        self.durable.store(target, Ordering::Release);
+        self.forget_synced(target);
+        Ok(target)
+    }
+
+    /// The lives of the contiguous published prefix that may hold unsynced bytes, each with its readable end.
+    fn published_prefix(&self) -> Vec<(Arc<Segment>, Place)> {
+        let mut prefix = Vec::new();
+        for segment in self.unsynced.lock().iter() {
+            let Ok(region) = segment.region() else { break };
+            let readable = offset_of(region.advance());
+            prefix.push((Arc::clone(segment), Place { base: segment.base(), offset: readable }));
+            if segment.sealed().is_none_or(|sealed| readable < sealed.end) {
+                break;
+            }
+        }
+        prefix
+    }
+
+    /// What lies below `place`, if it is the active life's frontier with nothing claimed behind it.
+    fn count_at(&self, place: Place) -> Option<Counted> {
+        let claiming = self.claiming.lock();
+        let active = claiming.active.as_ref()?;
+        let at_rest = active.segment.base() == place.base && offset_of(active.frontier.end()) == place.offset;
+        at_rest.then(|| Counted { place, records: active.index, tasks: active.segment.tasks() })
+    }
+
+    fn forget_synced(&self, durable: u64) {
+        let mut unsynced = self.unsynced.lock();
+        while let Some(front) = unsynced.front() {
+            match front.sealed() {
+                Some(sealed) if front.position(sealed.end) <= durable => drop(unsynced.pop_front()),
+                _ => break,
+            }
+        }
+    }
+
+    /// Log position below which everything is on stable storage.
+    pub(crate) fn durable(&self) -> u64 {
+        // Acquire: pairs with the release in `commit`.
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The durable mark as a place that outlives the process, and the last place with known counts.
+    pub(crate) fn durable_place(&self) -> (Place, Counted) {
+        let committing = self.committing.lock();
+        (committing.durable, committing.counted)
+    }
+
+    /// Log position below which everything is readable.
+    pub(crate) fn published(&self) -> u64 {
+        let prefix = self.published_prefix();
+        prefix.last().map_or_else(|| self.durable(), |(segment, place)| segment.position(place.offset))
+    }
+
+    /// True if something is published and not durable.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.filled.load(Ordering::Relaxed) > self.durable()
+    }
+
+    /// True if a crash now could not tell corrupt from torn in bytes that are durable: a mark is due.
+    pub(crate) fn wants_mark(&self) -> bool {
+        let marked = self.committing.lock().marked;
+        self.filled.load(Ordering::Relaxed).min(self.durable()) > marked
+    }
+
+    /// Every retained life, oldest first.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.segments.read().values().cloned().collect()
+    }
+
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.read().len()
+    }
+
+    /// The life that holds `seq`, if it is retained.
+    pub(crate) fn segment_of(&self, seq: Seq) -> Option<Arc<Segment>> {
+        let segments = self.segments.read();
+        let (_, segment) = segments.range(..=seq.0).next_back()?;
+        segment.index(seq).is_some().then(|| Arc::clone(segment))
+    }
+
+    /// The oldest life with a base of at least `base`.
+    pub(crate) fn segment_from(&self, base: u64) -> Option<Arc<Segment>> {
+        self.segments.read().range(base..).next().map(|(_, segment)| Arc::clone(segment))
+    }
+
+    /// Takes a sealed life out of the log, for recycling.
+    pub(crate) fn detach(&self, base: u64) -> Option<Arc<Segment>> {
+        let segment = self.segments.write().remove(&base)?;
+        self.unsynced.lock().retain(|other| other.base() != base);
+        Some(segment)
+    }
+
+    /// Where the next record will go, as far as it is known: (base, offset, index) of the active life.
+    pub(crate) fn head(&self) -> Option<(u64, u32, u32)> {
+        let claiming = self.claiming.lock();
+        let active = claiming.active.as_ref()?;
+        Some((active.segment.base(), offset_of(active.frontier.end()), active.index))
+    }
+
+    /// A sequence above every one that was given out so far and at most the next one.
+    pub(crate) fn next_seq(&self) -> Seq {
+        let claiming = self.claiming.lock();
+        match claiming.active.as_ref() {
+            Some(active) => active.segment.seq(active.index),
+            None => Seq(claiming.last_base),
+        }
+    }
+
+    /// Highest base ever given to this log.
+    pub(crate) fn last_base(&self) -> u64 {
+        self.claiming.lock().last_base
+    }
+
+    /// Bytes of the newest life's file, for choosing the next one's size.
+    pub(crate) fn newest_bytes(&self) -> Option<u64> {
+        self.segments.read().values().next_back().map(|segment| segment.header().size)
+    }
+
+    /// Notes that somebody waits for `Power` here, which decides how the next segment is prepared.
+    pub(crate) fn note_power(&self) {
+        if !self.powered.load(Ordering::Relaxed) {
+            self.powered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_powered(&self) -> bool {
+        self.powered.load(Ordering::Relaxed)
+    }
+}
+
+/// What a new life is born with.
+pub(crate) struct Birth {
+    pub queue: crate::types::QueueId,
+    pub base: u64,
+    pub salt: u64,
+    pub created: Timestamp,
+}
+
+/// A claimed extent that is published whatever happens: dropped unfilled, it becomes padding.
+struct Extent {
+    claim: Option<Claim>,
+    life: Life,
+    segment: Arc<Segment>,
+    void_tasks: u32,
+}
+
+impl Extent {
+    fn offset(&self) -> u32 {
+        self.claim.as_ref().map_or(0, |claim| offset_of(claim.start()))
+    }
+
+    fn fill_one(mut self, record: &Record<'_>) {
+        let offset = self.offset();
+        self.segment.note_record(record.index, offset);
+        let Some(mut claim) = self.claim.take() else { return };
+        // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
+        let Some(header) = record::seal(self.life, offset, record) else {
+            self.claim = Some(claim);
+            return;
+        };
+        copy(&mut claim, 0, &header, record.fields, record.payload);
+        claim.publish(record::word_of(&header));
+    }
+
+    fn fill_batch(mut self, drafts: &[Draft<'_>], first: u32, count: u32, time: Timestamp) {
+        let offset = self.offset();
+        let mut at = offset_of(HEADER_BYTES);
+        let mut bodies = Vec::with_capacity(drafts.len());
+        for (index, draft) in (first..).zip(drafts) {
+            let record = Record {
+                index,
+                kind: draft.kind,
+                flags: draft.flags | record::INNER,
+                time,
+                fields: draft.fields,
+                payload: draft.payload,
+            };
+            let Some(header) = record::seal(self.life, offset + at, &record) else { return };
+            self.segment.note_record(index, offset + at);
+            bodies.push((at, header));
+            at += record::word_of(&header).bytes();
+        }
+        let Some(mut claim) = self.claim.take() else { return };
+        for ((at, header), draft) in bodies.iter().zip(drafts) {
+            claim.write(*at as usize, header.get(..8).unwrap_or_default());
+            copy(&mut claim, *at as usize, header, draft.fields, draft.payload);
+        }
+        let header = record::seal_batch(self.life, offset, at, first, count, time);
+        copy(&mut claim, 0, &header, &[], &[]);
+        claim.publish(record::word_of(&header));
+    }
+}
+
+impl Drop for Extent {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.segment.count_void(self.void_tasks);
+            let offset = offset_of(claim.start());
+            let bytes = claim.bytes();
+            claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));
+        }
+    }
+}
+
+/// Everything of a record but its first word, which is stored last.
+fn copy(claim: &mut Claim, at: usize, header: &[u8; HEADER_BYTES], fields: &[u8], payload: &[u8]) {
+    claim.write(at + 8, header.get(8..).unwrap_or_default());
+    let body = at + HEADER_BYTES;
+    if !fields.is_empty() {
+        claim.write(body, fields);
+    }
+    claim.write(body + fields.len(), payload);
+    let end = body + fields.len() + payload.len();
+    // A recycled segment holds old bytes; the gap is zeroed so that equal records are equal bytes.
+    let gap = end.next_multiple_of(8) - end;
+    claim.write(end, ZEROS.get(..gap).unwrap_or_default());
+}
+
+const ZEROS: [u8; 8] = [0; 8];
+
+/// Offsets in a segment fit 32 bits: a segment is at most 1 GiB.
+fn offset_of(at: usize) -> u32 {
+    debug_assert!(u32::try_from(at).is_ok(), "a segment is at most 1 GiB");
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
+/// The claim's word carries its length in 29 bits of 8-byte units.
+const _: () = assert!(MARK_BYTES.is_multiple_of(8) && size_of::<ExtentWord>() == 8, "extents are whole words");

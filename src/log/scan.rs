@@ -1,0 +1,259 @@
+//! Reading a life's bytes after a crash: pure, `&[u8]` in, what is there out. Nothing here changes anything.
+//!
+//! # What a scan keeps
+//!
+//! From the place up to which the log is known durable the scan goes from extent to extent. Each place holds
+//! one of:
+//!
+//! | found | below the last mark | above it |
+//! |---|---|---|
+//! | record whose header and body verify | kept | kept |
+//! | record whose header verifies and whose body doesn't | damage, skipped by its length | torn, becomes padding |
+//! | batch with a record that doesn't verify | only that record is lost | the whole batch becomes padding |
+//! | claimed extent (a hole) | damage: a durable extent was published once | becomes padding |
+//! | padding | stepped over | stepped over |
+//! | nothing, or bytes that don't verify | damage: resync at the next header that verifies | the end |
+//!
+//! Above the last mark nothing is found by searching, with one exception that decides where the last mark
+//! is: marks, which alone can show that the bytes before them were durable.
+
+use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind, Life, MARK_BYTES};
+use crate::format::segment::SEEK_STRIDE;
+
+use super::segment::Place;
+
+/// One thing that recovery or a report has to know of a life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flaw {
+    /// Durable bytes that don't verify. `lost` are record indices.
+    Corrupt { offset: u32, bytes: u32, lost: Option<(u32, u32)> },
+    /// A published record or batch above the last mark that doesn't verify wholly; to become padding.
+    Torn { offset: u32, bytes: u32, lost: Option<(u32, u32)> },
+    /// A claim that was never published; to become padding.
+    Hole { offset: u32, bytes: u32 },
+}
+
+impl Flaw {
+    /// Record indices that did not survive.
+    pub(crate) fn lost(&self) -> Option<(u32, u32)> {
+        match *self {
+            Flaw::Corrupt { lost, .. } | Flaw::Torn { lost, .. } => lost,
+            Flaw::Hole { .. } => None,
+        }
+    }
+}
+
+/// What a life holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Scan {
+    /// End of the last extent that is kept.
+    pub end: u32,
+    /// One above the highest record index seen.
+    pub records: u32,
+    /// Task records that verify, header and body.
+    pub tasks: u32,
+    /// Seek table: (index, offset) of every stride's first record.
+    pub seek: Vec<(u32, u32)>,
+    pub flaws: Vec<Flaw>,
+    /// Bytes behind `end` up to and with the next record of this life that stands there, cut as torn.
+    pub cut: u32,
+    /// Everything below is proven durable by a mark, a footer or a checkpoint.
+    pub durable: u32,
+}
+
+impl Scan {
+    /// True if something that was being written stood behind the end; old bytes of a recycled file do not
+    /// count, for no header of this life verifies there.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.cut > 0
+    }
+}
+
+/// The last mark in `bytes` (a life from offset 0 on) at or behind `from`, found by searching.
+///
+/// A mark can't be forged by a payload: its checks are seeded with the life's salt and its own offset.
+/// A run of zeros this long ends the search: behind it nothing was ever written in a fresh segment.
+pub(crate) fn last_mark(life: Life, bytes: &[u8], from: u32) -> Option<Place> {
+    const ZEROS_END_BYTES: u32 = 256 << 10;
+    let mut found = None;
+    let mut zeros_from = None;
+    let low = crate::types::ExtentWord::low_of(MARK_BYTES, crate::types::ExtentState::Published);
+    let mut at = from.next_multiple_of(8);
+    while let Some(word) = word_at(bytes, at) {
+        if word == 0 {
+            if at - *zeros_from.get_or_insert(at) >= ZEROS_END_BYTES {
+                break;
+            }
+        } else {
+            zeros_from = None;
+            if crate::types::ExtentWord(word).low() == low
+                && let Some(place) = mark_at(life, bytes, at)
+            {
+                found = Some(place);
+            }
+        }
+        at += 8;
+    }
+    found
+}
+
+fn mark_at(life: Life, bytes: &[u8], at: u32) -> Option<Place> {
+    let rest = bytes.get(at as usize..)?;
+    let Found::Record(header) = record::read(life, at, rest) else { return None };
+    if header.kind != Kind::Mark {
+        return None;
+    }
+    let body = record::verify(life, &header, rest)?;
+    let (base, offset) = record::read_mark(body.payload)?;
+    Some(Place { base, offset })
+}
+
+/// The next record header that verifies behind `from`; `bytes` begin at `from`.
+pub(crate) fn resync(life: Life, from: u32, bytes: &[u8]) -> Option<Header> {
+    let mut skip = 8;
+    while let Some(rest) = bytes.get(skip as usize..) {
+        if rest.len() < HEADER_BYTES {
+            return None;
+        }
+        if let Found::Record(header) = record::read(life, from + skip, rest) {
+            return Some(header);
+        }
+        skip += 8;
+    }
+    None
+}
+
+/// Walks `bytes` (a life from offset 0 on) from record start `from`, whose record index is `index`, to the
+/// end. Everything below `durable` is known durable.
+pub(crate) fn walk(life: Life, bytes: &[u8], from: u32, index: u32, durable: u32) -> Scan {
+    let mut walk = Walk { life, bytes, at: from, scan: Scan { records: index, durable, ..Scan::default() } };
+    while walk.step() {}
+    let mut scan = walk.scan;
+    scan.end = walk.at;
+    let behind = bytes.get(scan.end as usize..).unwrap_or_default();
+    let near = behind.get(..TORN_SEARCH_BYTES).unwrap_or(behind);
+    scan.cut = resync(life, scan.end, near).map_or(0, |header| header.offset + header.bytes - scan.end);
+    scan
+}
+
+/// How far behind the end a report of torn bytes looks for a record of this life. A report alone depends on it.
+const TORN_SEARCH_BYTES: usize = 1 << 20;
+
+struct Walk<'a> {
+    life: Life,
+    bytes: &'a [u8],
+    at: u32,
+    scan: Scan,
+}
+
+impl Walk<'_> {
+    /// One extent; false at the end.
+    fn step(&mut self) -> bool {
+        let Some(rest) = self.bytes.get(self.at as usize..).filter(|rest| rest.len() >= 8) else { return false };
+        let below = self.at < self.scan.durable;
+        match record::read(self.life, self.at, rest) {
+            Found::Record(header) => self.record(&header, rest),
+            Found::Padding { bytes } => self.at += bytes,
+            Found::Hole { bytes } if below => self.corrupt(bytes, None),
+            Found::Hole { bytes } => {
+                self.scan.flaws.push(Flaw::Hole { offset: self.at, bytes });
+                self.at += bytes;
+            }
+            Found::Empty | Found::Invalid if below => self.skip_corrupt(rest),
+            Found::Empty | Found::Invalid => return false,
+        }
+        true
+    }
+
+    fn record(&mut self, header: &Header, rest: &[u8]) {
+        let below = self.at < self.scan.durable;
+        match header.kind {
+            Kind::Batch if !below => self.batch(header, rest),
+            Kind::Batch => {
+                self.gap(header.index);
+                self.at += header.step();
+            }
+            Kind::Mark => {
+                self.gap(header.index);
+                self.scan.records = self.scan.records.max(header.index);
+                self.at += header.bytes;
+            }
+            Kind::Task | Kind::Entry => {
+                self.gap(header.index);
+                if record::verify(self.life, header, rest).is_some() {
+                    self.keep(header);
+                } else {
+                    let (offset, bytes, lost) = (self.at, header.bytes, Some((header.index, header.index)));
+                    let corrupt = Flaw::Corrupt { offset, bytes, lost };
+                    self.scan.flaws.push(if below { corrupt } else { Flaw::Torn { offset, bytes, lost } });
+                }
+                self.at += header.bytes;
+                self.scan.records = self.scan.records.max(header.index + 1);
+            }
+        }
+    }
+
+    /// A batch above the last mark: wholly kept or wholly void.
+    fn batch(&mut self, batch: &Header, rest: &[u8]) {
+        let count = batch.payload_bytes;
+        let mut inner = Vec::new();
+        let mut at = batch.step();
+        while at < batch.bytes {
+            let here = rest.get(at as usize..batch.bytes as usize).unwrap_or_default();
+            let Found::Record(header) = record::read(self.life, self.at + at, here) else { break };
+            if !header.is_inner() || record::verify(self.life, &header, here).is_none() {
+                break;
+            }
+            at += header.bytes;
+            inner.push(header);
+        }
+        self.gap(batch.index);
+        if at == batch.bytes && inner.len() == count as usize {
+            for header in &inner {
+                self.keep(header);
+            }
+        } else {
+            let lost = count.checked_sub(1).map(|more| (batch.index, batch.index.saturating_add(more)));
+            self.scan.flaws.push(Flaw::Torn { offset: self.at, bytes: batch.bytes, lost });
+        }
+        self.scan.records = self.scan.records.max(batch.index.saturating_add(count));
+        self.at += batch.bytes;
+    }
+
+    fn keep(&mut self, header: &Header) {
+        self.scan.tasks += u32::from(header.kind == Kind::Task);
+        self.scan.records = self.scan.records.max(header.index + 1);
+        if header.index.is_multiple_of(SEEK_STRIDE) {
+            self.scan.seek.push((header.index, header.offset));
+        }
+    }
+
+    /// Indices below `index` that no record had: abandoned claims, or lost with the damage noted last.
+    fn gap(&mut self, index: u32) {
+        let expected = self.scan.records;
+        if index > expected
+            && let Some(Flaw::Corrupt { offset, bytes, lost: lost @ None }) = self.scan.flaws.last_mut()
+            && *offset + *bytes == self.at
+        {
+            *lost = Some((expected, index - 1));
+        }
+    }
+
+    fn corrupt(&mut self, bytes: u32, lost: Option<(u32, u32)>) {
+        self.scan.flaws.push(Flaw::Corrupt { offset: self.at, bytes, lost });
+        self.at += bytes;
+    }
+
+    fn skip_corrupt(&mut self, rest: &[u8]) {
+        let next = resync(self.life, self.at, rest);
+        // Without a further header the damage ends where the known durable bytes end.
+        let to = next.map_or(self.scan.durable, |header| header.offset).max(self.at + 8);
+        self.corrupt(to - self.at, None);
+    }
+}
+
+fn word_at(bytes: &[u8], at: u32) -> Option<u64> {
+    let at = at as usize;
+    let word = bytes.get(at..at.checked_add(8)?)?;
+    word.try_into().ok().map(u64::from_le_bytes)
+}

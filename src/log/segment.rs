@@ -1,0 +1,265 @@
+//! One life of a segment file, as the running engine sees it.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::format::record::{self, Life};
+use crate::format::segment::{LifeHeader, SEEK_STRIDE, file_name, record_limit};
+use crate::storage::{File, Region};
+use crate::sync::Mutex;
+use crate::types::{LogId, Seq};
+
+/// Where a sealed life ends and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sealed {
+    /// End of the last extent.
+    pub end: u32,
+    /// Record indices used: one above the highest.
+    pub records: u32,
+}
+
+/// A position in a log that survives the process: a life and an offset in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Place {
+    /// Base of the life; 0 is before the log's first life.
+    pub base: u64,
+    /// Offset in its file.
+    pub offset: u32,
+}
+
+/// One life: its file, its map, its block of sequences.
+pub(crate) struct Segment {
+    header: LifeHeader,
+    file: Arc<dyn File>,
+    /// Log position of the file's first byte, in this open of the queue.
+    start: u64,
+    /// The map; made on first use for a segment found at open.
+    region: Mutex<Option<Arc<Region>>>,
+    sealed: OnceLock<Sealed>,
+    /// Task records claimed so far; final once sealed and published.
+    tasks: AtomicU32,
+    /// Claims of task records that ended as padding.
+    voids: AtomicU32,
+    /// Bytes below are known to be in memory; only grows. For segments found at open.
+    resident: AtomicU32,
+    /// Offset of every `SEEK_STRIDE`-th record: (index, offset), increasing.
+    seek: Mutex<Vec<(u32, u32)>>,
+    /// The footer was written, or is not wanted any more.
+    footed: AtomicBool,
+    /// Actual length of the file in bytes.
+    file_bytes: u64,
+}
+
+/// Cold bytes are faulted in this far ahead, so that a walk asks the kernel once in a while only.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+impl Segment {
+    /// A life that begins now, over a region that is mapped and resident.
+    pub(crate) fn active(header: LifeHeader, file: Arc<dyn File>, region: Arc<Region>, start: u64) -> Self {
+        let file_bytes = header.size;
+        Segment { resident: AtomicU32::new(u32::MAX), ..Self::cold(header, file, start, file_bytes) }.with_region(region)
+    }
+
+    /// A sealed life found at open; mapped when somebody reads it.
+    pub(crate) fn found(
+        header: LifeHeader,
+        file: Arc<dyn File>,
+        start: u64,
+        file_bytes: u64,
+        sealed: Sealed,
+        tasks: u32,
+        seek: Vec<(u32, u32)>,
+    ) -> Self {
+        let segment = Self::cold(header, file, start, file_bytes);
+        let _first = segment.sealed.set(sealed);
+        segment.tasks.store(tasks, Ordering::Relaxed);
+        segment.footed.store(true, Ordering::Relaxed);
+        *segment.seek.lock() = seek;
+        segment
+    }
+
+    fn cold(header: LifeHeader, file: Arc<dyn File>, start: u64, file_bytes: u64) -> Self {
+        Segment {
+            header,
+            file,
+            start,
+            region: Mutex::new(None),
+            sealed: OnceLock::new(),
+            tasks: AtomicU32::new(0),
+            voids: AtomicU32::new(0),
+            resident: AtomicU32::new(0),
+            seek: Mutex::new(Vec::new()),
+            footed: AtomicBool::new(false),
+            file_bytes,
+        }
+    }
+
+    fn with_region(self, region: Arc<Region>) -> Self {
+        *self.region.lock() = Some(region);
+        self
+    }
+
+    pub(crate) fn header(&self) -> &LifeHeader {
+        &self.header
+    }
+
+    pub(crate) fn log(&self) -> LogId {
+        self.header.log
+    }
+
+    pub(crate) fn base(&self) -> u64 {
+        self.header.base
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        self.header.life()
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
+    }
+
+    pub(crate) fn file_name(&self) -> String {
+        file_name(self.header.file)
+    }
+
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Log position of an offset in this segment.
+    pub(crate) fn position(&self, offset: u32) -> u64 {
+        self.start + u64::from(offset)
+    }
+
+    /// Log position of the file's first byte.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Log position behind the file.
+    pub(crate) fn next_start(&self) -> u64 {
+        self.start + self.header.size.max(self.file_bytes)
+    }
+
+    /// Offset where extents must end.
+    pub(crate) fn limit(&self) -> u32 {
+        record_limit(self.header.size)
+    }
+
+    pub(crate) fn seq(&self, index: u32) -> Seq {
+        Seq(self.header.base + u64::from(index))
+    }
+
+    /// The record index of a sequence of this life.
+    pub(crate) fn index(&self, seq: Seq) -> Option<u32> {
+        let index = u32::try_from(seq.0.checked_sub(self.header.base)?).ok()?;
+        (index < self.header.block).then_some(index)
+    }
+
+    pub(crate) fn sealed(&self) -> Option<Sealed> {
+        self.sealed.get().copied()
+    }
+
+    /// Ends the life for every later claim. Called once, under the log's claim lock.
+    pub(crate) fn seal(&self, sealed: Sealed) {
+        let first = self.sealed.set(sealed);
+        debug_assert!(first.is_ok(), "a life is sealed once");
+    }
+
+    /// Task records that a group must settle before it is done with the segment. Final once sealed.
+    pub(crate) fn tasks(&self) -> u32 {
+        // Acquire: pairs with the release in `count_void`.
+        self.tasks.load(Ordering::Acquire) - self.voids.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_tasks(&self, count: u32) {
+        self.tasks.fetch_add(count, Ordering::Release);
+    }
+
+    /// Task records that were claimed and ended as padding, or were found damaged at open.
+    pub(crate) fn count_void(&self, count: u32) {
+        self.voids.fetch_add(count, Ordering::Release);
+    }
+
+    /// The map, made on first use.
+    pub(crate) fn region(&self) -> io::Result<Arc<Region>> {
+        let mut slot = self.region.lock();
+        if let Some(region) = slot.as_ref() {
+            return Ok(Arc::clone(region));
+        }
+        let end = self.sealed().map_or(0, |sealed| sealed.end);
+        let region = Arc::new(self.file.map()?.trust(end as usize));
+        *slot = Some(Arc::clone(&region));
+        Ok(region)
+    }
+
+    /// Makes sure that `from..to` can be read without a signal: an I/O error comes out as an error.
+    pub(crate) fn make_resident(&self, region: &Region, from: u32, to: u32) -> io::Result<()> {
+        if to <= self.resident.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let end = u32::try_from(region.bytes()).unwrap_or(u32::MAX);
+        let to = to.max(from.saturating_add(WINDOW_BYTES)).min(end);
+        region.populate_read(from as usize..to as usize)?;
+        self.resident.fetch_max(to, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes the map out of a segment that nobody refers to any more, if nobody borrows its bytes.
+    pub(crate) fn into_region(self) -> Option<(Arc<dyn File>, Region)> {
+        let region = self.region.lock().take()?;
+        let region = Arc::try_unwrap(region).ok()?;
+        Some((self.file, region))
+    }
+
+    /// How many borrow the map beside the segment itself.
+    pub(crate) fn borrowers(&self) -> usize {
+        self.region.lock().as_ref().map_or(0, |region| Arc::strong_count(region) - 1)
+    }
+
+    /// Remembers where a record begins, if its index is one that the seek table holds.
+    pub(crate) fn note_record(&self, index: u32, offset: u32) {
+        if index.is_multiple_of(SEEK_STRIDE) {
+            let mut seek = self.seek.lock();
+            let at = seek.partition_point(|(known, _)| *known < index);
+            seek.insert(at, (index, offset));
+        }
+    }
+
+    /// A record start at or before `index`: (index, offset).
+    pub(crate) fn seek(&self, index: u32) -> Option<(u32, u32)> {
+        let seek = self.seek.lock();
+        let at = seek.partition_point(|(known, _)| *known <= index);
+        at.checked_sub(1).and_then(|at| seek.get(at).copied())
+    }
+
+    /// The seek table as the footer holds it: one offset per stride, 0 where none is known.
+    pub(crate) fn seek_table(&self, records: u32) -> Vec<u32> {
+        let mut table = vec![0; records.div_ceil(SEEK_STRIDE) as usize];
+        for (index, offset) in self.seek.lock().iter() {
+            if let Some(slot) = table.get_mut((index / SEEK_STRIDE) as usize) {
+                *slot = *offset;
+            }
+        }
+        table
+    }
+
+    /// True until the footer is written; the caller then writes it.
+    pub(crate) fn wants_footer(&self) -> bool {
+        !self.footed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn footer_written(&self) {
+        self.footed.store(true, Ordering::Relaxed);
+    }
+
+    /// True if an I/O error hit the map.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.region.lock().as_ref().is_some_and(|region| region.has_failed())
+    }
+}
+
+/// Records are sealed for the life they lie in; this names the widths that the claim word's fields rely on.
+const _: () = assert!(record::HEADER_BYTES.is_multiple_of(8), "a header is whole words");

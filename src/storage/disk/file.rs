@@ -1,0 +1,85 @@
+//! One file of the queue's directory.
+
+use std::fs::File as StdFile;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{self, FallocateFlags};
+
+use super::lock::Lock;
+use super::map;
+use super::refuse_fork;
+use crate::storage::{File, Prepare, Region};
+
+/// Zeros are written in pieces of this size: larger writes leave large folios in the page cache, and then every
+/// small commit through the map writes a whole one.
+const ZERO_BYTES: usize = 4 << 10;
+static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
+
+pub(super) struct DiskFile {
+    file: StdFile,
+    /// How it was made, for a file that this open made; that decides what is faulted in when it is mapped.
+    made: Option<Prepare>,
+    lock: Option<Arc<Lock>>,
+    process: u32,
+}
+
+impl DiskFile {
+    pub(super) fn new(file: StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>, process: u32) -> Self {
+        DiskFile { file, made, lock, process }
+    }
+}
+
+impl File for DiskFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        refuse_fork(self.process)?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        refuse_fork(self.process)?;
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        refuse_fork(self.process)?;
+        // One call, never repeated: an error is final, and the next success would prove nothing.
+        Ok(fs::fdatasync(&self.file)?)
+    }
+
+    fn map(&self) -> io::Result<Region> {
+        map::map(&self.file, self.made, self.lock.clone())
+    }
+}
+
+/// Gives a new file `len` bytes of zeros with blocks behind them, durably.
+pub(super) fn allocate(file: &StdFile, len: u64, prepare: Prepare) -> io::Result<()> {
+    match prepare {
+        Prepare::Bulk => match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, len)?,
+            Err(error) => return Err(error.into()),
+        },
+        Prepare::Small => write_zeros(file, len)?,
+    }
+    file.sync_all()
+}
+
+fn write_zeros(file: &StdFile, len: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < len {
+        let take = usize::try_from(len - at).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+        file.write_all_at(ZEROS.get(..take).unwrap_or_default(), at)?;
+        at += take as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! One process per directory: a kernel lock on a file of its own that is never mapped.
+//!
+//! The kernel gives the lock up when its last descriptor closes, so a dead process never blocks anybody. The
+//! process id in the file is for the message alone. A lock on a mapped file would outlive its descriptor by the
+//! map; a descriptor that a child inherits would outlive us, hence close-on-exec.
+
+use std::fs::File as StdFile;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{self, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::storage::LOCK_FILE;
+
+/// The lock, until it is dropped.
+pub(super) struct Lock {
+    _file: StdFile,
+}
+
+impl Lock {
+    /// Takes the lock or says who has it.
+    pub(super) fn take(dir: &OwnedFd, path: &Path) -> Result<Lock> {
+        let fail = |call: &'static str| move |error: io::Error| Error::io(LOCK_FILE, call, error);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let opened = fs::openat(dir, LOCK_FILE, flags, Mode::RUSR | Mode::WUSR);
+        let mut file = StdFile::from(opened.map_err(|error| fail("open")(error.into()))?);
+        if !file.metadata().map_err(fail("stat"))?.is_file() {
+            return Err(fail("open")(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        match fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: path.to_owned(), pid: holder(&mut file) }),
+            Err(error) => return Err(fail("lock")(error.into())),
+        }
+        let id = format!("{}\n", std::process::id());
+        // The id is a courtesy: a full disk must not keep a queue from being opened and drained.
+        let _told = file.set_len(0).and_then(|()| file.write_all_at(id.as_bytes(), 0));
+        Ok(Lock { _file: file })
+    }
+}
+
+fn holder(file: &mut StdFile) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

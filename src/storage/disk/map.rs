@@ -1,0 +1,75 @@
+//! Mapping a file, and asking the kernel for its pages.
+#![expect(unsafe_code, reason = "mapped memory is this room's business; every block names the fact it rests on")]
+
+use std::fs::File as StdFile;
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::mm::{Advice as RawAdvice, madvise};
+
+use super::lock::Lock;
+use crate::storage::{Prepare, Region};
+
+const PAGE_BYTES: usize = 4096;
+
+/// A map and the directory's lock: who borrows bytes keeps others out of the directory.
+struct Held {
+    _map: MmapRaw,
+    _lock: Option<Arc<Lock>>,
+}
+
+/// Maps the whole file, shared; read-only and private when the directory is not locked.
+pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>) -> io::Result<Region> {
+    let map = if lock.is_some() {
+        MmapOptions::new().map_raw(file)?
+    } else {
+        // SAFETY: a private copy-on-write map; it is only read, below marks that recovery set, and what the
+        // process that holds the lock may change meanwhile is verified by checksums where it is looked at.
+        MmapRaw::from(unsafe { MmapOptions::new().map_copy(file)? })
+    };
+    // A child must not write through inherited pages; where the kernel can't promise that, fork is the
+    // caller's to avoid, and handles refuse to work in the child anyway.
+    let _not_in_children = map.advise(Advice::DontFork);
+    match made {
+        // Everything will be dirty soon: all page faults now, in one call, as an error instead of a signal.
+        Some(Prepare::Bulk) => populate(&map, Advice::PopulateWrite)?,
+        // Faulting in for writing would make every page dirty, and the first small commit would write them all.
+        Some(Prepare::Small) => populate(&map, Advice::PopulateRead)?,
+        None => {}
+    }
+    let bytes = map.len();
+    let start = NonNull::new(map.as_mut_ptr()).ok_or_else(|| io::Error::other("the map has no address"))?;
+    // SAFETY: the map is page-aligned, readable and writable, `bytes` long, and lives in `Held` as long as the
+    // region. The file does not shrink while it is mapped: only recovery cuts files, before it maps them, and the
+    // lock that `Held` keeps lets no other recovery in.
+    Ok(unsafe { Region::new(start, bytes, Box::new(Held { _map: map, _lock: lock })) })
+}
+
+fn populate(map: &MmapRaw, advice: Advice) -> io::Result<()> {
+    match map.advise(advice) {
+        Ok(()) => Ok(()),
+        // A kernel before 5.14 does not know the advice; faults then happen one by one.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Faults in the pages of `range` of a region for reading. An I/O error comes back as one.
+pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<()> {
+    let from = range.start.min(bytes) / PAGE_BYTES * PAGE_BYTES;
+    let to = range.end.min(bytes);
+    let aligned = (start.as_ptr() as usize).is_multiple_of(PAGE_BYTES);
+    if !aligned || from >= to {
+        // Ordinary memory (a simulated disk's) is always there.
+        return Ok(());
+    }
+    // SAFETY: [from, to) lies in the region, whose memory the caller keeps; the advice changes no contents.
+    let advised = unsafe { madvise(start.as_ptr().add(from).cast(), to - from, RawAdvice::LinuxPopulateRead) };
+    match advised {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOMEM) => Ok(()),
+        Err(error) => Err(io::Error::new(io::ErrorKind::Other, format!("the bytes could not be read in: {error}"))),
+    }
+}

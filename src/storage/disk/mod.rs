@@ -1,0 +1,187 @@
+//! The real disk: a directory, its lock, its files and maps; clocks and randomness.
+//!
+//! Every file is opened relative to the directory's own descriptor, without following links, and must be a
+//! regular file that belongs to us: a directory of a queue is not a place that others may point elsewhere.
+
+use std::fs::{File as StdFile, Permissions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
+
+use super::{File, Medium, Prepare, Storage};
+use crate::error::{Error, Result};
+
+pub(crate) mod clock;
+mod file;
+mod lock;
+mod map;
+mod medium;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) use map::populate_read;
+
+use file::DiskFile;
+use lock::Lock;
+
+/// A queue's directory.
+pub(crate) struct DiskStorage {
+    dir: OwnedFd,
+    /// Held until the storage and the last map are gone. `None` when only looking.
+    lock: Option<Arc<Lock>>,
+    medium: Medium,
+    /// Who opened it: a forked child must not write through inherited handles.
+    process: u32,
+}
+
+impl DiskStorage {
+    /// Opens the directory for one process alone, making it (0700) and its parents if they are absent.
+    ///
+    /// Errors: `Locked` with the holder's process id, `NotAQueue` if the path is no directory of ours, `Io`.
+    pub(crate) fn open(path: &Path) -> Result<DiskStorage> {
+        make_directory(path)?;
+        let dir = open_directory(path)?;
+        let lock = Lock::take(&dir, path)?;
+        Self::over(dir, Some(Arc::new(lock)))
+    }
+
+    /// Opens the directory for looking: no lock, nothing is made, every write is refused.
+    pub(crate) fn open_read_only(path: &Path) -> Result<DiskStorage> {
+        Self::over(open_directory(path)?, None)
+    }
+
+    fn over(dir: OwnedFd, lock: Option<Arc<Lock>>) -> Result<DiskStorage> {
+        let medium = medium::of(&dir).map_err(|error| Error::io(".", "statfs", error))?;
+        Ok(DiskStorage { dir, lock, medium, process: std::process::id() })
+    }
+
+    fn may_write(&self) -> io::Result<()> {
+        if self.lock.is_none() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "opened for looking only"));
+        }
+        refuse_fork(self.process)
+    }
+
+    fn open_at(&self, name: &str, flags: OFlags) -> io::Result<StdFile> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let stat = fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file belongs to another user"));
+        }
+        Ok(StdFile::from(file))
+    }
+}
+
+impl Storage for DiskStorage {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, len: u64, prepare: Prepare) -> io::Result<Arc<dyn File>> {
+        self.may_write()?;
+        let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        let made = file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file::allocate(&file, len, prepare));
+        if let Err(error) = made {
+            // A part of a segment is of no use, and its blocks may be what others lack.
+            let _swept = fs::unlinkat(&self.dir, name, AtFlags::empty());
+            return Err(error);
+        }
+        Ok(Arc::new(DiskFile::new(file, Some(prepare), self.lock.clone(), self.process)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let flags = if self.lock.is_some() { OFlags::RDWR } else { OFlags::RDONLY };
+        let file = self.open_at(name, flags)?;
+        Ok(Arc::new(DiskFile::new(file, None, self.lock.clone(), self.process)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_write()?;
+        Ok(fs::unlinkat(&self.dir, name, AtFlags::empty())?)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.may_write()?;
+        Ok(fs::fsync(&self.dir)?)
+    }
+
+    fn random(&self) -> u64 {
+        random()
+    }
+
+    fn medium(&self) -> Medium {
+        self.medium
+    }
+}
+
+/// Unpredictable bits from the kernel.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if got.is_ok_and(|count| count == bytes.len()) {
+        return u64::from_le_bytes(bytes);
+    }
+    // A kernel without getrandom, or one that is not seeded: time and address are what is left. Salts need to
+    // differ from one another, not to be secret.
+    let now = clock::nanos();
+    let here = std::ptr::from_ref(&bytes).addr() as u64;
+    (now ^ here.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn refuse_fork(process: u32) -> io::Result<()> {
+    if process == std::process::id() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "the queue was opened before a fork; open it in the child"))
+}
+
+fn make_directory(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => not_a_queue(path, "it is not a directory"),
+        _ => Error::io(path.display().to_string(), "create the directory", error),
+    })?;
+    // The new name must survive a power loss as well as what is in it.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = open_directory(parent).and_then(|parent_dir| {
+        fs::fsync(parent_dir.as_fd()).map_err(|error| Error::io(parent.display().to_string(), "sync", error.into()))
+    });
+    synced.or_else(|error| match error {
+        // A parent that we may not read was made by somebody else, before us.
+        Error::NotAQueue { .. } | Error::Io { .. } if !parent.is_dir() => Err(error),
+        _ => Ok(()),
+    })
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty()).map_err(|error| match error {
+        rustix::io::Errno::NOTDIR => not_a_queue(path, "it is not a directory"),
+        rustix::io::Errno::NOENT => not_a_queue(path, "there is no such directory"),
+        _ => Error::io(path.display().to_string(), "open the directory", error.into()),
+    })
+}
+
+fn not_a_queue(path: &Path, why: &str) -> Error {
+    Error::NotAQueue { path: PathBuf::from(path), why: why.to_owned() }
+}

@@ -1,0 +1,82 @@
+//! The operating system: files, maps, locks, clocks, randomness; and the only `unsafe` of the crate.
+//!
+//! The room knows bytes, ranges and names; it knows nothing of records, lanes or tasks. Everything above
+//! reaches a disk through two small traits, so that a simulated disk can stand in for the real one, and
+//! touches mapped memory only through [`Region`], whose safe verbs keep its contract.
+//!
+//! Absent from here: the on-disk format, policy, retries. A failed call is reported once, as it was.
+
+use std::io;
+use std::sync::Arc;
+
+pub(crate) mod disk;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod memory;
+pub(crate) mod region;
+
+pub(crate) use region::{Claim, Frontier, Region};
+
+/// The file that the directory's lock is on; never mapped, never removed.
+pub(crate) const LOCK_FILE: &str = "LOCK";
+
+/// How a new segment file is made ready, which follows how its log is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Prepare {
+    /// For small commits: zeros written in 4 KiB writes and synced, so that a commit overwrites written
+    /// blocks and dirties 4 KiB, not a large folio.
+    Small,
+    /// For bulk appends with rare syncs: allocated, and faulted in for writing at once.
+    Bulk,
+}
+
+/// What kind of file system holds the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Medium {
+    /// A local file system that overwrites in place; files may be recycled.
+    Local,
+    /// Copy-on-write (btrfs, bcachefs, zfs): overwriting allocates, so recycling only costs.
+    CopyOnWrite,
+    /// Memory (tmpfs, ramfs): nothing survives power loss. The name is for the message.
+    Volatile(&'static str),
+    /// Network, FUSE or overlay: what a sync means here is not ours to promise.
+    Foreign(&'static str),
+}
+
+/// A directory of flat files. Names never contain separators.
+///
+/// A change of the directory (create, remove) is durable only after [`Storage::sync_dir`].
+pub(crate) trait Storage: Send + Sync {
+    /// The names of all entries, in any order.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Makes a file of `len` zero bytes with its blocks allocated, and its bytes and length durable; fails if
+    /// the name exists. On an error no file is left behind.
+    fn create(&self, name: &str, len: u64, prepare: Prepare) -> io::Result<Arc<dyn File>>;
+    /// Opens a regular file of our own for reading and writing; links are not followed.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Removes the name; maps and handles that exist stay valid.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes all earlier creates and removes durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Unpredictable bits, for ids and salts.
+    fn random(&self) -> u64;
+    /// What holds the files.
+    fn medium(&self) -> Medium;
+}
+
+/// One file. All its writers and its one syncer use this same handle, because an error of background
+/// writeback is told only to handles that were open when it happened.
+pub(crate) trait File: Send + Sync {
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Fills `buf` from `offset` on, wholly, or fails (`UnexpectedEof` past the end).
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, growing the file where needed; visible through maps at once.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file to `len`. Never while it is mapped.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Returns after all bytes written or stored before the call, and the length, are on stable storage.
+    /// After an error nothing may be assumed of them, and a later success proves nothing.
+    fn sync(&self) -> io::Result<()>;
+    /// Maps the whole file, shared.
+    fn map(&self) -> io::Result<Region>;
+}

@@ -1,0 +1,264 @@
+//! Mapped bytes of one segment, and the contract that makes sharing them sound.
+//!
+//! A region is a pointer and a length, the same type over a real map and over a simulated disk's memory.
+//!
+//! # The contract
+//!
+//! - Bytes below the *readable* mark never change, so `&[u8]` over them is sound.
+//! - Bytes above belong to whoever claimed them and are written through raw pointers, by that claim alone.
+//! - The first word of an extent is shared; it is touched as an atomic only, until it is below the mark.
+//! - There is never a `&mut [u8]` over a region, nor a `&[u8]` that reaches above the mark.
+//! - The memory stays mapped and its blocks allocated until the last reference is gone; the file never
+//!   shrinks meanwhile. Whoever makes a region promises this ([`Region::new`]).
+//!
+//! One life of a region has one [`Frontier`], which is not `Clone`: only it hands out claims, each behind
+//! the one before. A [`Claim`] is published once, by storing its final word with release order; the mark
+//! moves over final extents only ([`Region::advance`]), reading their words with acquire order. So whoever
+//! sees the mark moved sees the bytes.
+
+#![expect(unsafe_code, reason = "mapped memory is this room's business; every block names the fact it rests on")]
+
+use std::any::Any;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crate::types::ExtentWord;
+
+/// A shared range of mapped memory. See the module's contract.
+pub(crate) struct Region {
+    start: NonNull<u8>,
+    bytes: usize,
+    /// End of what the frontier has handed out. Never behind `readable`.
+    claimed: AtomicUsize,
+    /// Every byte below is final. Only grows within one life.
+    readable: AtomicUsize,
+    /// Set when an I/O error hit the map; what was published since may be lost.
+    failed: AtomicBool,
+    /// Keeps the memory mapped.
+    _memory: Box<dyn Any + Send + Sync>,
+}
+
+// SAFETY: all access goes through the verbs below. Shared reads reach only final bytes; every other access
+// is an atomic word or a raw write inside a claim that one owner holds. The memory itself is Send + Sync.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Wraps `bytes` bytes from `start` on. Nothing is readable until [`Region::trust`].
+    ///
+    /// # Safety
+    /// The range must be readable and writable, 8-aligned, and stay so, with its length, until `memory` is
+    /// dropped; nothing else in this process may write it except through the region or through the file
+    /// handle below a mark that moved already.
+    pub(crate) unsafe fn new(start: NonNull<u8>, bytes: usize, memory: Box<dyn Any + Send + Sync>) -> Self {
+        assert_eq!(start.as_ptr() as usize % 8, 0, "a region is 8-aligned");
+        Region {
+            start,
+            bytes,
+            claimed: AtomicUsize::new(0),
+            readable: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            _memory: memory,
+        }
+    }
+
+    /// Length of the region.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Begins a life: writes `prelude` at the start, makes it readable and hands out the one frontier behind
+    /// it. Taking the region by value proves that nobody reads it.
+    pub(crate) fn begin(mut self, prelude: &[u8]) -> Frontier {
+        assert!(prelude.len() <= self.bytes && prelude.len().is_multiple_of(8), "a prelude is whole words and fits");
+        // SAFETY: the range is inside the region (asserted) and nobody else holds the region (by value).
+        unsafe { self.start.as_ptr().copy_from_nonoverlapping(prelude.as_ptr(), prelude.len()) };
+        *self.failed.get_mut() = false;
+        self.resume(prelude.len())
+    }
+
+    /// Goes on with a life whose first `end` bytes are known final, for instance after a clean close.
+    pub(crate) fn resume(mut self, end: usize) -> Frontier {
+        assert!(end <= self.bytes && end.is_multiple_of(8), "a frontier stands on a word inside the region");
+        *self.claimed.get_mut() = end;
+        *self.readable.get_mut() = end;
+        Frontier { end, region: Arc::new(self) }
+    }
+
+    /// Makes the first `end` bytes readable, for a sealed file that nobody writes any more.
+    pub(crate) fn trust(mut self, end: usize) -> Self {
+        let end = end.min(self.bytes);
+        *self.claimed.get_mut() = end;
+        *self.readable.get_mut() = end;
+        self
+    }
+
+    /// End of the readable bytes.
+    pub(crate) fn readable(&self) -> usize {
+        // Acquire: pairs with the release in `advance`, so the bytes below are seen.
+        self.readable.load(Ordering::Acquire)
+    }
+
+    /// End of the claimed bytes.
+    pub(crate) fn claimed(&self) -> usize {
+        // Acquire: pairs with the release in `Frontier::claim`, so the claim words below are seen.
+        self.claimed.load(Ordering::Acquire)
+    }
+
+    /// Moves the readable mark over every final extent in a row and returns it. Any thread may call it.
+    pub(crate) fn advance(&self) -> usize {
+        let claimed = self.claimed();
+        let before = self.readable();
+        let mut at = before;
+        while at < claimed {
+            // Acquire: pairs with the release in `Claim::publish`; the extent's bytes are seen after it.
+            let word = ExtentWord(self.word(at).load(Ordering::Acquire));
+            // Below `claimed` every extent begins with a word of this life that a claim stored whole, with
+            // its true length (asserted in `publish`), so the walk never leaves the row of extents.
+            if !word.is_final() || word.bytes() == 0 {
+                break;
+            }
+            at += word.bytes() as usize;
+        }
+        if at > before {
+            // Release: pairs with the acquire in `readable`.
+            self.readable.fetch_max(at, Ordering::Release);
+        }
+        at
+    }
+
+    /// Final bytes, or `None` where `range` is malformed or reaches above the mark.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Option<&[u8]> {
+        if range.start > range.end || range.end > self.readable() {
+            return None;
+        }
+        // SAFETY: below the readable mark bytes are initialised and never change again (`advance`), and the
+        // mark never passes `claimed`, which never passes `bytes`.
+        Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) })
+    }
+
+    /// Final bytes that keep the region alive, or `None` as for [`Region::slice`].
+    pub(crate) fn view(self: &Arc<Self>, range: Range<usize>) -> Option<View> {
+        self.slice(range.clone())?;
+        Some(View { region: Arc::clone(self), range })
+    }
+
+    /// Tells that an I/O error hit the map.
+    #[cfg_attr(not(test), expect(dead_code, reason = "set by the SIGBUS guard, which is not built yet"))]
+    pub(crate) fn mark_failed(&self) {
+        // Release: pairs with the acquire in `has_failed`.
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// True once an I/O error hit the map: nothing published since may be acknowledged.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Asks the kernel to fault `range` in for reading, so that an I/O error is an error and not a signal.
+    pub(crate) fn populate_read(&self, range: Range<usize>) -> std::io::Result<()> {
+        super::disk::populate_read(self.start, self.bytes, range)
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        assert!(at.is_multiple_of(8) && at + 8 <= self.bytes, "a word lies inside the region");
+        // SAFETY: in bounds and 8-aligned (asserted; the base is aligned by `new`). Words at extent starts are
+        // written as atomics only: by `claim` and `publish`.
+        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
+    }
+}
+
+/// The one right to claim extents of a region's life.
+pub(crate) struct Frontier {
+    region: Arc<Region>,
+    end: usize,
+}
+
+impl Frontier {
+    /// The region it belongs to.
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// Where the next claim begins.
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Claims the next `word.bytes()` bytes and writes `word` there before anyone can claim behind it, or
+    /// `None` if they don't fit below `limit`.
+    pub(crate) fn claim(&mut self, word: ExtentWord, limit: usize) -> Option<Claim> {
+        let bytes = word.bytes() as usize;
+        let end = self.end.checked_add(bytes)?;
+        if bytes < 8 || end > limit.min(self.region.bytes) {
+            return None;
+        }
+        let start = self.end;
+        self.region.word(start).store(word.0, Ordering::Relaxed);
+        self.end = end;
+        // Release: pairs with the acquire in `Region::claimed`; whoever sees the new end sees the word.
+        self.region.claimed.store(end, Ordering::Release);
+        Some(Claim { region: Arc::clone(&self.region), start, bytes })
+    }
+}
+
+/// Exclusive right to fill one extent and publish it.
+///
+/// Dropping a claim leaves a hole that stops the mark for good; the log wraps it so that never happens.
+pub(crate) struct Claim {
+    region: Arc<Region>,
+    start: usize,
+    bytes: usize,
+}
+
+impl Claim {
+    /// Offset of the extent in the region.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Copies `bytes` to `at` bytes behind the extent's start. The first word is not the claim's to write.
+    ///
+    /// # Panics
+    /// If the range leaves the extent or touches its first word: a bug of the caller, caught before it writes.
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        let end = at.checked_add(bytes.len());
+        assert!(at >= 8 && end.is_some_and(|end| end <= self.bytes), "a fill stays inside its extent");
+        // SAFETY: inside the claimed extent (asserted), which this claim alone may write until it is published
+        // (`Frontier::claim` hands out disjoint extents; `publish` takes the claim by value).
+        unsafe {
+            let to = self.region.start.as_ptr().add(self.start + at);
+            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        }
+    }
+
+    /// Stores the final word: from here on the bytes never change.
+    ///
+    /// # Panics
+    /// If `word` is not final or names another length than was claimed.
+    pub(crate) fn publish(self, word: ExtentWord) {
+        assert!(word.is_final() && word.bytes() as usize == self.bytes, "an extent is published as it was claimed");
+        // Release: pairs with the acquire in `Region::advance`; the fill is seen before the word.
+        self.region.word(self.start).store(word.0, Ordering::Release);
+    }
+
+    /// Length of the extent.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// Final bytes, and a share in the region that keeps them mapped.
+pub(crate) struct View {
+    region: Arc<Region>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for View {
+    fn as_ref(&self) -> &[u8] {
+        self.region.slice(self.range.clone()).unwrap_or_default()
+    }
+}
