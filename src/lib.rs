@@ -5,8 +5,17 @@ mod engine;
 mod error;
 mod format;
 mod log;
+mod queue;
 mod storage;
 mod sync;
 mod types;
-pub use error::*;
-pub use types::*;
+pub use engine::groups::Start;
+pub use engine::receipt::Receipt;
+pub use engine::reclaim::Pin;
+pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats};
+pub use error::{Damage, DamageKind, Error, Result};
+pub use format::journal::DeadCause;
+pub use queue::{
+    CloseReport, Consumer, ConsumerOptions, Delivery, OnDamage, OnVolatile, Options, Pending, Producer, Queue, Reserve, Task,
+};
+pub use types::{Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp};

@@ -1,6 +1,6 @@
 //! The one place that names lock and wait primitives, so that a model checker's can stand in for them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -45,48 +45,61 @@ impl<T> RwLock<T> {
 }
 
 /// A number that threads wait on until it changes: one system call wakes any number of them.
+///
+/// The order that makes no wake-up get lost: a waiter *enrols* (which counts it), takes the number, checks
+/// its condition, and sleeps only while the number is still the same. A notifier changes the condition, and then
+/// looks whether anybody is enrolled. One of the two sees the other (both sides are sequentially consistent).
 #[derive(Default, Debug)]
 pub(crate) struct WaitWord {
     word: AtomicU32,
-    waiters: AtomicU32,
+    enrolled: AtomicU32,
+}
+
+/// A waiter that is counted. Its condition is checked while this is held.
+pub(crate) struct Enrolled<'a> {
+    of: &'a WaitWord,
+    ticket: u32,
 }
 
 impl WaitWord {
-    /// The current number, to be taken *before* the condition is checked.
-    pub(crate) fn ticket(&self) -> u32 {
-        // SeqCst: pairs with `change`; a waiter that read the old number before its check is woken.
-        self.word.load(Ordering::SeqCst)
+    /// Counts the caller as a waiter and takes the number.
+    pub(crate) fn enrol(&self) -> Enrolled<'_> {
+        self.enrolled.fetch_add(1, Ordering::SeqCst);
+        Enrolled { of: self, ticket: self.word.load(Ordering::SeqCst) }
     }
 
-    /// Sleeps while the number is still `ticket`, at most `limit`. May wake early for no reason.
-    pub(crate) fn wait(&self, ticket: u32, limit: Option<Duration>) {
-        use rustix::thread::futex;
-        self.waiters.fetch_add(1, Ordering::SeqCst);
-        let limit = limit.map(|limit| futex::Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()),
-        });
-        // An interrupted, refused or late wait is a wake like any other: the caller checks its condition again.
-        let _woken = futex::wait(&self.word, futex::Flags::PRIVATE, ticket, limit.as_ref());
-        self.waiters.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Changes the number and wakes up to `count` sleepers. Free of system calls when nobody sleeps.
-    pub(crate) fn change(&self, count: u32) {
-        // SeqCst on both: either the sleeper's count is seen here, or the sleeper sees the new number.
-        self.word.fetch_add(1, Ordering::SeqCst);
-        if self.waiters.load(Ordering::SeqCst) > 0 {
+    /// Wakes up to `count` waiters, if there are any; without one it costs a fence and a load.
+    pub(crate) fn wake(&self, count: u32) {
+        // Pairs with the read-modify-write in `enrol`: what was stored before this is seen by whoever enrols
+        // after, and whoever enrolled before is seen here.
+        fence(Ordering::SeqCst);
+        if self.enrolled.load(Ordering::SeqCst) > 0 {
+            self.word.fetch_add(1, Ordering::SeqCst);
             let _woken = rustix::thread::futex::wake(&self.word, rustix::thread::futex::Flags::PRIVATE, count);
         }
     }
 
-    /// Changes the number and wakes everybody.
-    pub(crate) fn change_all(&self) {
-        self.change(i32::MAX.unsigned_abs());
+    /// Wakes every waiter.
+    pub(crate) fn wake_all(&self) {
+        self.wake(i32::MAX.unsigned_abs());
     }
+}
 
-    /// True if somebody sleeps or is about to.
-    pub(crate) fn has_waiters(&self) -> bool {
-        self.waiters.load(Ordering::SeqCst) > 0
+impl Enrolled<'_> {
+    /// Sleeps while nobody woke since the enrolment, at most `limit`. May return early for no reason.
+    pub(crate) fn sleep(&self, limit: Option<Duration>) {
+        use rustix::thread::futex;
+        let limit = limit.map(|limit| futex::Timespec {
+            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        });
+        // Interrupted, late or refused: the caller checks its condition again in any case.
+        let _woken = futex::wait(&self.of.word, futex::Flags::PRIVATE, self.ticket, limit.as_ref());
+    }
+}
+
+impl Drop for Enrolled<'_> {
+    fn drop(&mut self) {
+        self.of.enrolled.fetch_sub(1, Ordering::SeqCst);
     }
 }

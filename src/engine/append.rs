@@ -132,6 +132,7 @@ impl Engine {
             pool.lock().put(unused);
         }
         self.changed.store(true, Ordering::Relaxed);
+        self.housework.wake_all();
         true
     }
 

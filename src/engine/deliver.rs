@@ -61,6 +61,11 @@ impl Engine {
         cell.state.lock().group.may_have_more(&self.lanes, lanes)
     }
 
+    /// When the group's next lease runs out or its next delay ends, in milliseconds on the boot clock.
+    pub(crate) fn next_due(&self, cell: &GroupCell) -> Option<u64> {
+        cell.state.lock().group.next_due_ms()
+    }
+
     /// Ends expired leases and wakes delayed tasks of every group. Returns when there is work next, in
     /// milliseconds on the boot clock.
     pub(crate) fn tick(&self, now: Now) -> Result<Option<u64>> {
@@ -72,7 +77,7 @@ impl Engine {
             if due.is_some_and(|due| due <= now.boot_ms) {
                 work.group.tick(&self.settings.rules, now, &mut work.changes);
                 self.write_changes(work, now.wall)?;
-                cell.wake.change_all();
+                self.arrivals.wake_all();
             }
             next = match (next, work.group.next_due_ms()) {
                 (Some(a), Some(b)) => Some(std::cmp::min::<u64>(a, b)),

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
 use crate::log::{Draft, Refused};
-use crate::sync::{Mutex, WaitWord};
+use crate::sync::Mutex;
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::prepare::Needed;
@@ -28,13 +28,11 @@ pub(crate) const GROUP_NAME_BYTES_MAX: usize = 64;
 /// The most groups a queue can have.
 pub(crate) const GROUPS_MAX: usize = 1024;
 
-/// A group, its lock, and where its consumers wait.
+/// A group and its lock.
 pub(crate) struct GroupCell {
     pub id: u32,
     pub name: String,
     pub state: Mutex<GroupWork>,
-    /// Changes when something may have become deliverable to this group alone: a nack, a release, a timer.
-    pub wake: WaitWord,
 }
 
 /// What the group's lock protects: its state, and buffers that spare an allocation per call.
@@ -49,7 +47,7 @@ impl GroupCell {
     pub(crate) fn new(group: Group) -> Self {
         let (id, name) = (group.id, group.name.clone());
         let work = GroupWork { group, changes: Runs::default(), scratch: Vec::new(), runs: Vec::new() };
-        GroupCell { id, name, state: Mutex::new(work), wake: WaitWord::default() }
+        GroupCell { id, name, state: Mutex::new(work) }
     }
 }
 

@@ -41,7 +41,7 @@ use crate::error::Error;
 use crate::format::meta::StoredOptions;
 use crate::log::{Lanes, Log, Pool, Segment};
 use crate::storage::Storage;
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock, WaitWord};
 use crate::types::QueueId;
 
 use checkpoint::Checkpoints;
@@ -78,6 +78,10 @@ pub(crate) struct Engine {
     counts: Counts,
     /// Some group or log changed since the last checkpoint.
     changed: AtomicBool,
+    /// Woken when a task may have become deliverable.
+    pub(crate) arrivals: WaitWord,
+    /// Woken when a segment was taken, so that the next one is made ready.
+    pub(crate) housework: WaitWord,
 }
 
 /// The queue-wide counter that hands out blocks of sequences.

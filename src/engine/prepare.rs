@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::format::segment::file_name;
+use crate::format::segment::{Footer, file_name};
 use crate::log::Ready;
 use crate::storage::Prepare;
 
@@ -110,5 +110,31 @@ impl Engine {
             full(error)
         })?;
         Ok(Ready { number, bytes, file, region, small: how == Prepare::Small })
+    }
+
+    /// Writes the footers of lives that are sealed and durable, so that the next open need not scan them.
+    pub(crate) fn write_footers(&self) -> Result<()> {
+        for (_, log) in self.lanes.all() {
+            let durable = log.durable();
+            for segment in log.segments() {
+                let Some(sealed) = segment.sealed().filter(|_| segment.wants_footer()) else { continue };
+                if segment.position(sealed.end) > durable {
+                    continue;
+                }
+                let footer = Footer {
+                    base: segment.base(),
+                    records: sealed.records,
+                    tasks: segment.tasks(),
+                    end: sealed.end,
+                    seek: segment.seek_table(sealed.records),
+                };
+                let bytes = footer.encode(segment.life());
+                let at = segment.file_bytes() - bytes.len() as u64;
+                let written = segment.file().write_at(at, &bytes).and_then(|()| segment.file().sync());
+                written.map_err(|error| self.poisoned_by(Error::io(segment.file_name(), "write the footer", error)))?;
+                segment.footer_written();
+            }
+        }
+        Ok(())
     }
 }

@@ -45,6 +45,8 @@ impl Engine {
         self.check_poison()?;
         let mut work = cell.state.lock();
         let work = &mut *work;
+        // A lease that ran out is lost even if nobody looked at the clock since.
+        work.group.tick(&self.settings.rules, now, &mut work.changes);
         let answers = receipts.map(|receipt| self.settle_one(work, &receipt, how, now)).collect();
         let end = self.write_changes(work, now.wall);
         if end.is_err() {
@@ -53,7 +55,7 @@ impl Engine {
         let in_doubt = |cause| Error::InDoubt { task: None, cause: std::sync::Arc::new(cause) };
         let settled = Settled { answers, end: end.map_err(in_doubt)? };
         if !matches!(how, Settle::Ack | Settle::Extend { .. }) {
-            cell.wake.change_all();
+            self.arrivals.wake_all();
         }
         Ok(settled)
     }
@@ -88,19 +90,8 @@ impl Engine {
         let work = &mut *work;
         work.group.release_all(consumer, &mut work.changes);
         let end = self.write_changes(work, now.wall)?;
-        cell.wake.change_all();
+        self.arrivals.wake_all();
         Ok(end)
-    }
-
-    /// An expired lease is found expired even if nobody ticked since.
-    pub(crate) fn tick_group(&self, cell: &GroupCell, now: Now) -> Result<()> {
-        let mut work = cell.state.lock();
-        let work = &mut *work;
-        if work.group.next_due_ms().is_some_and(|due| due <= now.boot_ms) {
-            work.group.tick(&self.settings.rules, now, &mut work.changes);
-            self.write_changes(work, now.wall)?;
-        }
-        Ok(())
     }
 
     fn check_receipt(&self, receipt: &Receipt) -> Result<()> {

@@ -1,9 +1,11 @@
 //! Counts of a queue, open or only looked at.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::format::journal::DeadCause;
 use crate::log::{Log, Segment};
-use crate::types::{LaneId, LogId, Now, QueueId, Timestamp};
+use crate::types::{LaneId, LogId, Now, QueueId, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
@@ -92,7 +94,45 @@ pub struct GroupLaneStats {
     pub oldest_ms: Option<u64>,
 }
 
+/// A task that a group gave up on. Its record is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// The task.
+    pub id: TaskId,
+    /// Attempts that began.
+    pub attempts: u32,
+    /// Why it died.
+    pub cause: DeadCause,
+    /// What was said of the last attempt.
+    pub reason: String,
+    /// When it died.
+    pub at: Timestamp,
+}
+
 impl Engine {
+    /// The dead letters of a group.
+    pub(crate) fn dead_letters(&self, cell: &GroupCell) -> Vec<DeadLetter> {
+        let work = cell.state.lock();
+        let letters = work.group.dead.iter().map(|((lane, seq), dead)| DeadLetter {
+            id: TaskId { queue: self.queue, lane: *lane, seq: *seq },
+            attempts: dead.attempts,
+            cause: dead.cause,
+            reason: dead.reason.clone(),
+            at: dead.at,
+        });
+        letters.collect()
+    }
+
+    /// Tasks on loan now, over all groups.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let per_group = |cell: &Arc<GroupCell>| {
+            let work = cell.state.lock();
+            work.group.lanes.values().map(|lane| lane.in_flight).sum::<u64>()
+        };
+        self.groups().iter().map(per_group).sum()
+    }
+
     /// Counts of this moment.
     pub(crate) fn stats(&self, now: Now) -> Stats {
         let mut stats = Stats { queue: Some(self.queue), ..Stats::default() };

@@ -24,6 +24,8 @@ pub(crate) struct Log {
     unsynced: Mutex<VecDeque<Arc<Segment>>>,
     /// Log position; every byte below is on stable storage. Moves in `commit` alone, after the syncs.
     durable: AtomicU64,
+    /// Log position that the commit now running will make durable, if it succeeds; a hint for waiters.
+    syncing: AtomicU64,
     committing: Mutex<Committing>,
     /// Log position behind the last record that is not a mark. For knowing when a last mark is wanted.
     filled: AtomicU64,
@@ -105,6 +107,7 @@ impl Log {
             segments: RwLock::new(found.into_iter().map(|segment| (segment.base(), segment)).collect()),
             unsynced: Mutex::new(VecDeque::new()),
             durable: AtomicU64::new(start),
+            syncing: AtomicU64::new(0),
             committing: Mutex::new(Committing { durable, marked: start, counted: Counted::default() }),
             filled: AtomicU64::new(filled),
             powered: AtomicBool::new(false),
@@ -265,6 +268,7 @@ impl Log {
         if target <= durable {
             return Ok(durable);
         }
+        self.syncing.store(target, Ordering::SeqCst);
         for (segment, _) in &prefix {
             if segment.has_failed() {
                 let error = io::Error::other("an I/O error hit the mapped segment");
@@ -316,6 +320,11 @@ impl Log {
     pub(crate) fn durable(&self) -> u64 {
         // Acquire: pairs with the release in `commit`.
         self.durable.load(Ordering::Acquire)
+    }
+
+    /// Log position that the commit running now, or the last one, covers.
+    pub(crate) fn syncing(&self) -> u64 {
+        self.syncing.load(Ordering::SeqCst)
     }
 
     /// The durable mark as a place that outlives the process, and the last place with known counts.

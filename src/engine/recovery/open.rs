@@ -12,7 +12,7 @@ use crate::format::meta::StoredOptions;
 use crate::format::segment::{block_for, file_name};
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Storage};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Mutex, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId};
 
 use super::lives::{FoundLife, FoundLog};
@@ -130,6 +130,8 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         damage: Mutex::new(DamageList::new(picture.damage)),
         counts: Counts::default(),
         changed: AtomicBool::new(true),
+        arrivals: WaitWord::default(),
+        housework: WaitWord::default(),
         storage,
     };
     // The first checkpoint makes the epoch, the ceiling and everything that recovery decided durable. Nothing

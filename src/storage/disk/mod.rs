@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 
 pub(crate) mod clock;
 mod file;
+pub(crate) mod fork;
 mod lock;
 mod map;
 mod medium;

@@ -1,0 +1,140 @@
+//! What every handle of an open queue shares: the engine, the turnstiles of its logs, the threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::engine::{Attempt, Engine};
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::storage::Medium;
+use crate::storage::disk::clock;
+use crate::storage::disk::fork::ForkGuard;
+use crate::sync::{Mutex, WaitWord};
+use crate::types::{Durability, LANES_MAX, LogId};
+
+use super::options::OnVolatile;
+use super::turnstile::Turnstile;
+
+/// The shared state behind all handles.
+pub(super) struct Core {
+    pub engine: Engine,
+    /// One per lane, and the journal's.
+    turnstiles: Box<[Turnstile]>,
+    journal_turnstile: Turnstile,
+    pub append_wait: Duration,
+    pub spin: Duration,
+    on_volatile: OnVolatile,
+    fork: ForkGuard,
+    pub closed: AtomicBool,
+    /// Woken when a segment became ready, or could not be made.
+    pub ready: WaitWord,
+    /// Why the last segment could not be made ready, and how often that happened.
+    pub failure: Mutex<Option<Error>>,
+    pub failures: AtomicU64,
+    /// Woken to make the committer look up.
+    pub commit_word: WaitWord,
+    pub threads: Mutex<Vec<JoinHandle<()>>>,
+    pub consumers: AtomicU64,
+}
+
+impl Core {
+    pub(super) fn new(engine: Engine, append_wait: Duration, spin: Duration, on_volatile: OnVolatile) -> Result<Self> {
+        let one_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+        let fork = ForkGuard::new().map_err(|error| Error::io(".", "map a page", error))?;
+        let lanes = engine.lanes().count().min(LANES_MAX);
+        Ok(Core {
+            engine,
+            turnstiles: (0..lanes).map(|_| Turnstile::default()).collect(),
+            journal_turnstile: Turnstile::default(),
+            append_wait,
+            spin: if one_core { Duration::ZERO } else { spin },
+            on_volatile,
+            fork,
+            closed: AtomicBool::new(false),
+            ready: WaitWord::default(),
+            failure: Mutex::new(None),
+            failures: AtomicU64::new(0),
+            commit_word: WaitWord::default(),
+            threads: Mutex::new(Vec::new()),
+            consumers: AtomicU64::new(1),
+        })
+    }
+
+    /// Refuses what a closed queue or a forked child must not do, and `Power` where it can't be had.
+    #[inline]
+    pub(super) fn check(&self, durability: Durability) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        if self.fork.is_child() {
+            return Err(Error::Forked);
+        }
+        if durability == Durability::Power && self.on_volatile == OnVolatile::Refuse {
+            return match self.engine.storage().medium() {
+                Medium::Volatile(kind) | Medium::Foreign(kind) => Err(Error::NotDurable { kind }),
+                Medium::Local | Medium::CopyOnWrite => Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) fn turnstile(&self, log: &Log) -> &Turnstile {
+        match log.id().lane() {
+            Some(lane) => self.turnstiles.get(lane.index()).unwrap_or(&self.journal_turnstile),
+            None => &self.journal_turnstile,
+        }
+    }
+
+    /// Waits until everything of `log` below position `end` is on stable storage, committing if nobody does.
+    pub(super) fn wait_durable(&self, log: &Log, end: u64) -> Result<()> {
+        self.turnstile(log).pass(log, end, || {
+            let outcome = self.engine.commit(log, clock::coarse_wall());
+            if log.id() != LogId::JOURNAL {
+                // Tasks enqueued at `Power` became deliverable.
+                self.engine.arrivals.wake_all();
+            }
+            outcome
+        })
+    }
+
+    /// Repeats a step that needs a ready segment until one is there, at most `append_wait`.
+    pub(super) fn with_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+        if let Some(done) = step()?.done() {
+            return Ok(done);
+        }
+        self.engine.counts().stalls.fetch_add(1, Ordering::Relaxed);
+        let began = clock::nanos();
+        let limit = u64::try_from(self.append_wait.as_nanos()).unwrap_or(u64::MAX);
+        let failures = self.failures.load(Ordering::SeqCst);
+        loop {
+            let enrolled = self.ready.enrol();
+            self.engine.housework.wake_all();
+            if let Some(done) = step()?.done() {
+                return Ok(done);
+            }
+            let waited = clock::nanos() - began;
+            let failed = self.failures.load(Ordering::SeqCst) != failures;
+            if waited >= limit || failed || self.closed.load(Ordering::Relaxed) {
+                return Err(self.full(what, waited / 1_000_000));
+            }
+            enrolled.sleep(Some(Duration::from_nanos(limit - waited)));
+        }
+    }
+
+    fn full(&self, what: &str, waited_ms: u64) -> Error {
+        if self.closed.load(Ordering::Relaxed) {
+            return Error::Closed;
+        }
+        match self.failure.lock().as_ref() {
+            Some(Error::Full { cause, .. }) => {
+                Error::Full { log: what.to_owned(), waited_ms, cause: cause.clone() }
+            }
+            Some(Error::Io { source, .. }) => {
+                Error::Full { log: what.to_owned(), waited_ms, cause: Some(Arc::clone(source)) }
+            }
+            _ => Error::Full { log: what.to_owned(), waited_ms, cause: None },
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A task on loan.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::engine::receipt::Receipt;
+use crate::engine::settle::Settle;
+use crate::error::Result;
+use crate::format::fields;
+use crate::types::{Durability, LaneId, TaskId, Timestamp};
+
+use super::consumer::settle_one;
+use super::{Pending, Queue};
+
+/// A task on loan, with its bytes: they are borrowed from the log, not copied.
+///
+/// Settle it with [`ack`](Delivery::ack), [`nack`](Delivery::nack), [`release`](Delivery::release) or
+/// [`reject`](Delivery::reject). One that is dropped unsettled counts as a failed attempt and comes again after
+/// its backoff. The payload stays valid for as long as a clone of it is held, whatever becomes of the task; its
+/// segment's space is not given back meanwhile ([`Queue::pins`]).
+pub struct Delivery {
+    queue: Queue,
+    receipt: Receipt,
+    payload: Bytes,
+    fields: Bytes,
+    enqueued: Timestamp,
+    durability: Durability,
+    settled: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(queue: Queue, handed: crate::engine::deliver::Handed, durability: Durability) -> Self {
+        let crate::engine::deliver::Handed { receipt, payload, fields, enqueued } = handed;
+        Delivery { queue, receipt, payload, fields, enqueued, durability, settled: false }
+    }
+
+    /// The payload, verified.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.receipt.task
+    }
+
+    /// The lane it was enqueued in.
+    #[must_use]
+    pub fn lane(&self) -> LaneId {
+        self.receipt.task.lane
+    }
+
+    /// Which attempt this is; the first is 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.receipt.attempt
+    }
+
+    /// When it was enqueued.
+    #[must_use]
+    pub fn enqueued_at(&self) -> Timestamp {
+        self.enqueued
+    }
+
+    /// Its headers, in the order they were given.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        fields::headers(&self.fields)
+    }
+
+    /// The proof of this lease.
+    #[must_use]
+    pub fn receipt(&self) -> Receipt {
+        self.receipt
+    }
+
+    /// The payload as a copy that pins nothing.
+    #[must_use]
+    pub fn to_owned_payload(&self) -> Vec<u8> {
+        self.payload.to_vec()
+    }
+
+    /// Done for good. Waits for the durability of the consumer's settles.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn ack(self) -> Result<()> {
+        self.submit_ack()?.wait()
+    }
+
+    /// Done for good, at once for other consumers; [`Pending::wait`] waits until it can't be forgotten.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn submit_ack(self) -> Result<Pending<()>> {
+        self.settle(Settle::Ack)
+    }
+
+    /// Failed: comes again after `delay`, or after the queue's backoff.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn nack(self, delay: Option<Duration>, reason: &str) -> Result<()> {
+        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self.settle(Settle::Nack { delay_ms, reason })?.wait()
+    }
+
+    /// Never started: due again at once, and the attempt is not counted.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn release(self) -> Result<()> {
+        self.settle(Settle::Release)?.wait()
+    }
+
+    /// Will never work: a dead letter at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn reject(self, reason: &str) -> Result<()> {
+        self.settle(Settle::Reject { reason })?.wait()
+    }
+
+    /// The lease ends `lease` from now.
+    ///
+    /// # Errors
+    /// As for [`Queue::extend`].
+    pub fn extend(&self, lease: Duration) -> Result<()> {
+        self.queue.extend(&self.receipt, lease)
+    }
+
+    /// Keeps the lease and gives up the handle: whoever holds the receipt settles the task.
+    #[must_use]
+    pub fn detach(mut self) -> Receipt {
+        self.settled = true;
+        self.receipt
+    }
+
+    fn settle(mut self, how: Settle<'_>) -> Result<Pending<()>> {
+        self.settled = true;
+        settle_one(&self.queue.core, &self.receipt, how, self.durability)
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            let how = Settle::Nack { delay_ms: None, reason: "dropped unsettled" };
+            // Refused if the lease is gone or the queue closed; then the task comes again anyway.
+            let _refused = settle_one(&self.queue.core, &self.receipt, how, Durability::Process);
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What callers hold: the queue, producers, consumers, deliveries; and the two threads that keep house.
+//!
+//! The room adds to the engine what the engine must not have: waiting, clocks, threads. A call here reads the
+//! clock, takes a step of the engine, and waits for what the step needs: a ready segment, a commit, a task.
+//! Absent: the format, decisions about data; a second way to do anything the engine does.
+
+mod consumer;
+mod core;
+mod delivery;
+mod options;
+mod pending;
+mod producer;
+mod task;
+mod threads;
+mod turnstile;
+
+pub use consumer::{Consumer, ConsumerOptions, Reserve};
+pub use delivery::Delivery;
+pub use options::{OnDamage, OnVolatile, Options};
+pub use pending::Pending;
+pub use producer::Producer;
+pub use task::Task;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::engine::groups::Start;
+use crate::engine::receipt::Receipt;
+use crate::engine::reclaim::Pin;
+use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
+use crate::engine::settle::Settle;
+use crate::engine::stats::{DeadLetter, Stats};
+use crate::error::{Damage, Error, Result};
+use crate::storage::disk::{DiskStorage, clock};
+use crate::storage::{Medium, Storage};
+use crate::types::{Durability, LaneId, QueueId, TaskId};
+
+use self::core::Core;
+
+/// An open queue: one directory, held by this process alone.
+///
+/// Handles are cheap to clone and can be used from any thread. Close the queue with [`Queue::close`]; dropping
+/// the last handle without closing loses nothing that was acknowledged, and makes the next open a recovery.
+#[derive(Clone)]
+pub struct Queue {
+    core: Arc<Core>,
+    /// Stops the threads when the last handle is gone.
+    _guard: Arc<threads::Guard>,
+}
+
+/// What a close found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Tasks that were on loan. They come again at the next open; the attempts that began are counted.
+    pub in_flight: u64,
+    /// Segments whose bytes somebody still borrows; they stay mapped, and the directory locked, until dropped.
+    pub held: usize,
+}
+
+impl Queue {
+    /// Opens the queue in `path` with its stored options, making it with default ones if there is none.
+    ///
+    /// # Errors
+    /// As for [`Options::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Queue> {
+        Options::new().open(path)
+    }
+
+    fn open_with(path: &Path, options: &Options) -> Result<Queue> {
+        // Everything that can be refused is, before a directory is made.
+        options.resolve(None).or_else(|error| if path.exists() { options.resolve(None) } else { Err(error) }).ok();
+        let storage: Arc<dyn Storage> = Arc::new(DiskStorage::open(path)?);
+        let fail_on_damage = options.on_damage == OnDamage::Fail;
+        let given = Given { resolve: &|stored| options.resolve(stored), fail_on_damage };
+        let engine = recovery::open(storage, path, &given, clock::now())?;
+        let wait = options.append_wait.unwrap_or(Duration::from_secs(5));
+        let spin = options.spin.unwrap_or(Duration::from_micros(20));
+        let core = Arc::new(Core::new(engine, wait, spin, options.on_volatile)?);
+        let guard = threads::start(&core)?;
+        Ok(Queue { core, _guard: Arc::new(guard) })
+    }
+
+    /// The queue's identity, fixed when it was made.
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.core.engine.queue()
+    }
+
+    /// How many lanes the queue has.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.core.engine.lanes().count()
+    }
+
+    /// What the caller should know about the place that the queue lies in. Empty on an ordinary local disk.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        match self.core.engine.storage().medium() {
+            Medium::Local | Medium::CopyOnWrite => Vec::new(),
+            Medium::Volatile(kind) => {
+                vec![format!("the directory is on {kind}, which is memory: nothing survives a power loss")]
+            }
+            Medium::Foreign(kind) => {
+                vec![format!("the directory is on {kind}: whether a sync reaches stable storage there is unknown")]
+            }
+        }
+    }
+
+    // ---- producing ----
+
+    /// A producer for lane 0 at `Power`; see [`Producer`] for changing either.
+    #[must_use]
+    pub fn producer(&self) -> Producer {
+        Producer::new(self.clone())
+    }
+
+    /// Enqueues a task and waits until it has the durability it asks for ([`Task::durability`], `Power` unless
+    /// told).
+    ///
+    /// # Errors
+    /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::NoSuchLane`],
+    /// [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
+    /// [`Error::InDoubt`] with the task's id, if the sync failed.
+    pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
+        self.submit(task)?.wait()
+    }
+
+    /// Enqueues a task and returns at once, with its id; [`Pending::wait`] waits for its durability. So one thread
+    /// keeps many tasks in flight, and they share commits.
+    ///
+    /// # Errors
+    /// The refusals of [`Queue::enqueue`].
+    pub fn submit(&self, task: Task<'_>) -> Result<Pending<TaskId>> {
+        producer::submit(&self.core, &task)
+    }
+
+    /// Enqueues several tasks as one atomic unit, over a crash too, and waits for their durability: the
+    /// strongest that any of them asks for. All go to the lane of the first.
+    ///
+    /// # Errors
+    /// As for [`Queue::enqueue`], and [`Error::BatchTooLarge`]; [`Error::InvalidOption`] if lanes differ.
+    pub fn enqueue_batch(&self, tasks: &[Task<'_>]) -> Result<Vec<TaskId>> {
+        self.submit_batch(tasks)?.wait()
+    }
+
+    /// The batch form of [`Queue::submit`].
+    ///
+    /// # Errors
+    /// The refusals of [`Queue::enqueue_batch`].
+    pub fn submit_batch(&self, tasks: &[Task<'_>]) -> Result<Pending<Vec<TaskId>>> {
+        producer::submit_batch(&self.core, tasks)
+    }
+
+    /// Waits until everything that was accepted so far, in every lane and of every settle, is on stable storage.
+    ///
+    /// # Errors
+    /// [`Error::InDoubt`] if a sync failed, [`Error::Poisoned`] if one failed before.
+    pub fn sync(&self) -> Result<()> {
+        self.core.check(Durability::Power)?;
+        self.core.sync_all()
+    }
+
+    // ---- consuming ----
+
+    /// Makes a group. Durable when this returns: it exists, from `start` on, over any crash.
+    ///
+    /// # Errors
+    /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name or too many groups; as for settles else.
+    pub fn create_group(&self, name: &str, start: Start) -> Result<()> {
+        self.core.check(Durability::Power)?;
+        let end = self.core.engine.create_group(name, start, clock::now())?;
+        self.core.wait_durable(self.core.engine.journal(), end)
+    }
+
+    /// The names of all groups, the oldest first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        self.core.engine.groups().iter().map(|cell| cell.name.clone()).collect()
+    }
+
+    /// A consumer of the group `default`, with default options.
+    #[must_use]
+    pub fn consumer(&self) -> Consumer {
+        // The default group is born with the queue and can't be removed.
+        let cell = self.core.engine.group(DEFAULT_GROUP).or_else(|_| {
+            self.core.engine.groups().into_iter().next().ok_or(Error::NoSuchGroup { name: DEFAULT_GROUP.to_owned() })
+        });
+        Consumer::new(self.clone(), cell.ok(), ConsumerOptions::new())
+    }
+
+    /// A consumer of a group.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`].
+    pub fn consumer_of(&self, group: &str, options: ConsumerOptions) -> Result<Consumer> {
+        let cell = self.core.engine.group(group)?;
+        Ok(Consumer::new(self.clone(), Some(cell), options))
+    }
+
+    /// Acks by receipt, and waits until the ack can't be forgotten.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] for a stale receipt, [`Error::BadReceipt`] for a foreign one, [`Error::InDoubt`] if the
+    /// sync failed.
+    pub fn ack(&self, receipt: &Receipt) -> Result<()> {
+        consumer::settle_one(&self.core, receipt, Settle::Ack, Durability::Power)?.wait()
+    }
+
+    /// Acks several receipts in one journal entry per group and one wait; an answer for each.
+    ///
+    /// # Errors
+    /// [`Error::InDoubt`] if the sync failed: then every answer is in doubt.
+    pub fn ack_receipts(&self, receipts: &[Receipt]) -> Result<Vec<Result<()>>> {
+        consumer::ack_many(&self.core, receipts, Durability::Power)
+    }
+
+    /// The attempt failed: the task comes again after `delay`, or after its backoff; or it is a dead letter, if that
+    /// was the last attempt.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn nack(&self, receipt: &Receipt, delay: Option<Duration>, reason: &str) -> Result<()> {
+        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        consumer::settle_one(&self.core, receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
+    }
+
+    /// The attempt never began: the task is due again at once, and the attempt is not counted.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn release(&self, receipt: &Receipt) -> Result<()> {
+        consumer::settle_one(&self.core, receipt, Settle::Release, Durability::Power)?.wait()
+    }
+
+    /// The task will never work: a dead letter at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn reject(&self, receipt: &Receipt, reason: &str) -> Result<()> {
+        consumer::settle_one(&self.core, receipt, Settle::Reject { reason }, Durability::Power)?.wait()
+    }
+
+    /// The lease ends `lease` from now, sooner or later than it would have.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`]; an extension is not journaled, so it is never in doubt.
+    pub fn extend(&self, receipt: &Receipt, lease: Duration) -> Result<()> {
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        consumer::settle_one(&self.core, receipt, Settle::Extend { lease_ms }, Durability::Process)?.wait()
+    }
+
+    // ---- looking ----
+
+    /// Counts of this moment. Works on a poisoned queue too.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core.engine.stats(clock::now())
+    }
+
+    /// What was found damaged since the open: by recovery, and by handing out. [`crate::inspect`] reads everything.
+    #[must_use]
+    pub fn damage(&self) -> Vec<Damage> {
+        self.core.engine.damage()
+    }
+
+    /// Segments that can't be given back because somebody holds payloads of them.
+    #[must_use]
+    pub fn pins(&self) -> Vec<Pin> {
+        self.core.engine.recycle();
+        self.core.engine.pins()
+    }
+
+    /// The dead letters of a group, in the order of lanes and sequences.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`].
+    pub fn dead_letters(&self, group: &str) -> Result<Vec<DeadLetter>> {
+        Ok(self.core.engine.dead_letters(&*self.core.engine.group(group)?))
+    }
+
+    /// Writes a checkpoint now, beside those that are written when they are due.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if the disk has no room for it, [`Error::InDoubt`] if a sync failed.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.core.check(Durability::Power)?;
+        self.core.engine.checkpoint(clock::now(), false)
+    }
+
+    /// Syncs everything, writes a checkpoint, and stops the threads. Every handle refuses from here on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if it is closed already; [`Error::InDoubt`] or [`Error::Poisoned`] if a sync failed, and
+    /// [`Error::Full`] if the checkpoint found no room: then the next open recovers, and nothing is lost.
+    pub fn close(&self) -> Result<CloseReport> {
+        if self.core.closed.swap(true, Ordering::SeqCst) {
+            return Err(Error::Closed);
+        }
+        threads::stop(&self.core);
+        let in_flight = self.core.engine.in_flight();
+        self.core.sync_all()?;
+        let now = clock::now();
+        self.core.engine.mark_idle(now.wall)?;
+        self.core.engine.checkpoint(now, true)?;
+        let held = self.core.engine.pins().len();
+        Ok(CloseReport { in_flight, held })
+    }
+
+    /// Lanes in use, for the background committer and `sync`.
+    fn _lane_type_check(lane: LaneId) -> usize {
+        lane.index()
+    }
+}

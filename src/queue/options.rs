@@ -1,0 +1,240 @@
+//! How a queue is opened. Each option is checked once; after that only valid values exist.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room};
+use crate::error::{Error, Result};
+use crate::format::meta::StoredOptions;
+use crate::types::LANES_MAX;
+
+use super::Queue;
+
+/// What to do when the queue turns out damaged at open. A log's torn end after a crash is not damage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnDamage {
+    /// Report it ([`Queue::damage`]) and serve the rest.
+    #[default]
+    Serve,
+    /// Refuse with [`Error::Damaged`], before anything is written.
+    Fail,
+}
+
+/// What to do on a file system that can't promise `Power` durability: memory, network, overlay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnVolatile {
+    /// Open, and say so in [`Queue::warnings`].
+    #[default]
+    Warn,
+    /// Refuse every operation at `Power` with [`Error::NotDurable`].
+    Refuse,
+}
+
+/// Options of a queue. What is not given keeps its stored value, or the default for a new queue.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("queue");
+/// use std::time::Duration;
+///
+/// let queue = lanelog::Options::new()
+///     .lanes(3)
+///     .lease(Duration::from_secs(60))
+///     .max_attempts(5)
+///     .open(&path)?;
+/// # queue.close()?;
+/// # Ok::<(), lanelog::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    lanes: Option<usize>,
+    segment_bytes: Option<u64>,
+    task_bytes_max: Option<u64>,
+    lease: Option<Duration>,
+    max_attempts: Option<u32>,
+    backoff: Option<(Duration, Duration)>,
+    sync_interval: Option<Duration>,
+    checkpoint_bytes: Option<u64>,
+    checkpoint_interval: Option<Duration>,
+    pub(super) append_wait: Option<Duration>,
+    pub(super) spin: Option<Duration>,
+    pub(super) on_damage: OnDamage,
+    pub(super) on_volatile: OnVolatile,
+}
+
+impl Options {
+    /// Nothing given: every option as stored, or its default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of lanes, 1 to 256; default 1. Lanes that are not used cost nothing. Opening with fewer lanes than
+    /// hold tasks is refused.
+    #[must_use]
+    pub fn lanes(mut self, count: usize) -> Self {
+        self.lanes = Some(count);
+        self
+    }
+
+    /// Bytes of a segment file, 4 KiB to 1 GiB; default 64 MiB. A lane's first segments are 1 MiB and double up to
+    /// this. Larger ones roll less often; smaller ones give space back sooner. Applies to new segments.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = Some(bytes);
+        self
+    }
+
+    /// The most bytes that one task may take as a record (payload, headers and 32 bytes); default 16 MiB, or what
+    /// fits a segment if that is less.
+    #[must_use]
+    pub fn task_bytes_max(mut self, bytes: u64) -> Self {
+        self.task_bytes_max = Some(bytes);
+        self
+    }
+
+    /// How long a consumer has for a task before it goes to the next one; at least 1 ms, default 30 s. Longer
+    /// leases mean that a dead consumer is noticed later.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// Attempts after which a task becomes a dead letter; 0, the default, is without limit.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts);
+        self
+    }
+
+    /// Delay after a failed attempt: `first`, doubling with each attempt up to `max`. Default 1 s to 5 min.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
+        self.backoff = Some((first, max));
+        self
+    }
+
+    /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms.
+    #[must_use]
+    pub fn sync_interval(mut self, interval: Duration) -> Self {
+        self.sync_interval = Some(interval);
+        self
+    }
+
+    /// Journal bytes after which a checkpoint is due; at least 4 KiB, default 8 MiB. Smaller ones make a restart after a
+    /// crash shorter and cost more writing.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = Some(bytes);
+        self
+    }
+
+    /// Time after which a checkpoint is due if anything changed; at least 10 ms, default 10 s.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.checkpoint_interval = Some(interval);
+        self
+    }
+
+    /// How long an append waits for a segment to be made ready before [`Error::Full`]; default 5 s. Not stored.
+    #[must_use]
+    pub fn append_wait(mut self, wait: Duration) -> Self {
+        self.append_wait = Some(wait);
+        self
+    }
+
+    /// How long a waiting consumer looks for tasks before it sleeps; default 20 µs, and none on one core. Spinning
+    /// takes a core for that long, and saves the 15 µs of a wake-up. Not stored.
+    #[must_use]
+    pub fn spin(mut self, spin: Duration) -> Self {
+        self.spin = Some(spin);
+        self
+    }
+
+    /// What to do with damage found at open. Not stored.
+    #[must_use]
+    pub fn on_damage(mut self, what: OnDamage) -> Self {
+        self.on_damage = what;
+        self
+    }
+
+    /// What to do on a file system that forgets. Not stored.
+    #[must_use]
+    pub fn on_volatile(mut self, what: OnVolatile) -> Self {
+        self.on_volatile = what;
+        self
+    }
+
+    /// Opens the queue in `path`, making directory and queue if they are absent, and recovers whatever a crash
+    /// left.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it, [`Error::NotAQueue`], [`Error::Version`], [`Error::InvalidOption`],
+    /// [`Error::Damaged`] with [`OnDamage::Fail`], [`Error::Io`] and [`Error::Full`] where the disk refuses.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Queue> {
+        Queue::open_with(path.as_ref(), self)
+    }
+
+    /// These options laid over the stored ones, checked.
+    pub(super) fn resolve(&self, stored: Option<&StoredOptions>) -> Result<StoredOptions> {
+        let base = stored.cloned().unwrap_or_else(defaults);
+        let lanes = self.lanes.unwrap_or(usize::from(base.lanes));
+        let segment_bytes = self.segment_bytes.unwrap_or(base.segment_bytes) & !7;
+        within("segment_bytes", segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?;
+        within("lanes", lanes as u64, 1, LANES_MAX as u64)?;
+        let fits = room(segment_bytes);
+        let task_bytes_max = match self.task_bytes_max {
+            Some(bytes) => within("task_bytes_max", bytes, 32, fits)?,
+            None => base.task_bytes_max,
+        };
+        let (first, max) = match self.backoff {
+            Some((first, max)) => (millis(first), millis(max)),
+            None => (base.backoff_first_ms, base.backoff_max_ms),
+        };
+        within("backoff (first)", first, 0, max)?;
+        let lease_ms = self.lease.map_or(base.lease_ms, millis);
+        let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
+        let checkpoint_interval_ms = self.checkpoint_interval.map_or(base.checkpoint_interval_ms, millis);
+        let checkpoint_bytes = self.checkpoint_bytes.unwrap_or(base.checkpoint_bytes);
+        Ok(StoredOptions {
+            lanes: u16::try_from(lanes).unwrap_or(u16::MAX),
+            segment_bytes,
+            task_bytes_max,
+            max_attempts: self.max_attempts.unwrap_or(base.max_attempts),
+            lease_ms: within("lease (ms)", lease_ms, 1, u64::MAX)?,
+            backoff_first_ms: first,
+            backoff_max_ms: max,
+            checkpoint_bytes: within("checkpoint_bytes", checkpoint_bytes, 4 << 10, u64::MAX)?,
+            checkpoint_interval_ms: within("checkpoint_interval (ms)", checkpoint_interval_ms, 10, u64::MAX)?,
+            sync_interval_ms: within("sync_interval (ms)", sync_interval_ms, 1, 3_600_000)?,
+        })
+    }
+}
+
+fn defaults() -> StoredOptions {
+    StoredOptions {
+        lanes: 1,
+        max_attempts: 0,
+        segment_bytes: 64 << 20,
+        task_bytes_max: 16 << 20,
+        lease_ms: 30_000,
+        backoff_first_ms: 1_000,
+        backoff_max_ms: 300_000,
+        checkpoint_bytes: 8 << 20,
+        checkpoint_interval_ms: 10_000,
+        sync_interval_ms: 100,
+    }
+}
+
+fn within(option: &'static str, value: u64, least: u64, most: u64) -> Result<u64> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    let most = if most == u64::MAX { String::new() } else { format!(" and at most {most}") };
+    Err(Error::InvalidOption { option, why: format!("{value} is out of bounds: at least {least}{most}") })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,70 @@
+//! An operation that took effect and waits for its durability.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::log::Log;
+use crate::types::TaskId;
+
+use super::core::Core;
+
+/// A submitted operation: its answer is known now, its durability comes with [`Pending::wait`].
+///
+/// Dropping it gives up the wait, not the operation.
+#[must_use = "the operation is not durable before `wait` says so"]
+pub struct Pending<T> {
+    value: T,
+    /// What to wait for; `None` if the operation is done at the durability it asked for.
+    goal: Option<Goal>,
+}
+
+struct Goal {
+    core: Arc<Core>,
+    log: Arc<Log>,
+    end: u64,
+    task: Option<TaskId>,
+}
+
+impl<T> Pending<T> {
+    /// Done already.
+    pub(super) fn done(value: T) -> Self {
+        Pending { value, goal: None }
+    }
+
+    /// Done when `log` is durable up to `end`.
+    pub(super) fn until(value: T, core: &Arc<Core>, log: &Arc<Log>, end: u64, task: Option<TaskId>) -> Self {
+        let goal = Goal { core: Arc::clone(core), log: Arc::clone(log), end, task };
+        Pending { value, goal: Some(goal) }
+    }
+
+    /// The operation's answer, whose durability is not known yet.
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// True if the operation has the durability it asked for, without waiting.
+    pub fn is_durable(&self) -> bool {
+        self.goal.as_ref().is_none_or(|goal| goal.log.durable() >= goal.end)
+    }
+
+    /// Waits for the durability that was asked for: at `Power` for a sync, at `Process` not at all.
+    ///
+    /// # Errors
+    /// [`Error::InDoubt`] if the sync failed: the operation may turn out done, wholly, or not at all.
+    pub fn wait(self) -> Result<T> {
+        let Some(goal) = self.goal else { return Ok(self.value) };
+        match goal.core.wait_durable(&goal.log, goal.end) {
+            Ok(()) => Ok(self.value),
+            Err(Error::InDoubt { task: None, cause }) => Err(Error::InDoubt { task: goal.task, cause }),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+impl Pending<TaskId> {
+    /// The task's id.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.value
+    }
+}

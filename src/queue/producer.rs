@@ -1,0 +1,146 @@
+//! Enqueueing.
+
+use std::sync::Arc;
+
+use crate::engine::append::TaskDraft;
+use crate::error::{Error, Result};
+use crate::log::Appended;
+use crate::storage::disk::clock;
+use crate::types::{Durability, LaneId, Seq, TaskId};
+
+use super::core::Core;
+use super::{Pending, Queue, Task};
+
+/// Enqueues with a lane and a durability that are chosen once.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let queue = lanelog::Options::new().lanes(2).open(dir.path().join("queue"))?;
+/// use lanelog::{Durability, LaneId};
+///
+/// let background = queue.producer().lane(LaneId(1)).durability(Durability::Process);
+/// background.enqueue("recount the stars")?;
+/// # queue.close()?;
+/// # Ok::<(), lanelog::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Producer {
+    queue: Queue,
+    lane: LaneId,
+    durability: Durability,
+}
+
+impl Producer {
+    pub(super) fn new(queue: Queue) -> Self {
+        Producer { queue, lane: LaneId(0), durability: Durability::Power }
+    }
+
+    /// The same producer for another lane.
+    #[must_use]
+    pub fn lane(mut self, lane: LaneId) -> Self {
+        self.lane = lane;
+        self
+    }
+
+    /// The same producer at another durability.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Enqueues a payload and waits for its durability.
+    ///
+    /// # Errors
+    /// As for [`Queue::enqueue`].
+    pub fn enqueue<P: AsRef<[u8]> + ?Sized>(&self, payload: &P) -> Result<TaskId> {
+        self.queue.enqueue(self.task(payload))
+    }
+
+    /// Enqueues a payload and returns at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::submit`].
+    pub fn submit<P: AsRef<[u8]> + ?Sized>(&self, payload: &P) -> Result<Pending<TaskId>> {
+        self.queue.submit(self.task(payload))
+    }
+
+    /// Enqueues several payloads as one atomic unit and waits for their durability.
+    ///
+    /// # Errors
+    /// As for [`Queue::enqueue_batch`].
+    pub fn enqueue_batch<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Vec<TaskId>> {
+        self.submit_batch(payloads)?.wait()
+    }
+
+    /// Enqueues several payloads as one atomic unit and returns at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::submit_batch`].
+    pub fn submit_batch<P: AsRef<[u8]>>(&self, payloads: &[P]) -> Result<Pending<Vec<TaskId>>> {
+        let tasks: Vec<Task<'_>> = payloads.iter().map(|payload| self.task(payload)).collect();
+        self.queue.submit_batch(&tasks)
+    }
+
+    fn task<'a, P: AsRef<[u8]> + ?Sized>(&self, payload: &'a P) -> Task<'a> {
+        Task::new(payload).lane(self.lane).durability(self.durability)
+    }
+}
+
+pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId>> {
+    core.check(task.durability)?;
+    let fields = task.fields()?;
+    let draft = TaskDraft { fields: &fields, payload: task.payload, durability: task.durability };
+    let time = clock::coarse_wall();
+    let appended = core.with_segment("the lane", || core.engine.append(task.lane, &draft, time))?;
+    let id = id_of(core, task.lane, appended.first);
+    Ok(follow_up(core, task.lane, task.durability, &appended, id, Some(id)))
+}
+
+pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pending<Vec<TaskId>>> {
+    let Some(first) = tasks.first() else { return Ok(Pending::done(Vec::new())) };
+    let lane = first.lane;
+    if tasks.iter().any(|task| task.lane != lane) {
+        let why = "all tasks of a batch go to one lane; enqueue one batch per lane".to_owned();
+        return Err(Error::InvalidOption { option: "lane", why });
+    }
+    let powered = tasks.iter().any(|task| task.durability == Durability::Power);
+    let durability = if powered { Durability::Power } else { Durability::Process };
+    core.check(durability)?;
+    let fields: Vec<Vec<u8>> = tasks.iter().map(Task::fields).collect::<Result<_>>()?;
+    let drafts: Vec<TaskDraft<'_>> = tasks
+        .iter()
+        .zip(&fields)
+        .map(|(task, fields)| TaskDraft { fields, payload: task.payload, durability })
+        .collect();
+    let time = clock::coarse_wall();
+    let appended = core.with_segment("the lane", || core.engine.append_batch(lane, &drafts, time))?;
+    let ids = (appended.first.0..).take(tasks.len()).map(|seq| id_of(core, lane, Seq(seq))).collect();
+    let first = id_of(core, lane, appended.first);
+    Ok(follow_up(core, lane, durability, &appended, ids, Some(first)))
+}
+
+fn id_of(core: &Core, lane: LaneId, seq: Seq) -> TaskId {
+    TaskId { queue: core.engine.queue(), lane, seq }
+}
+
+/// What is left to do once the records are published.
+fn follow_up<T>(
+    core: &Arc<Core>,
+    lane: LaneId,
+    durability: Durability,
+    appended: &Appended,
+    value: T,
+    task: Option<TaskId>,
+) -> Pending<T> {
+    match (durability, core.engine.lanes().log(lane)) {
+        (Durability::Power, Some(log)) => {
+            log.note_power();
+            Pending::until(value, core, log, appended.end, task)
+        }
+        _ => {
+            core.engine.arrivals.wake_all();
+            Pending::done(value)
+        }
+    }
+}

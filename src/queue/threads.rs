@@ -1,0 +1,128 @@
+//! The two threads: the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
+//! done; the committer syncs `Process` data at its interval and marks logs that came to rest.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::storage::disk::clock;
+use crate::types::LogId;
+
+use super::core::Core;
+
+/// The longest time between two rounds of the janitor when nobody wakes it.
+const ROUND: Duration = Duration::from_millis(50);
+
+/// Ends the threads when the last handle of the queue is dropped without a close.
+pub(super) struct Guard(Weak<Core>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade()
+            && !core.closed.swap(true, Ordering::SeqCst)
+        {
+            stop(&core);
+        }
+    }
+}
+
+/// Starts both.
+pub(super) fn start(core: &Arc<Core>) -> Result<Guard> {
+    let guard = Guard(Arc::downgrade(core));
+    spawn(core, "lanelog-janitor", janitor)?;
+    spawn(core, "lanelog-commit", committer)?;
+    Ok(guard)
+}
+
+/// Wakes whoever waits and joins both. `closed` is set by then.
+pub(super) fn stop(core: &Core) {
+    core.engine.housework.wake_all();
+    core.commit_word.wake_all();
+    core.ready.wake_all();
+    core.engine.arrivals.wake_all();
+    let threads = std::mem::take(&mut *core.threads.lock());
+    for thread in threads {
+        // A thread that panicked has nothing more to do either; its work is repeated at the next open.
+        let _panicked = thread.join();
+    }
+}
+
+fn spawn(core: &Arc<Core>, name: &str, run: fn(&Core)) -> Result<()> {
+    let shared = Arc::clone(core);
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
+    let thread = spawned.map_err(|error| Error::io(".", "start a thread", error))?;
+    core.threads.lock().push(thread);
+    Ok(())
+}
+
+fn janitor(core: &Core) {
+    while !core.closed.load(Ordering::SeqCst) {
+        let enrolled = core.engine.housework.enrol();
+        let now = clock::now();
+        let mut more = false;
+        match core.engine.prepare() {
+            Ok(made) => {
+                more = made;
+                if made {
+                    core.ready.wake_all();
+                }
+            }
+            Err(error) => {
+                *core.failure.lock() = Some(error);
+                core.failures.fetch_add(1, Ordering::SeqCst);
+                core.ready.wake_all();
+            }
+        }
+        if more {
+            continue;
+        }
+        // A poisoned engine refuses; the callers learn it from their own calls.
+        let next_ms = core.engine.tick(now).ok().flatten();
+        core.engine.recycle();
+        let _later = core.engine.write_footers();
+        if core.engine.wants_checkpoint(now) {
+            // Without room the old checkpoint stands and the next round tries again.
+            let _later = core.engine.checkpoint(now, false);
+        }
+        let rest = next_ms.map_or(ROUND, |due| Duration::from_millis(due.saturating_sub(now.boot_ms)).min(ROUND));
+        enrolled.sleep(Some(rest.max(Duration::from_millis(1))));
+    }
+}
+
+fn committer(core: &Core) {
+    let interval = Duration::from_millis(core.engine.settings().sync_interval_ms);
+    while !core.closed.load(Ordering::SeqCst) {
+        let enrolled = core.commit_word.enrol();
+        if !core.closed.load(Ordering::SeqCst) {
+            enrolled.sleep(Some(interval));
+        }
+        let busy = core.has_unsynced();
+        // An error poisons the engine, and everybody learns it from there.
+        let outcome = core.sync_all();
+        if outcome.is_ok() && !busy {
+            let _poisoned = core.engine.mark_idle(clock::coarse_wall());
+        }
+    }
+}
+
+impl Core {
+    /// Waits until everything that is published now is durable, in every log.
+    pub(super) fn sync_all(&self) -> Result<()> {
+        for (_, log) in self.engine.lanes().all() {
+            if log.has_unsynced() {
+                self.wait_durable(log, log.published())?;
+            }
+        }
+        let journal = self.engine.journal();
+        debug_assert_eq!(journal.id(), LogId::JOURNAL, "the journal is the journal");
+        if journal.has_unsynced() {
+            self.wait_durable(journal, journal.published())?;
+        }
+        self.engine.check_poison()
+    }
+
+    fn has_unsynced(&self) -> bool {
+        self.engine.lanes().all().any(|(_, log)| log.has_unsynced()) || self.engine.journal().has_unsynced()
+    }
+}
