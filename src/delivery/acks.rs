@@ -88,8 +88,12 @@ impl SegmentAcks {
         bytes
     }
 
-    /// Takes a chunk as a checkpoint has it. Bytes beyond the chunk are ignored.
+    /// Takes a chunk as a checkpoint has it. Bytes beyond the chunk are ignored, and so is a chunk that no index
+    /// lies in: its number comes from disk and must not decide how much memory is asked for.
     pub(crate) fn load_chunk(&mut self, chunk: u32, bytes: &[u8]) {
+        if chunk > u32::MAX / CHUNK_BITS {
+            return;
+        }
         let from = chunk as usize * CHUNK_WORDS;
         for (at, part) in bytes.chunks(8).take(CHUNK_WORDS).enumerate() {
             let mut word = [0; 8];

@@ -1,5 +1,10 @@
 //! Leaves of the room against naive twins.
 
+mod acks;
+mod scheduler;
+mod slab;
+mod wheel;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::acks::{CHUNK_BITS, SegmentAcks};

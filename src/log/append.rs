@@ -269,12 +269,12 @@ impl Log {
             return Ok(durable);
         }
         self.syncing.store(target, Ordering::SeqCst);
-        for (segment, _) in &prefix {
+        for (segment, place) in &prefix {
             if segment.has_failed() {
                 let error = io::Error::other("an I/O error hit the mapped segment");
                 return Err((segment.file_name(), error));
             }
-            segment.file().sync().map_err(|error| (segment.file_name(), error))?;
+            segment.sync_to(place.offset).map_err(|error| (segment.file_name(), error))?;
         }
         committing.durable = *place;
         committing.counted = counted.unwrap_or(committing.counted);

@@ -49,6 +49,8 @@ pub(crate) struct Segment {
     footed: AtomicBool,
     /// Actual length of the file in bytes.
     file_bytes: u64,
+    /// Everything below is on stable storage. Moves in a commit alone.
+    synced: AtomicU32,
 }
 
 /// Cold bytes are faulted in this far ahead, so that a walk asks the kernel once in a while only.
@@ -92,6 +94,7 @@ impl Segment {
             seek: Mutex::new(Vec::new()),
             footed: AtomicBool::new(false),
             file_bytes,
+            synced: AtomicU32::new(0),
         }
     }
 
@@ -253,6 +256,16 @@ impl Segment {
 
     pub(crate) fn footer_written(&self) {
         self.footed.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes everything below `end` durable. Not to be called by two threads at once.
+    pub(crate) fn sync_to(&self, end: u32) -> io::Result<()> {
+        let from = self.synced.load(Ordering::Relaxed);
+        if from < end {
+            self.file.sync_range(u64::from(from)..u64::from(end))?;
+            self.synced.store(end, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// True if an I/O error hit the map.

@@ -7,6 +7,7 @@
 //! Absent from here: the on-disk format, policy, retries. A failed call is reported once, as it was.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) mod disk;
@@ -77,6 +78,9 @@ pub(crate) trait File: Send + Sync {
     /// Returns after all bytes written or stored before the call, and the length, are on stable storage.
     /// After an error nothing may be assumed of them, and a later success proves nothing.
     fn sync(&self) -> io::Result<()>;
+    /// As [`File::sync`], for the bytes of `range` alone (and the length): what was stored or written elsewhere in
+    /// the file may stay behind. So a segment can be kept dirty and mapped ahead of its tail.
+    fn sync_range(&self, range: Range<u64>) -> io::Result<()>;
     /// Maps the whole file, shared.
     fn map(&self) -> io::Result<Region>;
 }

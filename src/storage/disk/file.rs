@@ -2,15 +2,17 @@
 
 use std::fs::File as StdFile;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::{self, FallocateFlags};
 
 use super::lock::Lock;
-use super::map;
+use super::map::{self, Held};
 use super::refuse_fork;
 use crate::storage::{File, Prepare, Region};
+use crate::sync::Mutex;
 
 /// Zeros are written in pieces of this size: larger writes leave large folios in the page cache, and then every
 /// small commit through the map writes a whole one.
@@ -23,11 +25,13 @@ pub(super) struct DiskFile {
     made: Option<Prepare>,
     lock: Option<Arc<Lock>>,
     process: u32,
+    /// The map, for as long as somebody has it.
+    mapped: Mutex<Weak<Held>>,
 }
 
 impl DiskFile {
     pub(super) fn new(file: StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>, process: u32) -> Self {
-        DiskFile { file, made, lock, process }
+        DiskFile { file, made, lock, process, mapped: Mutex::default() }
     }
 }
 
@@ -56,8 +60,19 @@ impl File for DiskFile {
         Ok(fs::fdatasync(&self.file)?)
     }
 
+    fn sync_range(&self, range: Range<u64>) -> io::Result<()> {
+        refuse_fork(self.process)?;
+        let mapped = self.mapped.lock().upgrade();
+        match mapped {
+            Some(held) => held.sync(range),
+            None => Ok(fs::fdatasync(&self.file)?),
+        }
+    }
+
     fn map(&self) -> io::Result<Region> {
-        map::map(&self.file, self.made, self.lock.clone())
+        let held = Arc::new(map::map(&self.file, self.made, self.lock.clone())?);
+        *self.mapped.lock() = Arc::downgrade(&held);
+        map::region(held)
     }
 }
 

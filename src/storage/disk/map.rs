@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::mm::{Advice as RawAdvice, madvise};
+use rustix::mm::{Advice as RawAdvice, MsyncFlags, madvise, msync};
 
 use super::lock::Lock;
 use crate::storage::{Prepare, Region};
@@ -16,13 +16,29 @@ use crate::storage::{Prepare, Region};
 const PAGE_BYTES: usize = 4096;
 
 /// A map and the directory's lock: who borrows bytes keeps others out of the directory.
-struct Held {
-    _map: MmapRaw,
+pub(super) struct Held {
+    map: MmapRaw,
     _lock: Option<Arc<Lock>>,
 }
 
+impl Held {
+    /// Syncs the pages of `range`. On a shared map msync(2) with `MS_SYNC` is a ranged fdatasync through the same
+    /// open file that was mapped: it writes the range's dirty pages, commits what metadata they need, flushes the
+    /// device, and reports an earlier writeback error of the file once, exactly as fdatasync does.
+    pub(super) fn sync(&self, range: Range<u64>) -> io::Result<()> {
+        let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.map.len());
+        let (from, to) = (clamp(range.start) / PAGE_BYTES * PAGE_BYTES, clamp(range.end));
+        if from >= to {
+            return Ok(());
+        }
+        // SAFETY: [from, to) lies in the map (clamped), which `self` keeps; syncing changes no contents.
+        unsafe { msync(self.map.as_mut_ptr().add(from).cast(), to - from, MsyncFlags::SYNC) }?;
+        Ok(())
+    }
+}
+
 /// Maps the whole file, shared; read-only and private when the directory is not locked.
-pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>) -> io::Result<Region> {
+pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>) -> io::Result<Held> {
     let map = if lock.is_some() {
         MmapOptions::new().map_raw(file)?
     } else {
@@ -40,12 +56,17 @@ pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>
         Some(Prepare::Small) => populate(&map, Advice::PopulateRead)?,
         None => {}
     }
-    let bytes = map.len();
-    let start = NonNull::new(map.as_mut_ptr()).ok_or_else(|| io::Error::other("the map has no address"))?;
+    Ok(Held { map, _lock: lock })
+}
+
+/// The region over a map.
+pub(super) fn region(held: Arc<Held>) -> io::Result<Region> {
+    let bytes = held.map.len();
+    let start = NonNull::new(held.map.as_mut_ptr()).ok_or_else(|| io::Error::other("the map has no address"))?;
     // SAFETY: the map is page-aligned, readable and writable, `bytes` long, and lives in `Held` as long as the
     // region. The file does not shrink while it is mapped: only recovery cuts files, before it maps them, and the
     // lock that `Held` keeps lets no other recovery in.
-    Ok(unsafe { Region::new(start, bytes, Box::new(Held { _map: map, _lock: lock })) })
+    Ok(unsafe { Region::new(start, bytes, Box::new(held)) })
 }
 
 fn populate(map: &MmapRaw, advice: Advice) -> io::Result<()> {

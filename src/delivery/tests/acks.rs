@@ -1,0 +1,101 @@
+//! Acks at the edges of words and chunks, and what a checkpoint carries of them.
+
+use std::collections::BTreeSet;
+
+use super::super::acks::{CHUNK_BITS, SegmentAcks};
+use super::Rng;
+
+const EDGES: [u32; 9] = [0, 1, 63, 64, CHUNK_BITS - 64, CHUNK_BITS - 1, CHUNK_BITS, CHUNK_BITS + 1, 3 * CHUNK_BITS - 1];
+
+fn acked(indices: impl IntoIterator<Item = u32>) -> SegmentAcks {
+    let mut acks = SegmentAcks::new();
+    for index in indices {
+        acks.set(index);
+    }
+    acks
+}
+
+#[test]
+fn bit_at_an_edge_touches_itself_alone() {
+    for edge in EDGES {
+        let mut acks = acked([edge]);
+        assert!(acks.contains(edge) && !acks.contains(edge + 1), "{edge}");
+        assert!(edge == 0 || !acks.contains(edge - 1), "{edge}");
+        assert_eq!((acks.next_unacked(edge), acks.count()), (edge + 1, 1));
+        assert_eq!(acks.take_dirty(), [edge / CHUNK_BITS]);
+        assert!(!acks.set(edge), "the second ack of a task is none");
+        assert!(acks.take_dirty().is_empty(), "and no change either");
+    }
+}
+
+#[test]
+fn indices_never_touched_are_unacked() {
+    let acks = acked(0..130);
+    assert_eq!(acks.next_unacked(0), 130);
+    assert_eq!(acks.next_unacked(5_000), 5_000);
+    assert_eq!(acks.next_unacked(u32::MAX), u32::MAX);
+    assert!(!acks.contains(u32::MAX));
+    assert_eq!(acked(0..128).next_unacked(3), 128, "right behind the last word");
+    assert_eq!(acked((0..64).chain([70])).next_unacked(10), 64, "a start in one word hides nothing of the next");
+}
+
+#[test]
+fn checkpoint_of_the_changed_chunks_follows_every_change() {
+    for seed in 0..40 {
+        let mut rng = Rng(seed);
+        let (mut acks, mut twin) = (SegmentAcks::new(), BTreeSet::new());
+        let mut chunks: Vec<Vec<u8>> = vec![Vec::new(); 4];
+        for _ in 0..20 {
+            for _ in 0..rng.below(200) {
+                let index = u32::try_from(rng.below(u64::from(CHUNK_BITS) * 4)).unwrap();
+                acks.set(index);
+                twin.insert(index);
+            }
+            for chunk in acks.take_dirty() {
+                if rng.below(4) == 0 {
+                    acks.mark_dirty(chunk);
+                } else {
+                    chunks[chunk as usize] = acks.chunk_bytes(chunk);
+                }
+            }
+        }
+        for chunk in acks.take_dirty() {
+            chunks[chunk as usize] = acks.chunk_bytes(chunk);
+        }
+        let mut copy = SegmentAcks::new();
+        for (chunk, bytes) in (0..).zip(&chunks) {
+            assert!(bytes.len() <= 3_968 && bytes.last() != Some(&0), "within its bound and trimmed, seed {seed}");
+            copy.load_chunk(chunk, bytes);
+        }
+        assert_eq!(copy.count() as usize, twin.len(), "seed {seed}");
+        assert!(twin.iter().all(|index| copy.contains(*index)), "seed {seed}");
+        assert!(copy.take_dirty().is_empty(), "what a checkpoint has is not a change, seed {seed}");
+    }
+}
+
+#[test]
+fn chunk_loaded_twice_counts_once() {
+    let acks = acked([3, 70, 800]);
+    let mut copy = acked([70]);
+    for _ in 0..2 {
+        copy.load_chunk(0, &acks.chunk_bytes(0));
+    }
+    assert_eq!(copy.count(), 3);
+}
+
+#[test]
+fn bytes_beyond_a_chunk_are_ignored() {
+    let mut acks = SegmentAcks::new();
+    acks.load_chunk(0, &[0xFF; 5_000]);
+    assert_eq!((acks.count(), acks.next_unacked(0)), (CHUNK_BITS, CHUNK_BITS));
+}
+
+#[test]
+fn chunk_beyond_every_index_is_ignored() {
+    let mut acks = SegmentAcks::new();
+    for chunk in [u32::MAX / CHUNK_BITS + 1, u32::MAX] {
+        acks.load_chunk(chunk, &[1]);
+        assert!(acks.chunk_bytes(chunk).is_empty());
+    }
+    assert_eq!(acks.count(), 0);
+}
