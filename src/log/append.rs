@@ -12,7 +12,7 @@ use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
 use super::ready::Ready;
 use super::segment::{Place, Sealed, Segment};
-use crate::format::segment::{LifeHeader, block_for};
+use crate::format::segment::{LifeHeader, SEEK_STRIDE, block_for};
 
 /// A lane's log, or the journal.
 pub(crate) struct Log {
@@ -45,6 +45,7 @@ struct Active {
     segment: Arc<Segment>,
     frontier: Frontier,
     index: u32,
+    tasks: u32,
 }
 
 /// What the commit lock protects.
@@ -121,7 +122,8 @@ impl Log {
         let position = segment.position(end);
         claiming.last_base = claiming.last_base.max(segment.base());
         claiming.next_start = segment.next_start();
-        claiming.active = Some(Active { segment: Arc::clone(segment), frontier, index });
+        let tasks = segment.tasks();
+        claiming.active = Some(Active { segment: Arc::clone(segment), frontier, index, tasks });
         self.segments.write().insert(segment.base(), Arc::clone(segment));
         self.unsynced.lock().push_back(Arc::clone(segment));
         self.filled.store(position, Ordering::Relaxed);
@@ -140,9 +142,8 @@ impl Log {
     pub(crate) fn append(&self, draft: &Draft<'_>, time: Timestamp) -> Result<Appended, Refused> {
         let bytes = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(Refused::TooLarge)?;
         let tasks = u32::from(draft.kind == Kind::Task);
-        let (extent, segment, index) = self.claim(bytes, 1, tasks)?;
-        let end = segment.position(extent.offset() + bytes);
-        let first = segment.seq(index);
+        let extent = self.claim(bytes, 1, tasks, draft.kind)?;
+        let (index, end, first) = (extent.index, extent.end, extent.seq());
         let record = Record {
             index,
             kind: draft.kind,
@@ -152,9 +153,6 @@ impl Log {
             payload: draft.payload,
         };
         extent.fill_one(&record);
-        if draft.kind != Kind::Mark {
-            self.filled.fetch_max(end, Ordering::Relaxed);
-        }
         Ok(Appended { first, end })
     }
 
@@ -167,11 +165,10 @@ impl Log {
             bytes += u64::from(one);
         }
         let bytes = u32::try_from(bytes).map_err(|_| Refused::TooLarge)?;
-        let (extent, segment, first) = self.claim(bytes, count, count)?;
-        let end = segment.position(extent.offset() + bytes);
-        extent.fill_batch(drafts, first, count, time);
-        self.filled.fetch_max(end, Ordering::Relaxed);
-        Ok(Appended { first: segment.seq(first), end })
+        let extent = self.claim(bytes, count, count, Kind::Task)?;
+        let (index, end, first) = (extent.index, extent.end, extent.seq());
+        extent.fill_batch(drafts, index, count, time);
+        Ok(Appended { first, end })
     }
 
     /// Bytes that `drafts` take as one batch extent, if lengths fit their fields.
@@ -183,26 +180,29 @@ impl Log {
         Some(bytes)
     }
 
-    fn claim(&self, bytes: u32, records: u32, tasks: u32) -> Result<(Extent, Arc<Segment>, u32), Refused> {
+    #[inline]
+    fn claim(&self, bytes: u32, records: u32, tasks: u32, kind: Kind) -> Result<Extent<'_>, Refused> {
         let mut claiming = self.claiming.lock();
         let seen_base = claiming.last_base;
         let needs_roll = Refused::NeedsRoll { bytes, seen_base };
         let active = claiming.active.as_mut().ok_or(needs_roll)?;
-        let life = active.segment.life();
+        let segment = &active.segment;
+        let life = segment.life();
         let offset = offset_of(active.frontier.end());
         let word = record::claim_word(life, offset, bytes);
-        let limit = active.segment.limit() as usize;
-        let claim = active.frontier.claim(word, limit).ok_or(needs_roll)?;
+        let claim = active.frontier.claim(word, segment.limit() as usize).ok_or(needs_roll)?;
         let index = active.index;
-        // Marks carry the next index and use none.
-        if tasks > 0 || self.id == LogId::JOURNAL {
+        let end = segment.position(offset + bytes);
+        if kind != Kind::Mark {
+            // Marks carry the next index and use none. Stores, not additions: the claim lock is held.
             active.index += records;
-            active.segment.count_tasks(tasks);
+            active.tasks += tasks;
+            segment.set_tasks(active.tasks);
+            segment.note_record(index, offset);
+            self.filled.store(end, Ordering::Relaxed);
         }
-        let segment = Arc::clone(&active.segment);
         drop(claiming);
-        let void_tasks = tasks;
-        Ok((Extent { claim: Some(claim), life, segment: Arc::clone(&segment), void_tasks }, segment, index))
+        Ok(Extent { log: self, claim: Some(claim), life, index, end, void_tasks: tasks })
     }
 
     /// Attaches `ready` as the new active segment, unless somebody rolled since `seen_base` was read; then
@@ -234,7 +234,7 @@ impl Log {
         // Readers of `segments` may see the new life before it is active; it is empty then.
         self.segments.write().insert(birth.base, Arc::clone(&segment));
         self.unsynced.lock().push_back(Arc::clone(&segment));
-        claiming.active = Some(Active { segment, frontier, index: 0 });
+        claiming.active = Some(Active { segment, frontier, index: 0, tasks: 0 });
         self.powered.store(false, Ordering::Relaxed);
         None
     }
@@ -425,21 +425,33 @@ pub(crate) struct Birth {
 }
 
 /// A claimed extent that is published whatever happens: dropped unfilled, it becomes padding.
-struct Extent {
+struct Extent<'a> {
+    log: &'a Log,
     claim: Option<Claim>,
     life: Life,
-    segment: Arc<Segment>,
+    /// Index of the (first) record.
+    index: u32,
+    /// Log position behind the extent.
+    end: u64,
     void_tasks: u32,
 }
 
-impl Extent {
+impl Extent<'_> {
+    fn seq(&self) -> Seq {
+        Seq(self.life.base + u64::from(self.index))
+    }
+
     fn offset(&self) -> u32 {
         self.claim.as_ref().map_or(0, |claim| offset_of(claim.start()))
     }
 
+    /// The segment, if the seek table wants to know of this record.
+    fn crosses_stride(&self, index: u32) -> Option<Arc<Segment>> {
+        (index > self.index && index.is_multiple_of(SEEK_STRIDE)).then(|| self.log.segment_of(self.seq())).flatten()
+    }
+
     fn fill_one(mut self, record: &Record<'_>) {
         let offset = self.offset();
-        self.segment.note_record(record.index, offset);
         let Some(mut claim) = self.claim.take() else { return };
         // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
         let Some(header) = record::seal(self.life, offset, record) else {
@@ -464,7 +476,9 @@ impl Extent {
                 payload: draft.payload,
             };
             let Some(header) = record::seal(self.life, offset + at, &record) else { return };
-            self.segment.note_record(index, offset + at);
+            if let Some(segment) = self.crosses_stride(index) {
+                segment.note_record(index, offset + at);
+            }
             bodies.push((at, header));
             at += record::word_of(&header).bytes();
         }
@@ -479,10 +493,12 @@ impl Extent {
     }
 }
 
-impl Drop for Extent {
+impl Drop for Extent<'_> {
     fn drop(&mut self) {
         if let Some(claim) = self.claim.take() {
-            self.segment.count_void(self.void_tasks);
+            if let Some(segment) = self.log.segment_of(self.seq()) {
+                segment.count_void(self.void_tasks);
+            }
             let offset = offset_of(claim.start());
             let bytes = claim.bytes();
             claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));

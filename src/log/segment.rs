@@ -177,8 +177,9 @@ impl Segment {
         self.tasks.load(Ordering::Acquire) - self.voids.load(Ordering::Acquire)
     }
 
-    pub(crate) fn count_tasks(&self, count: u32) {
-        self.tasks.fetch_add(count, Ordering::Release);
+    /// Sets the count of task records claimed so far. Under the log's claim lock, or before the segment is shared.
+    pub(crate) fn set_tasks(&self, count: u32) {
+        self.tasks.store(count, Ordering::Release);
     }
 
     /// Task records that were claimed and ended as padding, or were found damaged at open.

@@ -192,7 +192,7 @@ fn go_on(log: &Log, life: FoundLife, start: u64) -> Result<()> {
     let region = life.file.map().map_err(|error| Error::io(name, "map", error))?;
     let frontier = region.resume(life.end as usize);
     let segment = Segment::active(life.header, life.file, Arc::clone(frontier.region()), start);
-    segment.count_tasks(life.tasks);
+    segment.set_tasks(life.tasks);
     for (index, offset) in life.seek {
         segment.note_record(index, offset);
     }
