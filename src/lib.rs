@@ -6,6 +6,8 @@ mod error;
 mod format;
 mod log;
 mod queue;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 mod storage;
 mod sync;
 mod types;
