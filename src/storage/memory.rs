@@ -28,7 +28,11 @@ impl HeapMemory {
 
     /// A copy of all bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect()
+        let mut bytes = Vec::with_capacity(self.words.len() * 8);
+        for word in &self.words {
+            bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+        }
+        bytes
     }
 
     /// Overwrites bytes from `offset` on, inside the memory.
