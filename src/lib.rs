@@ -12,6 +12,7 @@ mod storage;
 mod sync;
 mod types;
 pub use engine::groups::Start;
+pub use engine::inspect::{Inspection, TaskRecord, TaskState, inspect};
 pub use engine::receipt::Receipt;
 pub use engine::reclaim::Pin;
 pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats};

@@ -1,1 +1,301 @@
-//! Looking at a queue without opening it.
+//! Looking at a queue without opening it: no lock, nothing written.
+//!
+//! The reading half of recovery gives the picture; walking every record of it gives the tasks and their states.
+//! Beside a process that has the queue open, the picture is of some recent moment, and the end of a log may look
+//! torn.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use crate::delivery::GroupState;
+use crate::error::{Damage, DamageKind, Error, Result};
+use crate::format::fields;
+use crate::format::journal::DeadCause;
+use crate::format::record::{self, Found, Header, Kind};
+use crate::format::segment::PRELUDE_BYTES;
+use crate::log::scan;
+use crate::storage::disk::{DiskStorage, clock};
+use crate::storage::Storage;
+use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
+
+use super::recovery::lives::FoundLife;
+use super::recovery::read::{Picture, read};
+use super::stats::{GroupLaneStats, GroupStats, LaneStats, Stats};
+
+/// A queue that was looked at.
+pub struct Inspection {
+    picture: Picture,
+    ready: (usize, u64),
+    disk_bytes: u64,
+    checkpoint_bytes: u64,
+    looked_at: Timestamp,
+}
+
+/// What a group makes of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// Never handed out.
+    Waiting,
+    /// Handed out before: due again, or on loan to a process that has the queue open.
+    Attempted {
+        /// Attempts that began.
+        attempts: u32,
+    },
+    /// Due again at a time to come.
+    Delayed {
+        /// Attempts that began.
+        attempts: u32,
+        /// When it is due.
+        due: Timestamp,
+    },
+    /// Done.
+    Acked,
+    /// Given up on.
+    Dead {
+        /// Attempts that began.
+        attempts: u32,
+        /// Why.
+        cause: DeadCause,
+        /// What was said of the last attempt.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// One task record and what every group makes of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskRecord {
+    /// The task's id.
+    pub id: TaskId,
+    /// The file it lies in, relative to the queue's directory.
+    pub file: String,
+    /// Where it lies.
+    pub offset: u64,
+    /// Bytes of the record.
+    pub bytes: u64,
+    /// When it was enqueued.
+    pub enqueued: Timestamp,
+    /// The payload.
+    pub payload: Bytes,
+    /// Its headers.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Every group's name and what it makes of the task, the oldest group first.
+    pub states: Vec<(String, TaskState)>,
+}
+
+/// Looks at the queue in `path`: reads checkpoint, journal and the ends of the logs; takes no lock, changes nothing.
+///
+/// # Errors
+/// [`Error::NotAQueue`] if there is none, [`Error::Version`], [`Error::Io`].
+pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
+    let path = path.as_ref();
+    let storage = DiskStorage::open_read_only(path)?;
+    let picture = read(&storage, path)?;
+    let none = || Error::NotAQueue { path: path.to_owned(), why: "there is no queue in it yet".to_owned() };
+    let picture = picture.ok_or_else(none)?;
+    let size_of = |name: &str| storage.open(name).and_then(|file| file.len()).unwrap_or(0);
+    let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
+    let disk_bytes = names.iter().map(|name| size_of(name)).sum();
+    let stray = |number: &u32| size_of(&crate::format::segment::file_name(*number));
+    let ready = (picture.strays.len(), picture.strays.iter().map(stray).sum());
+    let checkpoint_bytes = size_of(crate::checkpoint::Store::FILE);
+    Ok(Inspection { picture, ready, disk_bytes, checkpoint_bytes, looked_at: clock::now().wall })
+}
+
+impl Inspection {
+    /// The queue's identity.
+    #[must_use]
+    pub fn id(&self) -> QueueId {
+        self.picture.queue
+    }
+
+    /// Damage that recovery would report. [`Inspection::verify`] reads everything.
+    #[must_use]
+    pub fn damage(&self) -> &[Damage] {
+        &self.picture.damage
+    }
+
+    /// Reads every record of every lane and of the journal, and gives all damage. A torn end, as a crash leaves it, is
+    /// among it with [`DamageKind::Torn`].
+    #[must_use]
+    pub fn verify(&self) -> Vec<Damage> {
+        let mut damage = self.picture.damage.clone();
+        for (log, found) in &self.picture.logs {
+            for life in &found.lives {
+                self.walk(life, &mut |_, _, _| {}, &mut |found| {
+                    if !damage.iter().any(|known| known.file == found.file && known.offset == found.offset) {
+                        damage.push(found);
+                    }
+                });
+                debug_assert_eq!(life.header.log, LogId(*log), "a life lies in its log");
+            }
+        }
+        damage
+    }
+
+    /// Every task record in the order of lanes and sequences; damaged ones are left out.
+    pub fn for_each_task(&self, mut visit: impl FnMut(TaskRecord)) {
+        for (lane, found) in super::recovery::open::lanes_of(&self.picture) {
+            for life in &found.lives {
+                self.walk(
+                    life,
+                    &mut |header, fields, payload| visit(self.task(lane, life, header, fields, payload)),
+                    &mut |_| {},
+                );
+            }
+        }
+    }
+
+    /// Counts, as far as they can be had without opening: nothing is on loan here.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats { queue: Some(self.picture.queue), ..Stats::default() };
+        (stats.ready_segments, stats.ready_bytes) = self.ready;
+        stats.checkpoint_bytes = self.checkpoint_bytes;
+        stats.disk_bytes = self.disk_bytes;
+        let lanes: BTreeMap<LaneId, &[FoundLife]> =
+            super::recovery::open::lanes_of(&self.picture).map(|(lane, found)| (lane, found.lives.as_slice())).collect();
+        for (lane, lives) in &lanes {
+            stats.lanes.push(lane_stats(*lane, lives));
+        }
+        let journal = self.picture.logs.get(&LogId::JOURNAL.0);
+        stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
+        for group in self.picture.groups.values() {
+            let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
+            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own });
+        }
+        stats
+    }
+
+    fn group_lane(&self, group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> GroupLaneStats {
+        let mut stats = GroupLaneStats { lane, ..GroupLaneStats::default() };
+        stats.dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;
+        stats.acked = group.acked_gone.get(&lane).copied().unwrap_or(0);
+        let start = group.starts.get(&lane).map_or(0, |seq| seq.0);
+        for life in lives {
+            let acked = group.acks.get(&(lane, life.header.base)).map_or(0, |acks| acks.count());
+            stats.acked += u64::from(acked);
+            let before = u32::try_from(start.saturating_sub(life.header.base)).unwrap_or(u32::MAX);
+            let done = group.done.contains(&(lane, life.header.base));
+            let open = if done { 0 } else { life.tasks.saturating_sub(acked).saturating_sub(before) };
+            stats.depth += u64::from(open);
+            if open > 0 && stats.oldest_ms.is_none() {
+                stats.oldest_ms = Some(self.looked_at.0.saturating_sub(life.header.created.0));
+            }
+        }
+        stats.depth = stats.depth.saturating_sub(stats.dead);
+        let delayed = group.notes.iter().filter(|((l, _), note)| {
+            *l == lane && note.due.is_some_and(|(due, _)| due > self.looked_at)
+        });
+        stats.delayed = delayed.count() as u64;
+        stats
+    }
+
+    fn task(&self, lane: LaneId, life: &FoundLife, header: &Header, fields: &[u8], payload: &[u8]) -> TaskRecord {
+        let seq = life.seq(header.index);
+        let state = |group: &GroupState| (group.name.clone(), self.state(group, lane, seq, life.header.base));
+        TaskRecord {
+            id: TaskId { queue: self.picture.queue, lane, seq },
+            file: life.name(),
+            offset: u64::from(header.offset),
+            bytes: u64::from(header.bytes),
+            enqueued: header.time,
+            payload: Bytes::copy_from_slice(payload),
+            headers: fields::headers(fields).map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
+            states: self.picture.groups.values().map(state).collect(),
+        }
+    }
+
+    fn state(&self, group: &GroupState, lane: LaneId, seq: Seq, base: u64) -> TaskState {
+        let key = (lane, seq);
+        if let Some(dead) = group.dead.get(&key) {
+            let (attempts, cause) = (dead.attempts, dead.cause);
+            return TaskState::Dead { attempts, cause, reason: dead.reason.clone(), at: dead.at };
+        }
+        if group.is_acked(key, base) {
+            return TaskState::Acked;
+        }
+        match group.notes.get(&key) {
+            None => TaskState::Waiting,
+            Some(note) => match note.due {
+                Some((due, _)) if due > self.looked_at => TaskState::Delayed { attempts: note.attempts, due },
+                _ => TaskState::Attempted { attempts: note.attempts },
+            },
+        }
+    }
+
+    /// Every record of a life, verified.
+    fn walk(
+        &self,
+        life: &FoundLife,
+        visit: &mut dyn FnMut(&Header, &[u8], &[u8]),
+        damage: &mut dyn FnMut(Damage),
+    ) {
+        let mut bytes = vec![0; life.end as usize];
+        let place = |offset: u32, bytes: u32, lost: Option<(u32, u32)>, kind, what: &str| Damage {
+            kind,
+            file: life.name(),
+            offset: u64::from(offset),
+            bytes: u64::from(bytes),
+            lane: life.header.log.lane(),
+            lost: lost.map(|(first, last)| (life.seq(first), life.seq(last))),
+            what: what.to_owned(),
+        };
+        if let Err(error) = life.file.read_at(0, &mut bytes) {
+            let what = format!("the segment could not be read: {error}");
+            damage(place(0, life.end, None, DamageKind::Unreadable, &what));
+            return;
+        }
+        let (salted, is_lane) = (life.header.life(), life.header.log.lane().is_some());
+        let mut at = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
+        let mut index = 0;
+        while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
+            match record::read(salted, at, rest) {
+                Found::Record(header) => {
+                    match record::verify(salted, &header, rest) {
+                        Some(body) if header.kind == Kind::Task => visit(&header, body.fields, body.payload),
+                        None if header.kind != Kind::Batch => {
+                            let lost = Some((header.index, header.index)).filter(|_| is_lane && header.kind == Kind::Task);
+                            let what = "the record's checksum does not match";
+                            damage(place(at, header.bytes, lost, DamageKind::Corrupt, what));
+                        }
+                        _ => {}
+                    }
+                    index = if header.kind == Kind::Task { header.index + 1 } else { index };
+                    at += header.step();
+                }
+                Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
+                Found::Empty | Found::Invalid => {
+                    let next = scan::resync(salted, at, rest);
+                    let (to, until) = next.map_or((life.end, life.records), |header| (header.offset, header.index));
+                    let lost = (is_lane && until > index).then(|| (index, until - 1));
+                    let what = "record headers do not verify";
+                    damage(place(at, to - at, lost, DamageKind::Corrupt, what));
+                    (at, index) = (to, until.max(index));
+                }
+            }
+        }
+    }
+}
+
+fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
+    let (mut published, mut durable) = (0, 0);
+    for life in lives {
+        let proven = life.scan.as_ref().map_or(life.end, |scan| scan.durable.min(scan.end));
+        durable = if proven > 0 { published + u64::from(proven) } else { durable };
+        published += u64::from(life.end);
+    }
+    LaneStats {
+        lane,
+        published,
+        durable,
+        segments: lives.len(),
+        disk_bytes: lives.iter().map(|life| life.file_bytes).sum(),
+        tasks: lives.iter().map(|life| u64::from(life.tasks)).sum(),
+    }
+}
