@@ -18,7 +18,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Refused. Split the payload, store it elsewhere, or raise `task_bytes_max` (below a segment's size).
-    #[error("the task takes {bytes} bytes as a record, more than the queue's maximum of {max}; store large payloads elsewhere or raise task_bytes_max")]
+    #[error(
+        "the task takes {bytes} bytes as a record, more than the queue's maximum of {max}; store large payloads elsewhere or raise task_bytes_max"
+    )]
     TaskTooLarge {
         /// Bytes of the record: header, headers and payload.
         bytes: u64,
@@ -26,7 +28,9 @@ pub enum Error {
         max: u64,
     },
     /// Refused. A batch is one atomic unit in one segment: make it smaller or the segments larger.
-    #[error("the batch takes {bytes} bytes, more than the {max} that fit one segment; enqueue it in parts or raise segment_bytes")]
+    #[error(
+        "the batch takes {bytes} bytes, more than the {max} that fit one segment; enqueue it in parts or raise segment_bytes"
+    )]
     BatchTooLarge {
         /// Bytes of the whole batch on disk.
         bytes: u64,
@@ -159,7 +163,9 @@ pub enum Error {
         count: usize,
     },
     /// Refused: `Power` durability was asked for on a file system that can't give it.
-    #[error("the file system ({kind}) can't promise durability over power loss; use Durability::Process or open with OnVolatile::Warn")]
+    #[error(
+        "the file system ({kind}) can't promise durability over power loss; use Durability::Process or open with OnVolatile::Warn"
+    )]
     NotDurable {
         /// What holds the directory.
         kind: &'static str,

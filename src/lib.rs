@@ -19,6 +19,7 @@ pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats
 pub use error::{Damage, DamageKind, Error, Result};
 pub use format::journal::DeadCause;
 pub use queue::{
-    CloseReport, Consumer, ConsumerOptions, Delivery, OnDamage, OnVolatile, Options, Pending, Producer, Queue, Reserve, Task,
+    CloseReport, Consumer, ConsumerOptions, Delivery, OnDamage, OnVolatile, Options, Pending, Producer, Queue, Reserve,
+    Task,
 };
 pub use types::{Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp};

@@ -54,12 +54,26 @@ pub(crate) struct GroupState {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
     /// An attempt with this number began.
-    Reserved { attempt: u32, run: Run },
-    Acked { run: Run },
+    Reserved {
+        attempt: u32,
+        run: Run,
+    },
+    Acked {
+        run: Run,
+    },
     /// An attempt was taken back; `attempts` is the count that stands.
-    Released { attempts: u32, run: Run },
-    Retry { key: TaskKey, note: Note },
-    Dead { key: TaskKey, dead: DeadNote },
+    Released {
+        attempts: u32,
+        run: Run,
+    },
+    Retry {
+        key: TaskKey,
+        note: Note,
+    },
+    Dead {
+        key: TaskKey,
+        dead: DeadNote,
+    },
 }
 
 /// Where the records of a lane are, as far as recovery knows: base and record count of the life of a sequence.

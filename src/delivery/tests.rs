@@ -66,7 +66,9 @@ fn wheel_fires_what_a_sorted_map_would() {
             }
             assert_eq!(wheel.len(), twin.len());
             match (wheel.next_due(), twin.values().min()) {
-                (Some(next), Some(due)) => assert!(next <= (*due).max(now), "never later than the earliest, seed {seed}"),
+                (Some(next), Some(due)) => {
+                    assert!(next <= (*due).max(now), "never later than the earliest, seed {seed}")
+                }
                 (next, due) => assert!(next.is_none() && due.is_none(), "seed {seed}"),
             }
         }

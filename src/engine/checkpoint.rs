@@ -158,7 +158,9 @@ impl Engine {
         let group = &mut work.group;
         gone.retain(|(lane, base)| {
             let log = self.lanes.log(*lane);
-            let end = log.and_then(|log| log.segment_from(*base)).and_then(|s| s.sealed().map(|e| s.base() + u64::from(e.records)));
+            let end = log
+                .and_then(|log| log.segment_from(*base))
+                .and_then(|s| s.sealed().map(|e| s.base() + u64::from(e.records)));
             end.is_some_and(|end| group.is_done(*lane, *base, end))
         });
         let done: Vec<(LaneId, u64)> =
@@ -240,11 +242,9 @@ impl Engine {
             Err(error) if checkpoints.store.is_broken() => {
                 Err(self.poisoned_by(Error::io(Store::FILE, "write", error)))
             }
-            Err(error) => Err(Error::Full {
-                log: "the checkpoint".to_owned(),
-                waited_ms: 0,
-                cause: Some(Arc::new(error)),
-            }),
+            Err(error) => {
+                Err(Error::Full { log: "the checkpoint".to_owned(), waited_ms: 0, cause: Some(Arc::new(error)) })
+            }
         }
     }
 }
@@ -306,7 +306,8 @@ fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) ->
         sealed: false,
         seek: Vec::new(),
     };
-    let wholly_durable = |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
+    let wholly_durable =
+        |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
     match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {
         Some(sealed) => {
             listed.offset = sealed.end;

@@ -187,7 +187,8 @@ fn put(out: &mut Vec<u8>, group: u32, first: &Change, taken: &[Change], runs: &m
 fn check_name(name: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' || byte == b'.';
     if name.is_empty() || name.len() > GROUP_NAME_BYTES_MAX || !name.bytes().all(fits) {
-        let why = format!("a group's name is 1 to {GROUP_NAME_BYTES_MAX} letters, digits, '_', '-' or '.', not {name:?}");
+        let why =
+            format!("a group's name is 1 to {GROUP_NAME_BYTES_MAX} letters, digits, '_', '-' or '.', not {name:?}");
         return Err(Error::InvalidOption { option: "group", why });
     }
     Ok(())

@@ -16,8 +16,8 @@ use crate::format::journal::DeadCause;
 use crate::format::record::{self, Found, Header, Kind};
 use crate::format::segment::PRELUDE_BYTES;
 use crate::log::scan;
-use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::Storage;
+use crate::storage::disk::{DiskStorage, clock};
 use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
 
 use super::recovery::lives::FoundLife;
@@ -158,8 +158,9 @@ impl Inspection {
         (stats.ready_segments, stats.ready_bytes) = self.ready;
         stats.checkpoint_bytes = self.checkpoint_bytes;
         stats.disk_bytes = self.disk_bytes;
-        let lanes: BTreeMap<LaneId, &[FoundLife]> =
-            super::recovery::open::lanes_of(&self.picture).map(|(lane, found)| (lane, found.lives.as_slice())).collect();
+        let lanes: BTreeMap<LaneId, &[FoundLife]> = super::recovery::open::lanes_of(&self.picture)
+            .map(|(lane, found)| (lane, found.lives.as_slice()))
+            .collect();
         for (lane, lives) in &lanes {
             stats.lanes.push(lane_stats(*lane, lives));
         }
@@ -189,9 +190,10 @@ impl Inspection {
             }
         }
         stats.depth = stats.depth.saturating_sub(stats.dead);
-        let delayed = group.notes.iter().filter(|((l, _), note)| {
-            *l == lane && note.due.is_some_and(|(due, _)| due > self.looked_at)
-        });
+        let delayed = group
+            .notes
+            .iter()
+            .filter(|((l, _), note)| *l == lane && note.due.is_some_and(|(due, _)| due > self.looked_at));
         stats.delayed = delayed.count() as u64;
         stats
     }
@@ -230,12 +232,7 @@ impl Inspection {
     }
 
     /// Every record of a life, verified.
-    fn walk(
-        &self,
-        life: &FoundLife,
-        visit: &mut dyn FnMut(&Header, &[u8], &[u8]),
-        damage: &mut dyn FnMut(Damage),
-    ) {
+    fn walk(&self, life: &FoundLife, visit: &mut dyn FnMut(&Header, &[u8], &[u8]), damage: &mut dyn FnMut(Damage)) {
         let mut bytes = vec![0; life.end as usize];
         let place = |offset: u32, bytes: u32, lost: Option<(u32, u32)>, kind, what: &str| Damage {
             kind,
@@ -260,7 +257,8 @@ impl Inspection {
                     match record::verify(salted, &header, rest) {
                         Some(body) if header.kind == Kind::Task => visit(&header, body.fields, body.payload),
                         None if header.kind != Kind::Batch => {
-                            let lost = Some((header.index, header.index)).filter(|_| is_lane && header.kind == Kind::Task);
+                            let lost =
+                                Some((header.index, header.index)).filter(|_| is_lane && header.kind == Kind::Task);
                             let what = "the record's checksum does not match";
                             damage(place(at, header.bytes, lost, DamageKind::Corrupt, what));
                         }

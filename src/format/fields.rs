@@ -12,10 +12,7 @@ pub(crate) const FIELDS_BYTES_MAX: usize = 65_535;
 const TAG_HEADER: u8 = 1;
 
 /// Appends headers to `out`. Fails with the bytes that would be needed if a name or the whole does not fit.
-pub(crate) fn encode_headers(
-    out: &mut Vec<u8>,
-    headers: &[(impl AsRef<str>, impl AsRef<[u8]>)],
-) -> Result<(), usize> {
+pub(crate) fn encode_headers(out: &mut Vec<u8>, headers: &[(impl AsRef<str>, impl AsRef<[u8]>)]) -> Result<(), usize> {
     let needed: usize = headers.iter().map(|(name, value)| 4 + name.as_ref().len() + value.as_ref().len()).sum();
     if needed + out.len() > FIELDS_BYTES_MAX {
         return Err(needed + out.len());

@@ -76,13 +76,44 @@ impl DeadCause {
 #[derive(Clone, Debug)]
 pub(crate) enum Entry<'a> {
     /// An attempt with this number began.
-    Reserved { group: u32, attempt: u32, runs: Runs<'a> },
-    Acked { group: u32, runs: Runs<'a> },
+    Reserved {
+        group: u32,
+        attempt: u32,
+        runs: Runs<'a>,
+    },
+    Acked {
+        group: u32,
+        runs: Runs<'a>,
+    },
     /// An attempt never began; `attempts` is the count that stands.
-    Released { group: u32, attempts: u32, runs: Runs<'a> },
-    Retry { group: u32, lane: LaneId, seq: Seq, attempts: u32, due: Timestamp, delay_ms: u64, reason: &'a str },
-    Dead { group: u32, lane: LaneId, seq: Seq, attempts: u32, cause: DeadCause, at: Timestamp, reason: &'a str },
-    GroupCreated { group: u32, name: &'a str, starts: Starts<'a> },
+    Released {
+        group: u32,
+        attempts: u32,
+        runs: Runs<'a>,
+    },
+    Retry {
+        group: u32,
+        lane: LaneId,
+        seq: Seq,
+        attempts: u32,
+        due: Timestamp,
+        delay_ms: u64,
+        reason: &'a str,
+    },
+    Dead {
+        group: u32,
+        lane: LaneId,
+        seq: Seq,
+        attempts: u32,
+        cause: DeadCause,
+        at: Timestamp,
+        reason: &'a str,
+    },
+    GroupCreated {
+        group: u32,
+        name: &'a str,
+        starts: Starts<'a>,
+    },
 }
 
 /// An entry that is malformed; what follows it in the same record can't be found.

@@ -133,8 +133,12 @@ pub(crate) enum Found {
     /// The first word is zero: nothing was ever claimed here in this life, or it did not survive.
     Empty,
     /// Claimed and never published.
-    Hole { bytes: u32 },
-    Padding { bytes: u32 },
+    Hole {
+        bytes: u32,
+    },
+    Padding {
+        bytes: u32,
+    },
     Record(Header),
     /// Nothing that verifies.
     Invalid,

@@ -135,8 +135,7 @@ impl LifeHeader {
         let (predecessor, predecessor_end) = (from.u64()?, from.u32()?);
         from.skip(4)?;
         let created = Timestamp(from.u64()?);
-        let header =
-            LifeHeader { queue, file, size, log, base, block, salt, predecessor, predecessor_end, created };
+        let header = LifeHeader { queue, file, size, log, base, block, salt, predecessor, predecessor_end, created };
         Some(Ok(header))
     }
 

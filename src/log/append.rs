@@ -144,14 +144,8 @@ impl Log {
         let tasks = u32::from(draft.kind == Kind::Task);
         let extent = self.claim(bytes, 1, tasks, draft.kind)?;
         let (index, end, first) = (extent.index, extent.end, extent.seq());
-        let record = Record {
-            index,
-            kind: draft.kind,
-            flags: draft.flags,
-            time,
-            fields: draft.fields,
-            payload: draft.payload,
-        };
+        let record =
+            Record { index, kind: draft.kind, flags: draft.flags, time, fields: draft.fields, payload: draft.payload };
         extent.fill_one(&record);
         Ok(Appended { first, end })
     }

@@ -69,7 +69,9 @@ impl Cursor {
     pub(crate) fn may_have_more(&self, log: &Log) -> bool {
         match &self.at {
             None => log.segment_from(self.from_base).is_some(),
-            Some(at) => at.offset < at.readable || at.segment.sealed().is_some() || at.offset < offset_of(at.region.advance()),
+            Some(at) => {
+                at.offset < at.readable || at.segment.sealed().is_some() || at.offset < offset_of(at.region.advance())
+            }
         }
     }
 

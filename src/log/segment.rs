@@ -60,7 +60,8 @@ impl Segment {
     /// A life that begins now, over a region that is mapped and resident.
     pub(crate) fn active(header: LifeHeader, file: Arc<dyn File>, region: Arc<Region>, start: u64) -> Self {
         let file_bytes = header.size;
-        Segment { resident: AtomicU32::new(u32::MAX), ..Self::cold(header, file, start, file_bytes) }.with_region(region)
+        Segment { resident: AtomicU32::new(u32::MAX), ..Self::cold(header, file, start, file_bytes) }
+            .with_region(region)
     }
 
     /// A sealed life found at open; mapped when somebody reads it.

@@ -128,9 +128,7 @@ impl Core {
             return Error::Closed;
         }
         match self.failure.lock().as_ref() {
-            Some(Error::Full { cause, .. }) => {
-                Error::Full { log: what.to_owned(), waited_ms, cause: cause.clone() }
-            }
+            Some(Error::Full { cause, .. }) => Error::Full { log: what.to_owned(), waited_ms, cause: cause.clone() },
             Some(Error::Io { source, .. }) => {
                 Error::Full { log: what.to_owned(), waited_ms, cause: Some(Arc::clone(source)) }
             }

@@ -220,9 +220,10 @@ impl State {
         let mut names: BTreeMap<String, Image> = BTreeMap::new();
         // A name is certain if both directories have it with the same file; else a coin decides.
         for (name, image) in &images {
-            let certain = self.stable_names.get(name).is_some_and(|file| {
-                self.files.get(name).is_some_and(|now| Arc::ptr_eq(file, now))
-            });
+            let certain = self
+                .stable_names
+                .get(name)
+                .is_some_and(|file| self.files.get(name).is_some_and(|now| Arc::ptr_eq(file, now)));
             if certain || rng.once_in(2) {
                 names.insert(name.clone(), image.clone());
             }

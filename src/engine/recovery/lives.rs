@@ -166,7 +166,8 @@ impl Search<'_> {
         let mut found = FoundLog::default();
         let mut previous = self.last_bases.get(&log.0).copied().unwrap_or(0);
         let count = drafts.len();
-        let ends: Vec<Option<u32>> = (0..count).map(|at| drafts.get(at + 1).and_then(|next| next.says_end_of(drafts.get(at)))).collect();
+        let ends: Vec<Option<u32>> =
+            (0..count).map(|at| drafts.get(at + 1).and_then(|next| next.says_end_of(drafts.get(at)))).collect();
         let mut cut = false;
         for (draft, end) in drafts.into_iter().zip(ends) {
             let header = &draft.candidate.header;
@@ -236,8 +237,17 @@ impl Search<'_> {
         let Draft { candidate, footer, bytes } = draft;
         let Candidate { header, file, file_bytes, listed } = candidate;
         let is_listed = listed.is_some();
-        let mut life =
-            FoundLife { header, file, file_bytes, scan: None, end: 0, records: 0, tasks: 0, seek: Vec::new(), listed: is_listed };
+        let mut life = FoundLife {
+            header,
+            file,
+            file_bytes,
+            scan: None,
+            end: 0,
+            records: 0,
+            tasks: 0,
+            seek: Vec::new(),
+            listed: is_listed,
+        };
         match (listed, footer) {
             (Some(listed), _) if listed.sealed => {
                 (life.end, life.records, life.tasks) = (listed.offset, listed.records, listed.tasks);
@@ -271,7 +281,8 @@ impl Search<'_> {
                 what: what.to_owned(),
             });
         };
-        let corrupt = if is_lane { "durable bytes do not verify" } else { "journal entries do not verify: acks may be missing" };
+        let corrupt =
+            if is_lane { "durable bytes do not verify" } else { "journal entries do not verify: acks may be missing" };
         for flaw in &scan.flaws {
             match *flaw {
                 Flaw::Corrupt { offset, bytes, lost } => add(DamageKind::Corrupt, offset, bytes, lost, corrupt),
@@ -282,7 +293,13 @@ impl Search<'_> {
             }
         }
         if scan.is_torn() {
-            add(DamageKind::Torn, scan.end, scan.cut, None, "bytes behind the end of the log, never acknowledged as durable");
+            add(
+                DamageKind::Torn,
+                scan.end,
+                scan.cut,
+                None,
+                "bytes behind the end of the log, never acknowledged as durable",
+            );
         }
     }
 

@@ -90,10 +90,10 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         Some(store) => store,
         None => create_store(&*storage, picture.queue)?,
     };
-    let journal_from = picture.meta.as_ref().map_or(Place::default(), |meta| Place {
-        base: meta.journal_base,
-        offset: meta.journal_offset,
-    });
+    let journal_from = picture
+        .meta
+        .as_ref()
+        .map_or(Place::default(), |meta| Place { base: meta.journal_base, offset: meta.journal_offset });
     let mut logs = std::mem::take(&mut picture.logs);
     let journal_found = logs.remove(&LogId::JOURNAL.0).unwrap_or_default();
     let journal = make_log(LogId::JOURNAL, journal_found, &picture.last_bases, resume)?;
@@ -107,9 +107,10 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
         picture.groups.insert(id, default_group());
     }
-    let groups = picture.groups.into_iter().map(|(id, state)| {
-        (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now))))
-    });
+    let groups = picture
+        .groups
+        .into_iter()
+        .map(|(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now)))));
     let engine = Engine {
         queue: picture.queue,
         epoch: picture.next_epoch,

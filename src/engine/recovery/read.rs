@@ -142,8 +142,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> std::result::Result<
         }
         load_blob(key, &value, &mut groups, &mut listed).ok_or_else(|| malformed("a blob is malformed"))?;
     }
-    let lane_of: BTreeMap<u64, LaneId> =
-        listed.iter().filter_map(|life| Some((life.base, life.log.lane()?))).collect();
+    let lane_of: BTreeMap<u64, LaneId> = listed.iter().filter_map(|life| Some((life.base, life.log.lane()?))).collect();
     for (key, value) in acks {
         if let Some(lane) = lane_of.get(&key.b) {
             let group = groups.entry(key.a).or_default();
@@ -288,7 +287,8 @@ fn newest_bases(mut known: BTreeMap<u16, u64>, logs: &BTreeMap<u16, FoundLog>) -
 
 /// True if the life is as the checkpoint left it: nothing was found behind what it lists.
 fn is_quiet(life: &FoundLife) -> bool {
-    life.listed && life.scan.as_ref().is_none_or(|scan| scan.end == scan.durable && scan.flaws.is_empty() && !scan.is_torn())
+    life.listed
+        && life.scan.as_ref().is_none_or(|scan| scan.end == scan.durable && scan.flaws.is_empty() && !scan.is_torn())
 }
 
 /// A life that an older checkpoint lists and that is gone because everybody was done with it.

@@ -133,10 +133,8 @@ impl World {
     fn append_batch(&mut self, engine: &Engine) -> Result<(), Error> {
         let lane = LaneId(u8::try_from(self.rng.below(u64::from(LANES))).unwrap());
         let payloads: Vec<Vec<u8>> = (0..2 + self.rng.below(4)).map(|_| self.payload()).collect();
-        let drafts: Vec<TaskDraft<'_>> = payloads
-            .iter()
-            .map(|payload| TaskDraft { fields: &[], payload, durability: Durability::Power })
-            .collect();
+        let drafts: Vec<TaskDraft<'_>> =
+            payloads.iter().map(|payload| TaskDraft { fields: &[], payload, durability: Durability::Power }).collect();
         let appended = ready(engine, || engine.append_batch(lane, &drafts, self.now.wall))?;
         self.batches += 1;
         let batch = self.batches;
@@ -218,7 +216,8 @@ impl World {
     fn drop_expired(&mut self, engine: &Engine) {
         let cell = engine.group("default").unwrap();
         let work = cell.state.lock();
-        self.loans.retain(|loan| work.group.holds(loan.receipt.ticket(), loan.receipt.task.lane, loan.receipt.task.seq));
+        self.loans
+            .retain(|loan| work.group.holds(loan.receipt.ticket(), loan.receipt.task.lane, loan.receipt.task.seq));
     }
 
     fn all_durable(&mut self) {

@@ -97,7 +97,8 @@ impl Storage for DiskStorage {
     fn create(&self, name: &str, len: u64, prepare: Prepare) -> io::Result<Arc<dyn File>> {
         self.may_write()?;
         let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        let made = file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file::allocate(&file, len, prepare));
+        let made =
+            file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file::allocate(&file, len, prepare));
         if let Err(error) = made {
             // A part of a segment is of no use, and its blocks may be what others lack.
             let _swept = fs::unlinkat(&self.dir, name, AtFlags::empty());

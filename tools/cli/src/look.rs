@@ -1,0 +1,227 @@
+//! Looking at a queue: counts, damage, records. Takes no lock and changes nothing.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use lanelog::{Damage, DamageKind, LaneId, Stats, TaskRecord, TaskState, inspect};
+use serde_json::{Value, json};
+
+use crate::args::{Dump, Look};
+
+/// `lanelog stats`.
+pub fn stats(args: &Look) -> Result<u8> {
+    let stats = inspect(&args.queue)?.stats();
+    if args.json {
+        print(&format!("{}\n", stats_json(&stats)))?;
+    } else {
+        print(&stats_text(&stats))?;
+    }
+    Ok(0)
+}
+
+/// `lanelog verify`.
+pub fn verify(args: &Look) -> Result<u8> {
+    let damage = inspect(&args.queue)?.verify();
+    let serious = damage.iter().filter(|found| found.kind != DamageKind::Torn).count();
+    if args.json {
+        let list: Vec<Value> = damage.iter().map(damage_json).collect();
+        print(&format!("{}\n", json!({ "clean": serious == 0, "damage": list })))?;
+    } else {
+        let mut text = String::new();
+        for found in &damage {
+            text += &format!("{found}\n");
+        }
+        text += &match serious {
+            0 => "clean\n".to_owned(),
+            1 => "damaged: 1 place\n".to_owned(),
+            count => format!("damaged: {count} places\n"),
+        };
+        print(&text)?;
+    }
+    Ok(if serious == 0 { 0 } else { 2 })
+}
+
+/// `lanelog dump`.
+pub fn dump(args: &Dump) -> Result<u8> {
+    let inspection = inspect(&args.look.queue)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut outcome = Ok(());
+    inspection.for_each_task(|task| {
+        let wanted = args.lane.is_none_or(|lane| task.id.lane() == LaneId(lane));
+        if wanted && outcome.is_ok() {
+            let line = if args.look.json { record_json(&task).to_string() } else { record_text(&task) };
+            outcome = writeln!(out, "{line}");
+        }
+    });
+    outcome.and_then(|()| out.flush()).context("standard output can't be written")?;
+    Ok(0)
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output can't be written")
+}
+
+fn stats_text(stats: &Stats) -> String {
+    let mut text = String::new();
+    text +=
+        &format!("{:<6}{:>10}{:>12}{:>14}{:>14}{:>14}\n", "lane", "segments", "tasks", "published", "durable", "bytes");
+    for lane in &stats.lanes {
+        text += &format!(
+            "{:<6}{:>10}{:>12}{:>14}{:>14}{:>14}\n",
+            lane.lane.to_string(),
+            lane.segments,
+            lane.tasks,
+            lane.published,
+            lane.durable,
+            lane.disk_bytes
+        );
+    }
+    text += &format!(
+        "\n{:<20}{:<6}{:>10}{:>10}{:>10}{:>12}{:>8}{:>14}\n",
+        "group", "lane", "depth", "in flight", "delayed", "acked", "dead", "oldest"
+    );
+    for group in &stats.groups {
+        for lane in &group.lanes {
+            let oldest = lane.oldest_ms.map_or("-".to_owned(), |ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100));
+            text += &format!(
+                "{:<20}{:<6}{:>10}{:>10}{:>10}{:>12}{:>8}{:>14}\n",
+                group.name,
+                lane.lane.to_string(),
+                lane.depth,
+                lane.in_flight,
+                lane.delayed,
+                lane.acked,
+                lane.dead,
+                oldest
+            );
+        }
+    }
+    text += &format!(
+        "\non disk {} bytes: journal {}, checkpoint {}, ready {} in {} segments\n",
+        stats.disk_bytes, stats.journal_bytes, stats.checkpoint_bytes, stats.ready_bytes, stats.ready_segments
+    );
+    text
+}
+
+fn stats_json(stats: &Stats) -> Value {
+    let lanes: Vec<Value> = stats
+        .lanes
+        .iter()
+        .map(|lane| {
+            json!({
+                "lane": lane.lane.0, "segments": lane.segments, "tasks": lane.tasks,
+                "published": lane.published, "durable": lane.durable, "disk_bytes": lane.disk_bytes,
+            })
+        })
+        .collect();
+    let group = |group: &lanelog::GroupStats| {
+        let lanes: Vec<Value> = group
+            .lanes
+            .iter()
+            .map(|lane| {
+                json!({
+                    "lane": lane.lane.0, "depth": lane.depth, "in_flight": lane.in_flight, "delayed": lane.delayed,
+                    "acked": lane.acked, "dead": lane.dead, "oldest_ms": lane.oldest_ms,
+                })
+            })
+            .collect();
+        json!({ "name": group.name, "lanes": lanes })
+    };
+    json!({
+        "queue": stats.queue.map(|id| id.to_string()),
+        "lanes": lanes,
+        "groups": stats.groups.iter().map(group).collect::<Vec<_>>(),
+        "disk_bytes": stats.disk_bytes,
+        "journal_bytes": stats.journal_bytes,
+        "checkpoint_bytes": stats.checkpoint_bytes,
+        "ready_bytes": stats.ready_bytes,
+        "ready_segments": stats.ready_segments,
+    })
+}
+
+fn damage_json(damage: &Damage) -> Value {
+    let kind = match damage.kind {
+        DamageKind::Corrupt => "corrupt",
+        DamageKind::Torn => "torn",
+        DamageKind::Missing => "missing",
+        DamageKind::Unreadable => "unreadable",
+        _ => "other",
+    };
+    json!({
+        "kind": kind, "file": damage.file, "offset": damage.offset, "bytes": damage.bytes,
+        "lane": damage.lane.map(|lane| lane.0),
+        "first_sequence": damage.lost.map(|(first, _)| first.0),
+        "last_sequence": damage.lost.map(|(_, last)| last.0),
+        "what": damage.what,
+    })
+}
+
+fn state_name(state: &TaskState) -> String {
+    match state {
+        TaskState::Waiting => "waiting".to_owned(),
+        TaskState::Attempted { attempts } => format!("attempted {attempts}"),
+        TaskState::Delayed { attempts, due } => format!("delayed until {} after {attempts}", due.0),
+        TaskState::Acked => "acked".to_owned(),
+        TaskState::Dead { attempts, reason, .. } => format!("dead after {attempts}: {reason}"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn state_json(state: &TaskState) -> Value {
+    match state {
+        TaskState::Waiting => json!({ "state": "waiting" }),
+        TaskState::Attempted { attempts } => json!({ "state": "attempted", "attempts": attempts }),
+        TaskState::Delayed { attempts, due } => json!({ "state": "delayed", "attempts": attempts, "due_ms": due.0 }),
+        TaskState::Acked => json!({ "state": "acked" }),
+        TaskState::Dead { attempts, reason, at, .. } => {
+            json!({ "state": "dead", "attempts": attempts, "reason": reason, "at_ms": at.0 })
+        }
+        _ => json!({ "state": "unknown" }),
+    }
+}
+
+fn record_text(task: &TaskRecord) -> String {
+    let states: Vec<String> =
+        task.states.iter().map(|(name, state)| format!("{name}: {}", state_name(state))).collect();
+    let text: String = String::from_utf8_lossy(&task.payload).chars().take(80).collect();
+    format!(
+        "{} {}:{} {} bytes [{}] {}",
+        task.id,
+        task.file,
+        task.offset,
+        task.payload.len(),
+        states.join(", "),
+        text.escape_debug()
+    )
+}
+
+fn record_json(task: &TaskRecord) -> Value {
+    let states: serde_json::Map<String, Value> =
+        task.states.iter().map(|(name, state)| (name.clone(), state_json(state))).collect();
+    let headers: serde_json::Map<String, Value> = task
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::from(String::from_utf8_lossy(value).into_owned())))
+        .collect();
+    let mut record = json!({
+        "id": task.id.to_string(), "lane": task.id.lane().0, "sequence": task.id.seq().0,
+        "file": task.file, "offset": task.offset, "bytes": task.bytes, "enqueued_ms": task.enqueued.0,
+        "headers": headers, "groups": states,
+    });
+    if let Some(object) = record.as_object_mut() {
+        // The group that every queue has, at hand for the usual case.
+        let default = task.states.iter().find(|(name, _)| name == "default");
+        let state = default.map_or(Value::Null, |(_, state)| state_json(state)["state"].clone());
+        object.insert("state".to_owned(), state);
+        match std::str::from_utf8(&task.payload) {
+            Ok(text) => object.insert("payload".to_owned(), Value::from(text)),
+            Err(_) => object.insert("payload_hex".to_owned(), Value::from(hex(&task.payload))),
+        };
+    }
+    record
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
