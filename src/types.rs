@@ -248,7 +248,6 @@ impl ExtentWord {
         self.0 as u32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "after the shift only 32 bits are left")]
     pub(crate) fn check(self) -> u32 {
         (self.0 >> 32) as u32
     }

@@ -90,7 +90,7 @@ impl Store {
     }
 
     /// Looks at both slots. Writes nothing.
-    pub(crate) fn load(file: Arc<dyn File>) -> io::Result<Loaded> {
+    pub(crate) fn load(file: &Arc<dyn File>) -> io::Result<Loaded> {
         let bytes = file.len()?;
         let mut loaded = Loaded { newest: None, older: None, damage: Vec::new(), version: None };
         let (mut usable, mut highest) = (Vec::new(), 0);
@@ -106,7 +106,7 @@ impl Store {
                 Slot::Invalid => bad("a checkpoint's root does not verify"),
                 Slot::Valid(root) => {
                     highest = highest.max(root.generation);
-                    match read_index(&*file, &root, units_of(bytes)) {
+                    match read_index(&**file, &root, units_of(bytes)) {
                         Some(index) => usable.push((slot, root, index)),
                         None => bad("a checkpoint's index does not verify"),
                     }
@@ -118,7 +118,7 @@ impl Store {
         let mut stores = usable.into_iter().enumerate().map(|(at, (slot, root, index))| {
             // The newest leaves alone what the older needs; the older, if it must be used, trusts itself alone.
             let older = at.checked_sub(1).and_then(|at| refs.get(at));
-            Store::over(Arc::clone(&file), bytes, slot, root, index, older, highest)
+            Store::over(Arc::clone(file), bytes, slot, root, index, older, highest)
         });
         let (first, second) = (stores.next(), stores.next());
         (loaded.newest, loaded.older) = if second.is_some() { (second, first) } else { (first, None) };

@@ -13,6 +13,7 @@ pub(crate) struct SegmentAcks {
 }
 
 impl SegmentAcks {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self::default()
     }

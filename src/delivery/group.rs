@@ -505,11 +505,6 @@ impl Group {
         live.chain(self.notes.iter().map(|(key, note)| (*key, note.clone())))
     }
 
-    /// Tasks on loan or due again: (lane, sequence, on loan).
-    pub(crate) fn unsettled(&self) -> impl Iterator<Item = (LaneId, Seq, bool)> {
-        self.slots.iter().map(|(_, task)| (task.lane, task.seq, matches!(task.phase, Phase::Leased { .. })))
-    }
-
     /// True if the group has nothing to do in a life that begins at `base` and ends below `end`.
     pub(crate) fn is_done(&self, lane: LaneId, base: u64, end: u64) -> bool {
         self.starts.get(&lane).is_some_and(|start| end <= start.0)

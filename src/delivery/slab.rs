@@ -78,6 +78,7 @@ impl<T> Slab<T> {
         (0..).zip(&self.slots).filter_map(|(slot, entry)| Some((slot, entry.value.as_ref()?)))
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -157,16 +157,6 @@ impl GroupState {
             || self.done.contains(&(lane, base))
             || self.acks.get(&(lane, base)).is_some_and(|acks| acks.contains(index))
     }
-
-    /// Forgets everything about a life that is gone.
-    pub(crate) fn forget_life(&mut self, lane: LaneId, base: u64, end: u64) {
-        if let Some(acks) = self.acks.remove(&(lane, base)) {
-            *self.acked_gone.entry(lane).or_default() += u64::from(acks.count());
-        }
-        self.done.remove(&(lane, base));
-        self.notes.retain(|(l, seq), _| *l != lane || seq.0 < base || seq.0 >= end);
-        self.dead.retain(|(l, seq), _| *l != lane || seq.0 < base || seq.0 >= end);
-    }
 }
 
 /// Gathers sequences into runs, so that a batch in order is one run.

@@ -90,6 +90,7 @@ impl Wheel {
     }
 
     /// How many timers are armed.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -120,7 +120,10 @@ impl Engine {
         let grown = self.journal.published().saturating_sub(self.counts.journal_at_checkpoint.load(Ordering::Relaxed));
         let age = now.boot_ms.saturating_sub(self.counts.checkpoint_ms.load(Ordering::Relaxed));
         let changed = self.changed.load(Ordering::Relaxed);
-        grown >= self.settings.checkpoint_bytes
+        // On a full disk the journal gets its own segments back by checkpoints alone.
+        let starved = changed && self.journal_pool.lock().len() == 0;
+        starved
+            || grown >= self.settings.checkpoint_bytes
             || (changed && age >= self.settings.checkpoint_interval_ms)
             || (changed && self.reclaimable() >= self.settings.reclaim_waiting_max)
     }

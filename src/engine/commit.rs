@@ -24,6 +24,7 @@ impl Engine {
     }
 
     /// Commits the journal and every lane that has something to commit.
+    #[cfg(test)]
     pub(crate) fn sync_all(&self, time: Timestamp) -> Result<()> {
         for (_, log) in self.lanes.all() {
             if log.has_unsynced() {

@@ -53,7 +53,7 @@ impl Engine {
         for lost in lost {
             self.report_lost(lost);
         }
-        Ok(self.verify(cell, grants))
+        Ok(self.verify(cell, &grants))
     }
 
     /// True if a reserve might hand something out now.
@@ -87,10 +87,10 @@ impl Engine {
         Ok(next)
     }
 
-    fn verify(&self, cell: &GroupCell, grants: Vec<Grant>) -> Vec<Handed> {
+    fn verify(&self, cell: &GroupCell, grants: &[Grant]) -> Vec<Handed> {
         let mut handed = Vec::with_capacity(grants.len());
         let mut window: Option<Window> = None;
-        let mut rest = grants.as_slice();
+        let mut rest = grants;
         while let Some((grant, after)) = rest.split_first() {
             rest = after;
             if !window.as_ref().is_some_and(|window| window.covers(grant)) {

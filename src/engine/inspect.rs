@@ -158,9 +158,11 @@ impl Inspection {
         (stats.ready_segments, stats.ready_bytes) = self.ready;
         stats.checkpoint_bytes = self.checkpoint_bytes;
         stats.disk_bytes = self.disk_bytes;
-        let lanes: BTreeMap<LaneId, &[FoundLife]> = super::recovery::open::lanes_of(&self.picture)
-            .map(|(lane, found)| (lane, found.lives.as_slice()))
-            .collect();
+        // Lanes whose tasks are all settled and gone still have their counts.
+        let used = self.picture.last_bases.keys().filter_map(|log| LogId(*log).lane());
+        let mut lanes: BTreeMap<LaneId, &[FoundLife]> = used.map(|lane| (lane, [].as_slice())).collect();
+        let found = super::recovery::open::lanes_of(&self.picture);
+        lanes.extend(found.map(|(lane, found)| (lane, found.lives.as_slice())));
         for (lane, lives) in &lanes {
             stats.lanes.push(lane_stats(*lane, lives));
         }
@@ -232,7 +234,7 @@ impl Inspection {
     }
 
     /// Every record of a life, verified.
-    fn walk(&self, life: &FoundLife, visit: &mut dyn FnMut(&Header, &[u8], &[u8]), damage: &mut dyn FnMut(Damage)) {
+    fn walk(&self, life: &FoundLife, visit: &mut Visit<'_>, damage: &mut dyn FnMut(Damage)) {
         let mut bytes = vec![0; life.end as usize];
         let place = |offset: u32, bytes: u32, lost: Option<(u32, u32)>, kind, what: &str| Damage {
             kind,
@@ -280,6 +282,9 @@ impl Inspection {
         }
     }
 }
+
+/// What a walk shows of each task: header, optional fields, payload.
+type Visit<'a> = dyn FnMut(&Header, &[u8], &[u8]) + 'a;
 
 fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
     let (mut published, mut durable) = (0, 0);

@@ -26,7 +26,7 @@ pub(crate) enum Needed {
 }
 
 /// Segments set aside for the journal: one to roll into, and one for what comes while the first fills.
-const JOURNAL_READY: usize = 1;
+pub(super) const JOURNAL_READY: usize = 2;
 
 impl Engine {
     /// Makes the most wanted segment ready, if one is wanted. True if there may be more to do.
@@ -109,7 +109,7 @@ impl Engine {
             let _swept = self.storage.remove(&name);
             full(error)
         })?;
-        Ok(Ready { number, bytes, file, region, small: how == Prepare::Small })
+        Ok(Ready { number, bytes, file, region })
     }
 
     /// Writes the footers of lives that are sealed and durable, so that the next open need not scan them.

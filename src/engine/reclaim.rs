@@ -10,6 +10,7 @@ use crate::storage::Medium;
 use crate::types::LaneId;
 
 use super::Engine;
+use super::prepare::JOURNAL_READY;
 
 /// A life that waits for its borrowers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,15 +61,23 @@ impl Engine {
     fn reuse(&self, segment: Segment) {
         let (number, bytes) = (segment.header().file, segment.file_bytes());
         let whole = segment.header().size == bytes;
-        let recyclable = whole && self.storage.medium() == Medium::Local && self.pool_wants(bytes);
+        let (for_journal, for_lanes) = (self.journal_wants(bytes), self.pool_wants(bytes));
+        let recyclable = whole && self.storage.medium() == Medium::Local && (for_journal || for_lanes);
         if recyclable && let Some((file, region)) = segment.into_region() {
-            self.pool.lock().put(Ready { number, bytes, file, region, small: true });
+            let pool = if for_journal { &self.journal_pool } else { &self.pool };
+            pool.lock().put(Ready { number, bytes, file, region });
             self.counts.recycled.fetch_add(1, Ordering::Relaxed);
             return;
         }
         // A name that can't be removed now is swept at the next open: no checkpoint lists it.
         let _swept = self.storage.remove(&file_name(number));
         self.counts.removed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The journal's own segments come first: without them nothing could be acked on a full disk.
+    fn journal_wants(&self, bytes: u64) -> bool {
+        let next = self.settings.journal_segment_bytes(self.journal.newest_bytes());
+        bytes <= next.max(self.settings.journal_segment_bytes(None)) && self.journal_pool.lock().len() < JOURNAL_READY
     }
 
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue

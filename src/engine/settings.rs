@@ -96,4 +96,4 @@ pub(crate) fn room(size: u64) -> u64 {
 }
 
 /// The smallest segment holds a mark and the largest journal entry with room to spare.
-const _: () = assert!(SEGMENT_BYTES_MIN as usize >= PRELUDE_BYTES + 64 * HEADER_BYTES, "4 KiB segments work");
+const _: () = assert!(SEGMENT_BYTES_MIN >= (PRELUDE_BYTES + 64 * HEADER_BYTES) as u64, "4 KiB segments work");

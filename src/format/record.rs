@@ -402,7 +402,6 @@ fn body_crc(life: Life, header: &Header, fields: &[u8], payload: &[u8]) -> u32 {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "after the shift only 32 bits are left")]
 fn head_seed(life: Life, offset: u32) -> u32 {
     (life.salt >> 32) as u32 ^ offset.wrapping_mul(OFFSET_SPREAD)
 }

@@ -153,7 +153,7 @@ pub(crate) fn footer_bytes_max(size: u64) -> u64 {
 /// Offset where records of a segment of `size` bytes must end.
 pub(crate) fn record_limit(size: u64) -> u32 {
     let limit = size.saturating_sub(footer_bytes_max(size)) & !7;
-    u32::try_from(limit).unwrap_or(u32::MAX & !7)
+    u32::try_from(limit).unwrap_or(u32::MAX - 7)
 }
 
 /// Sequences that a life in a segment of `size` bytes may use: one for the smallest record each, so more than fit

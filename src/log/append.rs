@@ -349,10 +349,6 @@ impl Log {
         self.segments.read().values().cloned().collect()
     }
 
-    pub(crate) fn segment_count(&self) -> usize {
-        self.segments.read().len()
-    }
-
     /// The life that holds `seq`, if it is retained.
     pub(crate) fn segment_of(&self, seq: Seq) -> Option<Arc<Segment>> {
         let segments = self.segments.read();

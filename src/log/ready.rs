@@ -13,8 +13,6 @@ pub(crate) struct Ready {
     pub file: Arc<dyn File>,
     /// Nobody else holds it: a life can begin.
     pub region: Region,
-    /// Made or last used for small commits; else for bulk.
-    pub small: bool,
 }
 
 /// Ready segments by size. Pure state; the janitor fills it.
@@ -56,11 +54,5 @@ impl Pool {
     /// Bytes of all ready segments.
     pub(crate) fn bytes(&self) -> u64 {
         self.ready.iter().map(|ready| ready.bytes).sum()
-    }
-
-    /// Takes out one segment that `keep` does not want, for removal.
-    pub(crate) fn evict(&mut self, keep: impl Fn(u64) -> bool) -> Option<Ready> {
-        let at = self.ready.iter().position(|ready| !keep(ready.bytes))?;
-        Some(self.ready.swap_remove(at))
     }
 }

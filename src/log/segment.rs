@@ -137,11 +137,6 @@ impl Segment {
         self.start + u64::from(offset)
     }
 
-    /// Log position of the file's first byte.
-    pub(crate) fn start(&self) -> u64 {
-        self.start
-    }
-
     /// Log position behind the file.
     pub(crate) fn next_start(&self) -> u64 {
         self.start + self.header.size.max(self.file_bytes)

@@ -35,7 +35,7 @@ use crate::engine::stats::{DeadLetter, Stats};
 use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
-use crate::types::{Durability, LaneId, QueueId, TaskId};
+use crate::types::{Durability, QueueId, TaskId};
 
 use self::core::Core;
 
@@ -70,8 +70,8 @@ impl Queue {
     }
 
     fn open_with(path: &Path, options: &Options) -> Result<Queue> {
-        // Everything that can be refused is, before a directory is made.
-        options.resolve(None).or_else(|error| if path.exists() { options.resolve(None) } else { Err(error) }).ok();
+        // What is out of bounds whatever is stored is refused before a directory is made.
+        options.resolve(None)?;
         let storage: Arc<dyn Storage> = Arc::new(DiskStorage::open(path)?);
         let fail_on_damage = options.on_damage == OnDamage::Fail;
         let given = Given { resolve: &|stored| options.resolve(stored), fail_on_damage };
@@ -133,6 +133,7 @@ impl Queue {
     ///
     /// # Errors
     /// The refusals of [`Queue::enqueue`].
+    #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn submit(&self, task: Task<'_>) -> Result<Pending<TaskId>> {
         producer::submit(&self.core, &task)
     }
@@ -290,12 +291,13 @@ impl Queue {
         self.core.engine.checkpoint(clock::now(), false)
     }
 
-    /// Syncs everything, writes a checkpoint, and stops the threads. Every handle refuses from here on.
+    /// Syncs everything, writes a checkpoint, and stops the threads. Every other handle refuses from here on. The
+    /// directory can be opened again once the last of them, and the last borrowed payload, is dropped.
     ///
     /// # Errors
     /// [`Error::Closed`] if it is closed already; [`Error::InDoubt`] or [`Error::Poisoned`] if a sync failed, and
     /// [`Error::Full`] if the checkpoint found no room: then the next open recovers, and nothing is lost.
-    pub fn close(&self) -> Result<CloseReport> {
+    pub fn close(self) -> Result<CloseReport> {
         if self.core.closed.swap(true, Ordering::SeqCst) {
             return Err(Error::Closed);
         }
@@ -307,10 +309,5 @@ impl Queue {
         self.core.engine.checkpoint(now, true)?;
         let held = self.core.engine.pins().len();
         Ok(CloseReport { in_flight, held })
-    }
-
-    /// Lanes in use, for the background committer and `sync`.
-    fn _lane_type_check(lane: LaneId) -> usize {
-        lane.index()
     }
 }

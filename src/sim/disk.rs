@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::rng::Rng;
 use crate::storage::memory::HeapMemory;
@@ -61,7 +61,8 @@ struct State {
 /// One file, without its name.
 struct SimFile {
     data: Mutex<Data>,
-    state: Mutex<Option<SimDisk>>,
+    /// The disk it lies on; weak, because the disk owns it.
+    disk: Mutex<Weak<Mutex<State>>>,
 }
 
 struct Data {
@@ -101,7 +102,7 @@ impl SimDisk {
         };
         let disk = SimDisk { state: Arc::new(Mutex::new(state)) };
         for file in disk.state.lock().files.values() {
-            *file.state.lock() = Some(disk.clone());
+            *file.disk.lock() = Arc::downgrade(&disk.state);
         }
         disk
     }
@@ -272,7 +273,7 @@ impl SimFile {
             stable: image.stable,
             lost: image.lost,
         };
-        SimFile { data: Mutex::new(data), state: Mutex::new(None) }
+        SimFile { data: Mutex::new(data), disk: Mutex::default() }
     }
 
     fn image(&self) -> Image {
@@ -283,12 +284,11 @@ impl SimFile {
     }
 
     fn operate(&self) -> io::Result<()> {
-        let disk = self.state.lock().clone();
-        disk.map_or(Ok(()), |disk| disk.operate())
+        self.disk().map_or(Ok(()), |disk| disk.operate())
     }
 
     fn disk(&self) -> Option<SimDisk> {
-        self.state.lock().clone()
+        self.disk.lock().upgrade().map(|state| SimDisk { state })
     }
 }
 
@@ -445,7 +445,7 @@ impl Storage for SimDisk {
         take_space(&mut state, len)?;
         let zeros = vec![0; usize::try_from(len).unwrap_or(0)];
         let file = Arc::new(SimFile::over(Image { cache: zeros.clone(), stable: zeros, lost: BTreeMap::new() }));
-        *file.state.lock() = Some(self.clone());
+        *file.disk.lock() = Arc::downgrade(&self.state);
         state.files.insert(name.to_owned(), Arc::clone(&file));
         Ok(file)
     }

@@ -147,7 +147,7 @@ impl Region {
     }
 
     /// Tells that an I/O error hit the map.
-    #[cfg_attr(not(test), expect(dead_code, reason = "set by the SIGBUS guard, which is not built yet"))]
+    #[cfg(test)]
     pub(crate) fn mark_failed(&self) {
         // Release: pairs with the acquire in `has_failed`.
         self.failed.store(true, Ordering::Release);

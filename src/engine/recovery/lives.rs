@@ -121,13 +121,12 @@ impl Search<'_> {
             }
             decoded => decoded.ok().filter(|header| header.file == number),
         };
-        Ok(self.judge(number, listed, decoded).map(|(header, listed)| Candidate { header, file, file_bytes, listed }))
+        Ok(self.judge(listed, decoded).map(|(header, listed)| Candidate { header, file, file_bytes, listed }))
     }
 
     /// Whether a prelude is that of a life that counts, and of which.
     fn judge(
         &mut self,
-        number: u32,
         listed: Option<ListedLife>,
         decoded: Option<LifeHeader>,
     ) -> Option<(LifeHeader, Option<ListedLife>)> {
@@ -146,14 +145,16 @@ impl Search<'_> {
                     };
                     self.missing(&life, what);
                 }
-                found.and_then(|header| self.judge(number, None, Some(header)))
+                found.filter(|header| self.is_newer(header)).map(|header| (header, None))
             }
-            (None, Some(header)) => {
-                let newest_known = self.last_bases.get(&header.log.0).copied().unwrap_or(0);
-                (header.base > newest_known).then_some((header, None))
-            }
+            (None, Some(header)) => self.is_newer(&header).then_some((header, None)),
             (None, None) => None,
         }
+    }
+
+    /// True if the life was attached after the checkpoint.
+    fn is_newer(&self, header: &LifeHeader) -> bool {
+        header.base > self.last_bases.get(&header.log.0).copied().unwrap_or(0)
     }
 
     /// Scans what is not known durable in the lives of one log, and cuts where the log ends.

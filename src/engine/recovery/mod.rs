@@ -31,4 +31,4 @@ pub(crate) mod open;
 pub(crate) mod read;
 
 pub(crate) use open::{Given, open};
-pub(crate) use read::{DEFAULT_GROUP, Picture, read};
+pub(crate) use read::DEFAULT_GROUP;

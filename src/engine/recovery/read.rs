@@ -87,7 +87,7 @@ struct Base {
 
 fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Option<Base>> {
     let file = storage.open(Store::FILE).map_err(|error| Error::io(Store::FILE, "open", error))?;
-    let loaded = Store::load(file).map_err(|error| Error::io(Store::FILE, "read", error))?;
+    let loaded = Store::load(&file).map_err(|error| Error::io(Store::FILE, "read", error))?;
     if let Some(found) = loaded.version {
         let supported = crate::format::FORMAT_VERSION;
         return Err(Error::Version { file: Store::FILE.to_owned(), found, supported });
@@ -146,7 +146,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> std::result::Result<
     for (key, value) in acks {
         if let Some(lane) = lane_of.get(&key.b) {
             let group = groups.entry(key.a).or_default();
-            group.acks.entry((*lane, key.b)).or_insert_with(SegmentAcks::new).load_chunk(key.c, &value);
+            group.acks.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
         }
     }
     Ok(Base { meta, store, saved, groups, listed, fallback })
@@ -206,7 +206,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         damage: &mut damage,
     };
     let (logs, highest_file, strays) = lives::find(&mut search)?;
-    let quiet = !fallback && logs.values().flat_map(|log| &log.lives).all(|life| is_quiet(life));
+    let quiet = !fallback && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     replay(&logs, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
     damage.retain(|found| !is_settled_loss(found, &groups, &listed));
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };

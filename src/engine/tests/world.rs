@@ -242,7 +242,7 @@ impl World {
         let engine = open(&copy, self.now).expect("a recovered queue opens again");
         let damage: Vec<_> = engine.damage().into_iter().filter(|d| d.kind != DamageKind::Torn).collect();
         assert!(damage.is_empty(), "damage where none was done: {damage:?}");
-        let shown = self.drain(&engine);
+        let shown = drain(&engine, self.now);
         self.check_order(&shown);
         let mut seen = BTreeSet::new();
         for one in &shown {
@@ -271,21 +271,6 @@ impl World {
         }
     }
 
-    fn drain(&self, engine: &Engine) -> Vec<Handed> {
-        let cell = engine.group("default").unwrap();
-        let mut late = self.now;
-        late.boot_ms += 1_000_000;
-        late.wall.0 += 1_000_000;
-        let mut shown = Vec::new();
-        loop {
-            let handed = engine.reserve(&cell, &Ask { lease_ms: u64::MAX / 2, ..ask(7) }, late).unwrap();
-            if handed.is_empty() {
-                return shown;
-            }
-            shown.extend(handed);
-        }
-    }
-
     /// Right after a reopen nothing is due yet, so each lane comes in the order of its sequences.
     fn check_order(&self, shown: &[Handed]) {
         let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
@@ -309,16 +294,30 @@ impl World {
     }
 }
 
-fn ask(tasks: usize) -> Ask {
+pub(super) fn ask(tasks: usize) -> Ask {
     Ask { tasks, bytes: u64::MAX, lanes: LaneSet::ALL, lease_ms: 500, consumer: 1 }
 }
 
 /// Makes segments ready until the step can be taken.
-fn ready<T>(engine: &Engine, step: impl Fn() -> Result<Attempt<T>, Error>) -> Result<T, Error> {
+pub(super) fn ready<T>(engine: &Engine, step: impl Fn() -> Result<Attempt<T>, Error>) -> Result<T, Error> {
     loop {
         match step()? {
             Attempt::Done(value) => return Ok(value),
             Attempt::NotReady => while engine.prepare()? {},
         }
+    }
+}
+
+/// Everything that the default group still has to deliver, delays over, on loan for ever.
+pub(super) fn drain(engine: &Engine, now: Now) -> Vec<Handed> {
+    let cell = engine.group("default").unwrap();
+    let late = Now { boot_ms: now.boot_ms + 1_000_000, wall: Timestamp(now.wall.0 + 1_000_000) };
+    let mut shown = Vec::new();
+    loop {
+        let handed = engine.reserve(&cell, &Ask { lease_ms: u64::MAX / 2, ..ask(7) }, late).unwrap();
+        if handed.is_empty() {
+            return shown;
+        }
+        shown.extend(handed);
     }
 }

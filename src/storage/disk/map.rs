@@ -91,6 +91,6 @@ pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize
     let advised = unsafe { madvise(start.as_ptr().add(from).cast(), to - from, RawAdvice::LinuxPopulateRead) };
     match advised {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOMEM) => Ok(()),
-        Err(error) => Err(io::Error::new(io::ErrorKind::Other, format!("the bytes could not be read in: {error}"))),
+        Err(error) => Err(io::Error::other(format!("the bytes could not be read in: {error}"))),
     }
 }

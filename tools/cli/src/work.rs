@@ -298,7 +298,7 @@ impl<'a> Crew<'a> {
     /// Closes the queue and says how it went.
     fn finish(&self, outcome: Result<()>) -> Result<u8> {
         let left = depth(self.queue);
-        let closed = self.queue.close();
+        let closed = self.queue.clone().close();
         self.tally.summarize(left);
         outcome?;
         closed.context("the work is done, but closing the queue failed")?;

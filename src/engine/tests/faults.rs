@@ -1,0 +1,165 @@
+//! Damage at rest and a full disk.
+
+use std::collections::BTreeSet;
+
+use super::world::{drain, open, ready};
+use crate::engine::Engine;
+use crate::engine::append::TaskDraft;
+use crate::engine::settle::Settle;
+use crate::error::{DamageKind, Error};
+use crate::format::segment::{PRELUDE_BYTES, parse_file_name};
+use crate::sim::{Loss, SimDisk};
+use crate::types::{Durability, LaneId, Now, Timestamp};
+
+const NOW: Now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
+
+fn payload(number: usize) -> Vec<u8> {
+    format!("task number {number}").into_bytes()
+}
+
+fn append(engine: &Engine, number: usize) -> Result<(), Error> {
+    let payload = payload(number);
+    let task = TaskDraft { fields: &[], payload: &payload, durability: Durability::Power };
+    ready(engine, || engine.append(LaneId(0), &task, NOW.wall)).map(drop)
+}
+
+/// A queue with tasks at rest, marked; closed cleanly or not.
+fn queue_at_rest(tasks: usize, clean: bool) -> SimDisk {
+    let disk = SimDisk::new(11);
+    let engine = open(&disk, NOW).unwrap();
+    for number in 0..tasks {
+        append(&engine, number).unwrap();
+    }
+    engine.sync_all(NOW.wall).unwrap();
+    engine.mark_idle(NOW.wall).unwrap();
+    engine.checkpoint(NOW, clean).unwrap();
+    disk.restart(Loss::Process)
+}
+
+fn payloads(engine: &Engine) -> Vec<Vec<u8>> {
+    drain(engine, NOW).iter().map(|one| one.payload.to_vec()).collect()
+}
+
+#[test]
+fn one_flipped_bit_in_a_durable_record_costs_that_record_alone_and_is_reported() {
+    const TASKS: usize = 6;
+    for clean in [true, false] {
+        let disk = queue_at_rest(TASKS, clean);
+        let all: BTreeSet<Vec<u8>> = (0..TASKS).map(payload).collect();
+        let segments = disk.files().into_iter().filter(|(name, _)| parse_file_name(name).is_some());
+        for (name, _) in segments {
+            // Of the prelude every seventh bit: it stands twice. Of the records every bit.
+            for bit in (0..(PRELUDE_BYTES + 420) * 8).filter(|bit| *bit >= PRELUDE_BYTES * 8 || bit % 7 == 0) {
+                let disk = disk.restart(Loss::Process);
+                disk.flip_bit(&name, bit / 8, u8::try_from(bit % 8).unwrap());
+                let at = format!("clean {clean}, {name}, bit {bit}");
+                let engine = open(&disk, NOW).unwrap_or_else(|error| panic!("{at}: {error}"));
+                let got = payloads(&engine);
+                let known: BTreeSet<Vec<u8>> = got.iter().cloned().collect();
+                assert_eq!(known.len(), got.len(), "{at}: delivered once");
+                assert!(known.is_subset(&all), "{at}: nothing damaged is handed out");
+                let lost = all.len() - known.len();
+                assert!(lost <= 1, "{at}: {lost} tasks lost to one bit");
+                let reported = engine.damage().iter().any(|d| d.lane == Some(LaneId(0)) && d.lost.is_some());
+                assert_eq!(reported, lost == 1, "{at}: {:?}", engine.damage());
+            }
+        }
+    }
+}
+
+#[test]
+fn one_flipped_bit_in_the_checkpoint_costs_no_task() {
+    let disk = queue_at_rest(3, false);
+    let (name, bytes) = disk.files().into_iter().find(|(name, _)| name == "checkpoint").unwrap();
+    // Of both roots and the first blobs every third bit, of the rest one in a thousand.
+    let near = |bit: usize| bit / 8 % 65_536 < 300 || (131_072 * 8..133_120 * 8).contains(&bit);
+    for bit in (0..bytes * 8).filter(|bit| if near(*bit) { bit % 3 == 0 } else { bit % 4999 == 0 }) {
+        let disk = disk.restart(Loss::Process);
+        disk.flip_bit(&name, bit / 8, u8::try_from(bit % 8).unwrap());
+        let engine = open(&disk, NOW).unwrap_or_else(|error| panic!("bit {bit}: {error}"));
+        assert_eq!(payloads(&engine).len(), 3, "bit {bit}");
+    }
+}
+
+#[test]
+fn missing_segment_is_reported_with_its_sequences_and_the_rest_is_served() {
+    let disk = queue_at_rest(400, true);
+    let engine = open(&disk.restart(Loss::Process), NOW).unwrap();
+    let segments = engine.lanes().log(LaneId(0)).unwrap().segments();
+    assert!(segments.len() > 3, "the workload rolls");
+    for segment in &segments {
+        let disk = disk.restart(Loss::Process);
+        disk.lose_file(&segment.file_name());
+        let engine = open(&disk, NOW).unwrap();
+        let missing: Vec<_> = engine.damage().into_iter().filter(|d| d.kind == DamageKind::Missing).collect();
+        assert_eq!(missing.len(), 1, "{missing:?}");
+        let (first, last) = missing[0].lost.expect("its sequences");
+        assert_eq!((first.0, last.0 - first.0 + 1), (segment.base(), u64::from(segment.tasks())));
+        assert_eq!(payloads(&engine).len(), 400 - segment.tasks() as usize);
+    }
+}
+
+#[test]
+fn damage_is_refused_before_anything_is_written_if_asked_to() {
+    use crate::engine::recovery::{self, Given};
+    let disk = queue_at_rest(200, true);
+    let lost = disk.files().into_iter().map(|(name, _)| name).find(|name| parse_file_name(name).is_some()).unwrap();
+    // The first segment file may be the journal's; lose lane files until one counts.
+    let engine = open(&disk.restart(Loss::Process), NOW).unwrap();
+    let lane_file = engine.lanes().log(LaneId(0)).unwrap().segments()[0].file_name();
+    assert_ne!(lane_file, "", "{lost}");
+    disk.lose_file(&lane_file);
+    let before = disk.operations();
+    let given = Given { resolve: &|_| Ok(super::world::options()), fail_on_damage: true };
+    let refused = recovery::open(std::sync::Arc::new(disk.clone()), std::path::Path::new("sim"), &given, NOW);
+    assert!(matches!(refused, Err(Error::Damaged { .. })));
+    assert_eq!(disk.operations(), before, "nothing was written");
+}
+
+#[test]
+fn full_disk_refuses_tasks_and_lets_the_queue_drain() {
+    let disk = SimDisk::new(3);
+    let engine = open(&disk, NOW).unwrap();
+    disk.set_space(Some(30_000));
+    let mut accepted = 0;
+    let refused = loop {
+        match append(&engine, accepted) {
+            Ok(()) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Full { .. }), "{refused}");
+    assert!(accepted > 100, "{accepted} accepted");
+    engine.sync_all(NOW.wall).unwrap();
+    disk.set_space(Some(0));
+    let cell = engine.group("default").unwrap();
+    let mut acked = 0;
+    loop {
+        let handed = engine.reserve(&cell, &super::world::ask(3), NOW).expect("a full disk hands out");
+        if handed.is_empty() {
+            break;
+        }
+        let receipts = handed.iter().map(|one| one.receipt);
+        let settled = engine.settle(&cell, receipts, Settle::Ack, NOW).expect("a full disk takes acks");
+        assert!(settled.answers.iter().all(Result::is_ok));
+        acked += handed.len();
+        if engine.wants_checkpoint(NOW) {
+            engine.checkpoint(NOW, false).expect("a full disk takes checkpoints");
+        }
+    }
+    assert_eq!(acked, accepted);
+    engine.checkpoint(NOW, false).unwrap();
+    append(&engine, 0).expect("space that came back is used");
+}
+
+#[test]
+fn failed_segment_acknowledges_nothing() {
+    let disk = SimDisk::new(4);
+    let engine = open(&disk, NOW).unwrap();
+    append(&engine, 0).unwrap();
+    let log = engine.lanes().log(LaneId(0)).unwrap();
+    log.segments()[0].region().unwrap().mark_failed();
+    assert!(matches!(engine.commit(log, NOW.wall), Err(Error::InDoubt { .. })));
+    assert!(matches!(append(&engine, 1), Err(Error::Poisoned { .. })));
+    assert!(!engine.stats(NOW).lanes.is_empty(), "looking goes on");
+}
