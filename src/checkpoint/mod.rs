@@ -1,20 +1,31 @@
 //! The checkpoint file: a small root in one of two slots, over copy-on-write blobs. It costs what changed.
 //!
-//! The room knows keys and bytes, not what they mean; it has no clock, no lock and no policy.
+//! The room knows keys and bytes, not what they mean; it has no clock, no lock and no policy. Which of two usable
+//! roots to go on from, and what damage means, is the caller's to judge.
 //!
 //! # The protocol of a commit (generation N + 1 over N)
 //!
-//! 1. Blobs that changed, and the index chunks that list them, are written to units that neither root refers
-//!    to. A crash here leaves both roots, N - 1 and N, and everything they refer to, untouched.
-//! 2. The file is synced: everything that the new root will refer to is durable.
-//! 3. The new root is written over N - 1's slot. A crash here leaves N; the torn slot does not verify.
-//! 4. The file is synced. N + 1 is the newest, N the older, and both are usable.
+//! 1. Room is found for every blob that changed and for the index chunks that list them, in units that neither
+//!    root refers to; where there is too little, the file grows by zeros. A crash here leaves both roots, N - 1 and
+//!    N, and everything they refer to, untouched. A full disk is met here and nowhere later: the commit is refused
+//!    and the store is as it was.
+//! 2. What was loaded and is *unproven* is written again with its own bytes, once after a load. A restart after
+//!    a failed sync reads from the page cache what stable storage never got, and a later sync passes over it.
+//! 3. The blobs and chunks of step 1 are written. A crash in 2 or 3 leaves N: what 2 writes is there already or
+//!    is part of a root that was never durable, and then the root below it is whole.
+//! 4. The file is synced: everything that the new root will refer to is durable, and so is N's own root.
+//! 5. The new root is written over N - 1's slot. A crash here leaves N; the torn slot does not verify.
+//! 6. The file is synced. N + 1 is the newest, N the older, and both are usable.
 //!
 //! So units that N dropped (N - 1 referred to them, N does not) are free only once N + 1 is durable, when N - 1
-//! is no root any more: they wait one generation in `waiting`. An error in 1 before anything but free units was
-//! written leaves the store as it was; an error from 2 on leaves it *broken*: which root is on disk is unknown,
-//! so nothing more is committed through it.
+//! is no root any more: they wait one generation in `waiting`. An error from 2 on leaves the store *broken*: which
+//! root is on disk is unknown, so nothing more is committed through it.
+//!
+//! Unproven after a load is what the newest root refers to and the older does not, and the newest root itself: the
+//! older was synced before the newest was begun. With one usable root, all of it is unproven.
 
+mod index;
+mod load;
 mod store;
 mod units;
 

@@ -14,19 +14,20 @@
 //! | 8 | 4 | format version |
 //! | 12 | 4 | bytes of the whole root |
 //! | 16 | 8 | queue id |
-//! | 24 | 8 | generation: 1 and up, the higher is the newer |
+//! | 24 | 8 | generation: from 1 to 2^62, the higher is the newer |
 //! | 32 | 4 | m: bytes of meta |
 //! | 36 | 4 | n: count of index chunks |
 //! | 40 | m | meta, see `meta` |
 //! | 40 + m | 32n | index chunks in order of their first keys: an entry each, with the first key of the chunk |
 //! | last | 4 | CRC-32 of everything before |
 //!
-//! Valid if and only if magic, version, lengths and CRC are right. Usable if and only if, beyond that, every index
-//! chunk reads well.
+//! Valid if and only if magic, version and CRC are right, the generation is in its bounds, the length is exactly what
+//! m and n make it, and the first keys increase. Usable if and only if, beyond that, every index chunk is valid, its
+//! keys lie between its own first key and the next chunk's, and all blobs lie inside the file and apart.
 //!
 //! An entry, in roots and in index chunks: key (kind 1, zero 3, a 4, b 8, c 4), then first unit 4, bytes 4, CRC-32 of
-//! those bytes 4. An index chunk is a blob of entries in the order of their keys. A blob is valid if and only if
-//! its entry's CRC is right.
+//! those bytes 4. An index chunk is a blob of one or more entries in the order of their keys, and nothing else. A blob
+//! is valid if and only if its entry's CRC is right.
 
 use crate::checkpoint::{BlobRef, Key};
 use crate::types::QueueId;
@@ -44,6 +45,9 @@ pub(crate) const UNIT_BYTES: u64 = 512;
 pub(crate) const ENTRY_BYTES: usize = 32;
 const ROOT_MAGIC: u64 = u64::from_le_bytes(*b"LANEROOT");
 const ROOT_HEAD_BYTES: usize = 40;
+const CHECK_BYTES: usize = 4;
+/// Far above what a queue can reach, and far enough below the end that counting on never overflows.
+const GENERATION_MAX: u64 = 1 << 62;
 
 /// A root as it lies in its slot.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,7 +70,7 @@ pub(crate) enum Slot {
 impl Root {
     /// The root's bytes, or `None` if they don't fit a slot.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
-        let bytes = ROOT_HEAD_BYTES + self.meta.len() + ENTRY_BYTES * self.chunks.len() + 4;
+        let bytes = ROOT_HEAD_BYTES + self.meta.len() + ENTRY_BYTES * self.chunks.len() + CHECK_BYTES;
         if bytes > SLOT_BYTES {
             return None;
         }
@@ -93,22 +97,27 @@ impl Root {
     }
 
     fn decode_checked(slot: &[u8]) -> Option<Slot> {
-        let mut from = Reader::new(slot);
-        if from.u64()? != ROOT_MAGIC {
+        let mut head = Reader::new(slot);
+        if head.u64()? != ROOT_MAGIC {
             return None;
         }
-        let (version, bytes) = (from.u32()?, from.u32()?);
-        let (checked, check) = slot.get(..usize::try_from(bytes).ok()?)?.split_last_chunk::<4>()?;
+        let (version, bytes) = (head.u32()?, head.u32()?);
+        let (checked, check) = slot.get(..usize::try_from(bytes).ok()?)?.split_last_chunk::<CHECK_BYTES>()?;
         if crc32fast::hash(checked) != u32::from_le_bytes(*check) {
             return None;
         }
         if version != FORMAT_VERSION {
             return Some(Slot::Version(version));
         }
+        let mut from = Reader::new(checked);
+        from.skip(16)?;
         let (queue, generation) = (QueueId(from.u64()?), from.u64()?);
         let (meta_bytes, count) = (from.u32()?, from.u32()?);
         let meta = from.bytes(usize::try_from(meta_bytes).ok()?)?.to_vec();
         let entries = from.bytes(usize::try_from(count).ok()?.checked_mul(ENTRY_BYTES)?)?;
+        if from.left() > 0 || !(1..=GENERATION_MAX).contains(&generation) {
+            return None;
+        }
         Some(Slot::Valid(Root { queue, generation, meta, chunks: decode_entries(entries)? }))
     }
 }

@@ -1,0 +1,196 @@
+//! From the bytes of a file to the stores over its roots. Nothing is written.
+//!
+//! A root is used if and only if it verifies, every index chunk that it lists verifies and lists what the root says
+//! it does, and all that root and chunks refer to lies inside the file, each in a place of its own. Blobs are
+//! verified when they are read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use super::store::{Store, Unproven, read_blob, units_of};
+use super::units::{FreeUnits, units_for};
+use super::{BlobRef, Key};
+use crate::format::checkpoint::{Root, SLOT_BYTES, Slot, decode_entries};
+use crate::storage::File;
+
+/// What the file holds.
+pub(crate) struct Loaded {
+    /// The usable root with the highest generation, and its meta bytes.
+    pub newest: Option<(Store, Vec<u8>)>,
+    /// The other root, if it is usable too.
+    pub older: Option<(Store, Vec<u8>)>,
+    /// Slots that are neither blank nor usable.
+    pub damage: Vec<BadSlot>,
+    /// A version that this build does not know.
+    pub version: Option<u32>,
+}
+
+/// A slot that holds no usable root.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BadSlot {
+    pub offset: u64,
+    pub bytes: u64,
+    pub what: &'static str,
+}
+
+/// A root whose index reads well.
+struct Usable {
+    slot: usize,
+    bad: BadSlot,
+    root: Root,
+    index: BTreeMap<Key, BlobRef>,
+}
+
+impl Store {
+    /// Looks at both slots. Writes nothing.
+    ///
+    /// A slot that can't be read counts as damaged as long as the other is usable; if none is, nothing may be
+    /// concluded from what could not be read, and the error is returned.
+    pub(crate) fn load(file: &Arc<dyn File>) -> io::Result<Loaded> {
+        let bytes = file.len()?;
+        let mut loaded = Loaded { newest: None, older: None, damage: Vec::new(), version: None };
+        let (mut usable, mut unreadable, mut highest) = (Vec::new(), None, 0);
+        for slot in 0..2 {
+            let offset = slot as u64 * SLOT_BYTES as u64;
+            let there = bytes.saturating_sub(offset).min(SLOT_BYTES as u64);
+            let bad = |what| BadSlot { offset, bytes: there, what };
+            let read = read_slot(&**file, offset, there);
+            match read {
+                Ok(Slot::Blank) => {}
+                Ok(Slot::Version(version)) => loaded.version = Some(version),
+                Ok(Slot::Invalid) => loaded.damage.push(bad("a checkpoint's root does not verify")),
+                Ok(Slot::Valid(root)) => {
+                    highest = highest.max(root.generation);
+                    match read_index(&**file, &root, units_of(bytes)) {
+                        Ok(Some(index)) => usable.push(Usable { slot, bad: bad(""), root, index }),
+                        Ok(None) => loaded.damage.push(bad("a checkpoint's index does not verify")),
+                        Err(error) => {
+                            loaded.damage.push(bad("a checkpoint's index can't be read"));
+                            unreadable = Some(error);
+                        }
+                    }
+                }
+                Err(error) => {
+                    loaded.damage.push(bad("a checkpoint's root can't be read"));
+                    unreadable = Some(error);
+                }
+            }
+        }
+        usable.sort_by_key(|usable| usable.root.generation);
+        let newest = usable.pop();
+        let older = usable.pop().and_then(|older| match newest.as_ref().is_none_or(|newest| agree(newest, &older)) {
+            true => Some(older),
+            false => {
+                loaded.damage.push(BadSlot { what: "a checkpoint lies over a newer one", ..older.bad });
+                None
+            }
+        });
+        if let (None, Some(error)) = (&newest, unreadable) {
+            return Err(error);
+        }
+        let below = older.as_ref().map(Usable::references);
+        loaded.newest = newest.map(|newest| newest.into_store(Arc::clone(file), bytes, below.as_deref(), highest));
+        // The older, if it must be used, trusts itself alone, and writes over the newer one's slot.
+        loaded.older = older.map(|older| older.into_store(Arc::clone(file), bytes, None, highest));
+        Ok(loaded)
+    }
+}
+
+impl Usable {
+    /// Everything that the root refers to.
+    fn references(&self) -> Vec<BlobRef> {
+        references(&self.root, &self.index)
+    }
+
+    /// The store that goes on from this root, above generation `highest`, and the root's meta bytes. `older` is
+    /// what the other root refers to, if it is usable and older.
+    fn into_store(
+        self,
+        file: Arc<dyn File>,
+        file_bytes: u64,
+        older: Option<&[BlobRef]>,
+        highest: u64,
+    ) -> (Store, Vec<u8>) {
+        let own = self.references();
+        let waiting = without(older.unwrap_or_default(), &own);
+        let units = units_of(file_bytes);
+        let unproven = Unproven {
+            slot: self.slot,
+            root: self.root.encode().unwrap_or_default(),
+            blobs: without(&own, older.unwrap_or_default()),
+        };
+        let store = Store {
+            file,
+            queue: self.root.queue,
+            generation: self.root.generation.max(highest),
+            next_slot: 1 - self.slot.min(1),
+            index: self.index,
+            chunks: self.root.chunks,
+            free: FreeUnits::without(units, own.iter().chain(&waiting)),
+            units,
+            waiting,
+            unproven: Some(unproven),
+            broken: false,
+        };
+        (store, self.root.meta)
+    }
+}
+
+fn read_slot(file: &dyn File, offset: u64, bytes: u64) -> io::Result<Slot> {
+    let mut slot = vec![0; usize::try_from(bytes).unwrap_or(SLOT_BYTES)];
+    file.read_at(offset, &mut slot)?;
+    Ok(Root::decode(&slot))
+}
+
+/// The index of a root, if root and chunks keep the rules of the file's opening comment.
+fn read_index(file: &dyn File, root: &Root, units: u32) -> io::Result<Option<BTreeMap<Key, BlobRef>>> {
+    let chunks: Vec<BlobRef> = root.chunks.iter().map(|(_, blob)| *blob).collect();
+    // Before anything is read: together the chunks are then no larger than the file.
+    if !are_apart(&chunks, units) {
+        return Ok(None);
+    }
+    let mut index = BTreeMap::new();
+    for (at, (first, blob)) in root.chunks.iter().enumerate() {
+        let Some(bytes) = read_blob(file, *blob)? else { return Ok(None) };
+        let Some(entries) = decode_entries(&bytes) else { return Ok(None) };
+        let starts_well = entries.first().is_some_and(|(key, _)| key == first);
+        let next = root.chunks.get(at + 1).map(|(next, _)| *next);
+        let ends_well = entries.last().is_some_and(|(last, _)| next.is_none_or(|next| *last < next));
+        if !starts_well || !ends_well {
+            return Ok(None);
+        }
+        index.extend(entries);
+    }
+    Ok(are_apart(&references(root, &index), units).then_some(index))
+}
+
+fn references(root: &Root, index: &BTreeMap<Key, BlobRef>) -> Vec<BlobRef> {
+    root.chunks.iter().map(|(_, blob)| *blob).chain(index.values().copied()).collect()
+}
+
+/// True if what the two refer to is either the same or apart.
+fn agree(newest: &Usable, older: &Usable) -> bool {
+    let mut all = newest.references();
+    all.extend(without(&older.references(), &all));
+    are_apart(&all, u32::MAX)
+}
+
+/// True if every blob has units of its own among the file's.
+fn are_apart(blobs: &[BlobRef], units: u32) -> bool {
+    let mut places: Vec<(u32, u32)> = blobs.iter().map(|blob| (blob.unit, units_for(blob.bytes))).collect();
+    places.sort_unstable();
+    let mut end = 0;
+    for (unit, count) in places {
+        let Some(next) = unit.checked_add(count).filter(|next| unit >= end && *next <= units) else { return false };
+        end = next;
+    }
+    true
+}
+
+/// Those of `blobs` whose place is none of `others`'.
+fn without(blobs: &[BlobRef], others: &[BlobRef]) -> Vec<BlobRef> {
+    let place = |blob: &BlobRef| (blob.unit, units_for(blob.bytes));
+    let others: BTreeSet<(u32, u32)> = others.iter().map(place).collect();
+    blobs.iter().filter(|blob| !others.contains(&place(blob))).copied().collect()
+}

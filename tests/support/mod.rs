@@ -1,0 +1,56 @@
+//! What the promise tests share.
+#![expect(dead_code, reason = "each test file uses a part")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lanelog::{Consumer, Delivery, Options, Queue, Reserve};
+
+/// A directory that goes when the test ends, and where the queue lies in it.
+pub struct Place {
+    _dir: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+pub fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue");
+    Place { _dir: dir, path }
+}
+
+/// Small segments, so that a few tasks roll.
+pub fn small() -> Options {
+    Options::new().segment_bytes(4096).lanes(3)
+}
+
+/// One task, which must be there within reason.
+pub fn one(consumer: &Consumer) -> Delivery {
+    let mut taken = consumer.reserve(Reserve::new().wait(Duration::from_secs(20))).unwrap();
+    taken.pop().expect("a task within 20 s")
+}
+
+/// True if nothing can be had now.
+pub fn nothing(consumer: &Consumer) -> bool {
+    consumer.reserve(Reserve::new()).unwrap().is_empty()
+}
+
+/// Takes and acks everything there is now; gives the payloads in order.
+pub fn drain(queue: &Queue) -> Vec<Vec<u8>> {
+    let consumer = queue.consumer();
+    let mut payloads = Vec::new();
+    loop {
+        let taken = consumer.reserve(Reserve::new().tasks(100)).unwrap();
+        if taken.is_empty() {
+            return payloads;
+        }
+        payloads.extend(taken.iter().map(|delivery| delivery.payload().to_vec()));
+        for answer in consumer.ack_batch(taken).unwrap() {
+            answer.unwrap();
+        }
+    }
+}
+
+pub fn texts(payloads: &[Vec<u8>]) -> BTreeSet<String> {
+    payloads.iter().map(|payload| String::from_utf8(payload.clone()).unwrap()).collect()
+}
