@@ -71,6 +71,11 @@ impl WaitWord {
         }
     }
 
+    /// True if somebody is enrolled.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.enrolled.load(Ordering::SeqCst) > 0
+    }
+
     /// Wakes every waiter.
     pub(crate) fn wake_all(&self) {
         self.wake(i32::MAX.unsigned_abs());

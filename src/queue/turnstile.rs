@@ -14,13 +14,22 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::sync::WaitWord;
 
+/// How many commits one leader makes in a row while others gather. It is on a core already; a new leader would have
+/// to get one first, with the device idle. More than a few would make its own caller wait for strangers.
+const ROUNDS_MAX: usize = 4;
+
+/// Commits whose waiters are kept apart: the one that runs, the next, and two whose waiters are still being woken.
+const WORDS: usize = 4;
+/// How many a waker wakes.
+const FAN_OUT: u32 = 2;
+
 /// Where the waiters of one log meet.
 #[derive(Default)]
 pub(super) struct Turnstile {
     running: AtomicBool,
     /// Number of the commit that runs, or of the next one.
     number: AtomicU64,
-    words: [WaitWord; 2],
+    words: [WaitWord; WORDS],
 }
 
 impl Turnstile {
@@ -32,9 +41,19 @@ impl Turnstile {
                 if log.durable() >= end {
                     break;
                 }
-                let outcome = commit();
+                let mut outcome = commit();
+                for _ in 1..ROUNDS_MAX {
+                    if outcome.is_err() || log.durable() < end || !leading.others_wait() {
+                        break;
+                    }
+                    leading.next();
+                    outcome = commit();
+                }
                 drop(leading);
-                outcome.map_err(in_doubt)?;
+                if outcome.map_err(in_doubt)? < end {
+                    // Somebody stands between claim and publish before us, and may want this core for it.
+                    std::thread::yield_now();
+                }
                 continue;
             }
             let number = self.number.load(Ordering::SeqCst);
@@ -45,7 +64,11 @@ impl Turnstile {
             let unchanged = self.running.load(Ordering::SeqCst) && self.number.load(Ordering::SeqCst) == number;
             if unchanged && log.durable() < end {
                 enrolled.sleep(None);
+                drop(enrolled);
                 slept = Some(word);
+                if log.durable() >= end {
+                    word.wake(FAN_OUT);
+                }
             }
         }
         if let Some(word) = slept
@@ -58,12 +81,26 @@ impl Turnstile {
 
     fn lead(&self) -> Option<Leading<'_>> {
         let free = self.running.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst);
-        free.is_ok().then_some(Leading { of: self })
+        // Lazily: a `Leading` that was made is given up when it is dropped.
+        free.is_ok().then(|| Leading { of: self })
+    }
+
+    /// Starts the waking of everybody whom commit `number` covered: two here, and each who wakes wakes two more, so
+    /// that the device need not wait for all those system calls. Whoever such a chain missed two commits ago is
+    /// woken now; there is hardly ever anybody.
+    fn wake_covered(&self, number: u64) {
+        self.word(number).wake(FAN_OUT);
+        self.word(number.wrapping_add(2)).wake_all();
     }
 
     fn word(&self, number: u64) -> &WaitWord {
-        let [even, odd] = &self.words;
-        if number.is_multiple_of(2) { even } else { odd }
+        let [a, b, c, d] = &self.words;
+        match number % WORDS as u64 {
+            0 => a,
+            1 => b,
+            2 => c,
+            _ => d,
+        }
     }
 }
 
@@ -72,13 +109,26 @@ struct Leading<'a> {
     of: &'a Turnstile,
 }
 
+impl Leading<'_> {
+    /// True if somebody came too late for the commit that just ended.
+    fn others_wait(&self) -> bool {
+        self.of.word(self.of.number.load(Ordering::SeqCst) + 1).has_waiters()
+    }
+
+    /// Ends one commit and begins the next.
+    fn next(&self) {
+        let number = self.of.number.fetch_add(1, Ordering::SeqCst);
+        self.of.wake_covered(number);
+    }
+}
+
 impl Drop for Leading<'_> {
     fn drop(&mut self) {
         let number = self.of.number.fetch_add(1, Ordering::SeqCst);
         self.of.running.store(false, Ordering::SeqCst);
         // First a leader for those who gathered meanwhile, so that the device is busy while the others wake.
         self.of.word(number + 1).wake(1);
-        self.of.word(number).wake_all();
+        self.of.wake_covered(number);
     }
 }
 

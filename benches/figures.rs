@@ -1,0 +1,139 @@
+//! The figures that the README names, measured in one run. Prints; asserts nothing about time.
+//!
+//! `cargo bench --bench figures [-- DIR]`: DIR is where the queues are made, by default the target directory,
+//! which lies on a disk more often than the system's temporary directory does.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts threads")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lanelog::{ConsumerOptions, Durability, Options, Queue, Reserve, Result, Task};
+
+fn main() -> Result<()> {
+    let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let root = given.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    std::fs::create_dir_all(&root).expect("a directory to measure in");
+    let dir = tempfile::tempdir_in(&root).expect("a directory to measure in");
+    bulk(dir.path(), 1_000_000)?;
+    reopen(dir.path())?;
+    power(dir.path())
+}
+
+/// A million tasks of 100 bytes in, and out in batches of 1,000, at `Process`; three rounds in one queue.
+fn bulk(dir: &Path, tasks: usize) -> Result<()> {
+    let queue = Options::new().open(dir.join("bulk"))?;
+    let producer = queue.producer().durability(Durability::Process);
+    let options = ConsumerOptions::new().durability(Durability::Process);
+    let consumer = queue.consumer_of("default", options)?;
+    let payload = [7; 100];
+    for round in 1..=3 {
+        let began = Instant::now();
+        for _ in 0..tasks {
+            producer.enqueue(&payload)?;
+        }
+        let filled = began.elapsed();
+        let began = Instant::now();
+        let mut taken = 0;
+        while taken < tasks {
+            let batch = consumer.reserve(Reserve::new().tasks(1000))?;
+            taken += batch.len();
+            consumer.ack_batch(batch)?;
+        }
+        println!(
+            "Process, 100 bytes, round {round}: {tasks} enqueued in {filled:.0?}, drained and acked in {:.0?}",
+            began.elapsed()
+        );
+    }
+    Ok(())
+}
+
+/// Time to reopen, and to the first delivery, after the queue was dropped without a close.
+fn reopen(dir: &Path) -> Result<()> {
+    for tasks in [10_000, 1_000_000] {
+        let path = dir.join(format!("reopen-{tasks}"));
+        let queue = Options::new().open(&path)?;
+        let producer = queue.producer().durability(Durability::Process);
+        for _ in 0..tasks {
+            producer.enqueue(&[7; 100])?;
+        }
+        queue.sync()?;
+        // At rest: the committer writes a last mark in every log.
+        std::thread::sleep(Duration::from_millis(500));
+        drop((producer, queue));
+        let began = Instant::now();
+        let queue = Queue::open(&path)?;
+        let opened = began.elapsed();
+        let first = queue.consumer().reserve(Reserve::new())?;
+        println!("reopen with {tasks} tasks after a death: {opened:.1?}, first delivery after {:.1?}", began.elapsed());
+        drop(first);
+    }
+    Ok(())
+}
+
+/// Durable appends of 512 bytes: one thread against a bare fdatasync, and 64 threads against one.
+fn power(dir: &Path) -> Result<()> {
+    const ROUNDS: usize = 3;
+    let queue = Options::new().open(dir.join("power"))?;
+    let payload = [7; 512];
+    queue.enqueue(Task::new(&payload))?;
+    for round in 1..=ROUNDS {
+        let bare = bare_syncs(&dir.join("bare"), 2000);
+        let mut times = Vec::new();
+        let began = Instant::now();
+        while times.len() < 5000 {
+            let one = Instant::now();
+            queue.enqueue(Task::new(&payload))?;
+            times.push(one.elapsed());
+        }
+        let alone = 5000.0 / began.elapsed().as_secs_f64();
+        times.sort_unstable();
+        let median = times[times.len() / 2];
+        let many = many_threads(&queue, 64, Duration::from_secs(2));
+        println!(
+            "Power, 512 bytes, round {round}: one thread median {median:.0?} ({:.2} of a bare fdatasync's {bare:.0?}), \
+             {alone:.0}/s; 64 threads {many:.0}/s ({:.1} times one)",
+            median.as_secs_f64() / bare.as_secs_f64(),
+            many / alone
+        );
+    }
+    Ok(())
+}
+
+/// Median of writing 512 bytes over written blocks and fdatasync.
+fn bare_syncs(path: &Path, count: usize) -> Duration {
+    let mut file = std::fs::File::create(path).expect("a file to sync");
+    for _ in 0..count {
+        file.write_all(&[0; 512]).expect("zeros");
+    }
+    file.sync_all().expect("a sync");
+    let mut times = Vec::new();
+    for at in 0..count {
+        let began = Instant::now();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[7; 512], at as u64 * 512).expect("a write");
+        file.sync_data().expect("a sync");
+        times.push(began.elapsed());
+    }
+    times.sort_unstable();
+    times[count / 2]
+}
+
+fn many_threads(queue: &Queue, threads: usize, time: Duration) -> f64 {
+    let began = Instant::now();
+    let done: usize = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut done = 0;
+                    while began.elapsed() < time {
+                        queue.enqueue(Task::new(&[7; 512])).expect("accepted");
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
+    });
+    done as f64 / began.elapsed().as_secs_f64()
+}
