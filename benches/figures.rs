@@ -1,7 +1,7 @@
 //! The figures that the README names, measured in one run. Prints; asserts nothing about time.
 //!
-//! `cargo bench --bench figures [-- DIR]`: DIR is where the queues are made, by default the target directory,
-//! which lies on a disk more often than the system's temporary directory does.
+//! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power]]`: DIR is where the queues are made, by default
+//! the target directory, which lies on a disk more often than the system's temporary directory does.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts threads")]
 
 use std::io::Write;
@@ -10,14 +10,34 @@ use std::time::{Duration, Instant};
 
 use lanelog::{ConsumerOptions, Durability, Options, Queue, Reserve, Result, Task};
 
+/// What can be asked for by name.
+const SECTIONS: [&str; 3] = ["bulk", "reopen", "power"];
+
 fn main() -> Result<()> {
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let root = given.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let (mut root, mut wanted) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Vec::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // What cargo passes to every benchmark.
+            "--bench" => {}
+            "--dir" => root = PathBuf::from(arguments.next().expect("a directory behind --dir")),
+            name if SECTIONS.contains(&name) => wanted.push(name.to_owned()),
+            other => panic!("{other:?} is neither --dir nor one of {SECTIONS:?}"),
+        }
+    }
     std::fs::create_dir_all(&root).expect("a directory to measure in");
     let dir = tempfile::tempdir_in(&root).expect("a directory to measure in");
-    bulk(dir.path(), 1_000_000)?;
-    reopen(dir.path())?;
-    power(dir.path())
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
+    if is_wanted("bulk") {
+        bulk(dir.path(), 1_000_000)?;
+    }
+    if is_wanted("reopen") {
+        reopen(dir.path())?;
+    }
+    if is_wanted("power") {
+        power(dir.path())?;
+    }
+    Ok(())
 }
 
 /// A million tasks of 100 bytes in, and out in batches of 1,000, at `Process`; three rounds in one queue.
@@ -28,12 +48,12 @@ fn bulk(dir: &Path, tasks: usize) -> Result<()> {
     let consumer = queue.consumer_of("default", options)?;
     let payload = [7; 100];
     for round in 1..=3 {
-        let began = Instant::now();
+        let began = Lap::start();
         for _ in 0..tasks {
             producer.enqueue(&payload)?;
         }
-        let filled = began.elapsed();
-        let began = Instant::now();
+        let filled = began.end();
+        let began = Lap::start();
         let mut taken = 0;
         while taken < tasks {
             let batch = consumer.reserve(Reserve::new().tasks(1000))?;
@@ -41,11 +61,32 @@ fn bulk(dir: &Path, tasks: usize) -> Result<()> {
             consumer.ack_batch(batch)?;
         }
         println!(
-            "Process, 100 bytes, round {round}: {tasks} enqueued in {filled:.0?}, drained and acked in {:.0?}",
-            began.elapsed()
+            "Process, 100 bytes, round {round}: {tasks} enqueued in {filled}, drained and acked in {}",
+            began.end()
         );
     }
     Ok(())
+}
+
+/// Wall time, and what of it this thread was running: the machine may have been busy with others.
+struct Lap {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl Lap {
+    fn start() -> Lap {
+        Lap { wall: Instant::now(), cpu: thread_cpu() }
+    }
+
+    fn end(self) -> String {
+        format!("{:.0?} ({:.0?} of CPU)", self.wall.elapsed(), thread_cpu() - self.cpu)
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Time to reopen, and to the first delivery, after the queue was dropped without a close.

@@ -1,9 +1,9 @@
-//! One lane as one group sees it: where its cursor stands, what is acked, what is due again.
+//! One lane as one group sees it: where its cursor stands, what is acked, what is due again; and all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::log::Cursor;
-use crate::types::Seq;
+use crate::types::{LaneId, Seq};
 
 use super::acks::SegmentAcks;
 
@@ -26,16 +26,12 @@ pub(crate) struct GroupLane {
     pub lives: BTreeMap<u64, LifeAcks>,
     /// Lives with nothing left to do, not yet reclaimed.
     pub done: BTreeSet<u64>,
-    /// Changes of `done` since the last checkpoint.
-    pub done_dirty: bool,
     /// Slots of tasks that are due again, by sequence: they go before the cursor.
     pub due: BTreeMap<Seq, u32>,
     pub in_flight: u64,
     pub delayed: u64,
     /// Tasks acked in lives that are gone.
     pub acked_gone: u64,
-    /// The life acked last, to spare the look-up in `lives`.
-    hint: u64,
 }
 
 impl GroupLane {
@@ -45,38 +41,37 @@ impl GroupLane {
             start,
             lives: BTreeMap::new(),
             done: BTreeSet::new(),
-            done_dirty: false,
             due: BTreeMap::new(),
             in_flight: 0,
             delayed: 0,
             acked_gone: 0,
-            hint: 0,
         }
     }
 
-    pub(crate) fn is_acked(&self, base: u64, index: u32) -> bool {
-        self.lives.get(&base).is_some_and(|life| life.acks.contains(index))
+    /// The cursor passed a task. True if the task is not acked: it is open from here on, until it is settled.
+    pub(crate) fn open(&mut self, base: u64, index: u32) -> bool {
+        let life = self.lives.entry(base).or_default();
+        let is_open = !life.acks.contains(index);
+        life.open += u32::from(is_open);
+        is_open
     }
 
-    /// A task was passed by the cursor and waits for its settle.
-    pub(crate) fn open(&mut self, base: u64) {
-        self.lives.entry(base).or_default().open += 1;
+    /// The first index of the life at or behind `index` that is not acked.
+    pub(crate) fn next_unacked(&self, base: u64, index: u32) -> u32 {
+        self.lives.get(&base).map_or(index, |life| life.acks.next_unacked(index))
     }
 
-    /// A task is settled for good (`acked`) or turned out damaged. True if the life is done with it.
-    pub(crate) fn close(&mut self, base: u64, acked: Option<u32>) -> bool {
-        self.hint = base;
+    /// A task is settled for good (`acked`) or turned out damaged.
+    pub(crate) fn close(&mut self, base: u64, acked: Option<u32>) {
         let life = self.lives.entry(base).or_default();
         if let Some(index) = acked {
             life.acks.set(index);
         }
         debug_assert!(life.open > 0, "only a task that was opened is closed");
         life.open = life.open.saturating_sub(1);
-        let done = life.open == 0 && life.passed;
-        if done {
-            self.finish(base);
+        if life.open == 0 && life.passed {
+            self.done.insert(base);
         }
-        done
     }
 
     /// The cursor left a life.
@@ -84,13 +79,7 @@ impl GroupLane {
         let life = self.lives.entry(base).or_default();
         life.passed = true;
         if life.open == 0 {
-            self.finish(base);
-        }
-    }
-
-    fn finish(&mut self, base: u64) {
-        if self.done.insert(base) {
-            self.done_dirty = true;
+            self.done.insert(base);
         }
     }
 
@@ -105,5 +94,39 @@ impl GroupLane {
     /// Acked tasks, those of lives that are gone included.
     pub(crate) fn acked(&self) -> u64 {
         self.acked_gone + self.lives.values().map(|life| u64::from(life.acks.count())).sum::<u64>()
+    }
+}
+
+/// A group's lanes by their number: looked up several times on the way of every task.
+#[derive(Default)]
+pub(crate) struct GroupLanes(Vec<Option<Box<GroupLane>>>);
+
+impl GroupLanes {
+    #[inline]
+    pub(crate) fn get(&self, lane: LaneId) -> Option<&GroupLane> {
+        self.0.get(lane.index())?.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, lane: LaneId) -> Option<&mut GroupLane> {
+        self.0.get_mut(lane.index())?.as_deref_mut()
+    }
+
+    /// Makes the lane if the group has not met it yet; it sees the lane from `start` on.
+    pub(crate) fn meet(&mut self, lane: LaneId, start: Seq) {
+        if lane.index() >= self.0.len() {
+            self.0.resize_with(lane.index() + 1, || None);
+        }
+        if let Some(slot) = self.0.get_mut(lane.index()) {
+            slot.get_or_insert_with(|| Box::new(GroupLane::new(start)));
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LaneId, &GroupLane)> {
+        (0..=u8::MAX).map(LaneId).zip(&self.0).filter_map(|(lane, own)| Some((lane, own.as_deref()?)))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (LaneId, &mut GroupLane)> {
+        (0..=u8::MAX).map(LaneId).zip(&mut self.0).filter_map(|(lane, own)| Some((lane, own.as_deref_mut()?)))
     }
 }

@@ -7,6 +7,8 @@
 pub(crate) mod acks;
 pub(crate) mod group;
 pub(crate) mod lane;
+mod leases;
+mod reserve;
 pub(crate) mod scheduler;
 pub(crate) mod slab;
 pub(crate) mod state;
@@ -15,6 +17,7 @@ pub(crate) mod wheel;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use group::{Ask, Grant, Group, Lost, Rules, Ticket};
+pub(crate) use group::{Group, Rules, Ticket};
+pub(crate) use reserve::{Ask, Grant, Granted, Lost};
 pub(crate) use scheduler::Policy;
 pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{Changes, Key, Store};
+use crate::delivery::Group;
 use crate::error::{Error, Result};
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
 use crate::log::{Log, Place, Segment};
@@ -53,8 +54,9 @@ struct Snapshot {
     kept: BTreeSet<Key>,
     /// Lives that every group is done with.
     gone: Vec<(LaneId, u64)>,
-    /// Chunks whose dirty mark was taken, to be put back on failure.
+    /// Dirty marks that were taken, to be put back on failure: of chunks of acks, and of blobs of dead letters.
     taken: Vec<(u32, LaneId, u64, u32)>,
+    taken_dead: Vec<(u32, u64)>,
 }
 
 impl Engine {
@@ -167,17 +169,17 @@ impl Engine {
             end.is_some_and(|end| group.is_done(*lane, *base, end))
         });
         let done: Vec<(LaneId, u64)> =
-            group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(|base| (*lane, *base))).collect();
+            group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(move |base| (lane, *base))).collect();
         for (c, chunk) in (0..).zip(done.chunks(DONE_PER_BLOB)) {
             let value = meta::encode_done(chunk.iter().copied());
             snapshot.values.insert(Key { kind: kind::DONE, a: cell.id, b: 0, c }, value);
         }
-        for (lane, own) in &mut group.lanes {
+        for (lane, own) in group.lanes.iter_mut() {
             for (base, life) in &mut own.lives {
                 for chunk in life.acks.take_dirty() {
                     let key = Key { kind: kind::ACKS, a: cell.id, b: *base, c: chunk };
                     snapshot.values.insert(key, life.acks.chunk_bytes(chunk));
-                    snapshot.taken.push((cell.id, *lane, *base, chunk));
+                    snapshot.taken.push((cell.id, lane, *base, chunk));
                 }
                 let first = Key { kind: kind::ACKS, a: cell.id, b: *base, c: 0 };
                 let last = Key { c: u32::MAX, ..first };
@@ -193,15 +195,32 @@ impl Engine {
             reason: note.reason,
         });
         put_notes(snapshot, kind::NOTES, cell.id, notes);
-        let dead = group.dead.iter().map(|((lane, seq), dead)| ListedNote {
-            lane: *lane,
-            seq: *seq,
-            attempts: dead.attempts,
-            time: Some(dead.at),
-            detail: u64::from(dead.cause.code()),
-            reason: dead.reason.clone(),
-        });
-        put_notes(snapshot, kind::DEAD, cell.id, dead);
+        self.snapshot_dead(cell.id, group, checkpoints, snapshot);
+    }
+
+    /// Only blobs that changed: dead letters may be many, and they stay for long.
+    fn snapshot_dead(&self, id: u32, group: &mut Group, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+        let first = Key { kind: kind::DEAD, a: id, b: 0, c: 0 };
+        let last = Key { b: u64::MAX, c: u32::MAX, ..first };
+        let saved = checkpoints.saved.range(first..=last).map(|(key, _)| *key);
+        snapshot.kept.extend(saved.filter(|key| !group.dead_dirty.contains(&key.b)));
+        for blob in std::mem::take(&mut group.dead_dirty) {
+            snapshot.taken_dead.push((id, blob));
+            let sequences = Seq(blob * NOTES_PER_BLOB)..=Seq(blob * NOTES_PER_BLOB + (NOTES_PER_BLOB - 1));
+            let dead = self
+                .lanes
+                .all()
+                .flat_map(|(lane, _)| group.dead.range((lane, *sequences.start())..=(lane, *sequences.end())));
+            let listed = dead.map(|((lane, seq), dead)| ListedNote {
+                lane: *lane,
+                seq: *seq,
+                attempts: dead.attempts,
+                time: Some(dead.at),
+                detail: u64::from(dead.cause.code()),
+                reason: dead.reason.clone(),
+            });
+            put_notes(snapshot, kind::DEAD, id, listed);
+        }
     }
 
     /// Lists every life that stays; returns each log's highest base, read before its lives.
@@ -257,9 +276,9 @@ fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
     let work = cell.state.lock();
     let group = &work.group;
     let acked_gone = group.lanes.iter().map(|(lane, own)| {
-        let going = snapshot.gone.iter().filter(|(l, _)| l == lane);
+        let going = snapshot.gone.iter().filter(|(l, _)| *l == lane);
         let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
-        (*lane, own.acked_gone + going)
+        (lane, own.acked_gone + going)
     });
     let listed = ListedGroup {
         name: group.name.clone(),
@@ -332,17 +351,19 @@ fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) ->
 fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
     let mut work = cell.state.lock();
     for (_, lane, base, chunk) in snapshot.taken.iter().filter(|(group, ..)| *group == cell.id) {
-        let life = work.group.lanes.get_mut(lane).and_then(|own| own.lives.get_mut(base));
+        let life = work.group.lanes.get_mut(*lane).and_then(|own| own.lives.get_mut(base));
         if let Some(life) = life {
             life.acks.mark_dirty(*chunk);
         }
     }
+    let blobs = snapshot.taken_dead.iter().filter(|(group, _)| *group == cell.id).map(|(_, blob)| *blob);
+    work.group.dead_dirty.extend(blobs);
 }
 
 fn forget(cell: &GroupCell, gone: &[(LaneId, u64)]) {
     let mut work = cell.state.lock();
     for (lane, base) in gone {
-        if let Some(own) = work.group.lanes.get_mut(lane) {
+        if let Some(own) = work.group.lanes.get_mut(*lane) {
             own.forget(*base);
         }
     }

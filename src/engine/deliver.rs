@@ -5,15 +5,13 @@
 //! that fails is reported, and its lease ends as if it had never been a task.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::delivery::{Ask, Grant, Lost};
+use crate::delivery::{Ask, Grant, Granted, Lost};
 use crate::error::{DamageKind, Result};
 use crate::format::record;
-use crate::log::Segment;
-use crate::storage::Region;
+use crate::log::Source;
 use crate::types::{LaneSet, Now, TaskId, Timestamp};
 
 use super::Engine;
@@ -29,31 +27,37 @@ pub(crate) struct Handed {
 }
 
 impl Engine {
-    /// Hands out up to `ask.tasks` tasks of the group.
+    /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
     /// Errors: `Poisoned`; `Full` if the attempts could not be journaled, in which case nothing is on loan.
-    pub(crate) fn reserve(&self, cell: &GroupCell, ask: &Ask, now: Now) -> Result<Vec<Handed>> {
+    pub(crate) fn reserve<T>(
+        &self,
+        cell: &GroupCell,
+        ask: &Ask,
+        now: Now,
+        make: impl FnMut(Handed) -> T,
+    ) -> Result<Vec<T>> {
         self.check_poison()?;
         let mut lost = Vec::new();
-        let grants = {
+        let granted = {
             let mut work = cell.state.lock();
             let work = &mut *work;
             let rules = &self.settings.rules;
-            let grants = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
+            let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
             if let Err(error) = self.write_changes(work, now.wall) {
                 work.changes.clear();
-                for grant in &grants {
+                for grant in &granted.grants {
                     work.group.release(grant.ticket, &mut work.changes);
                 }
                 work.changes.clear();
                 return Err(error);
             }
-            grants
+            granted
         };
         for lost in lost {
             self.report_lost(lost);
         }
-        Ok(self.verify(cell, &grants))
+        Ok(self.verify(cell, &granted, make))
     }
 
     /// True if a reserve might hand something out now.
@@ -87,14 +91,14 @@ impl Engine {
         Ok(next)
     }
 
-    fn verify(&self, cell: &GroupCell, grants: &[Grant]) -> Vec<Handed> {
-        let mut handed = Vec::with_capacity(grants.len());
-        let mut window: Option<Window> = None;
-        let mut rest = grants;
+    fn verify<T>(&self, cell: &GroupCell, granted: &Granted, mut make: impl FnMut(Handed) -> T) -> Vec<T> {
+        let mut handed = Vec::with_capacity(granted.grants.len());
+        let mut window: Option<Window<'_>> = None;
+        let mut rest = granted.grants.as_slice();
         while let Some((grant, after)) = rest.split_first() {
             rest = after;
             if !window.as_ref().is_some_and(|window| window.covers(grant)) {
-                window = Window::over(grant, after);
+                window = Window::over(&granted.sources, grant, after);
             }
             match window.as_ref().and_then(|window| window.cut(grant)) {
                 Some((fields, payload)) => {
@@ -107,20 +111,22 @@ impl Engine {
                         slot: grant.ticket.slot,
                         token: grant.ticket.token,
                     };
-                    handed.push(Handed { receipt, payload, fields, enqueued: grant.at.header.time });
+                    handed.push(make(Handed { receipt, payload, fields, enqueued: grant.header.time }));
                 }
-                None => self.drop_damaged(cell, grant),
+                None => self.drop_damaged(cell, granted, grant),
             }
         }
         handed
     }
 
-    fn drop_damaged(&self, cell: &GroupCell, grant: &Grant) {
-        let header = &grant.at.header;
+    fn drop_damaged(&self, cell: &GroupCell, granted: &Granted, grant: &Grant) {
+        let header = &grant.header;
         cell.state.lock().group.forget_damaged(grant.ticket);
         let lost = Some((header.index, header.index));
         let what = "the task's checksum does not match; it is not delivered".to_owned();
-        self.report(&grant.at.segment, DamageKind::Corrupt, (header.offset, header.bytes), lost, what);
+        if let Some(source) = granted.sources.get(grant.source) {
+            self.report(&source.segment, DamageKind::Corrupt, (header.offset, header.bytes), lost, what);
+        }
     }
 
     fn report_lost(&self, lost: Lost) {
@@ -143,42 +149,44 @@ impl Engine {
 }
 
 /// One borrowed range of a segment that covers several grants in a row, so that a batch costs one owner.
-struct Window {
-    region: Arc<Region>,
-    segment: Arc<Segment>,
+struct Window<'a> {
+    source: &'a Source,
+    /// Index of the source.
+    number: usize,
     range: Range<usize>,
     bytes: Bytes,
 }
 
-impl Window {
+impl<'a> Window<'a> {
     /// The range from `first` over those of `after` that lie behind it in the same segment.
-    fn over(first: &Grant, after: &[Grant]) -> Option<Window> {
-        let start = first.at.header.offset as usize;
-        let mut end = start + first.at.header.bytes as usize;
+    fn over(sources: &'a [Source], first: &Grant, after: &[Grant]) -> Option<Window<'a>> {
+        let source = sources.get(first.source)?;
+        let start = first.header.offset as usize;
+        let mut end = start + first.header.bytes as usize;
         for grant in after {
-            let offset = grant.at.header.offset as usize;
-            if !Arc::ptr_eq(&grant.at.region, &first.at.region) || offset < end {
+            let offset = grant.header.offset as usize;
+            if grant.source != first.source || offset < end {
                 break;
             }
-            end = offset + grant.at.header.bytes as usize;
+            end = offset + grant.header.bytes as usize;
         }
-        let view = first.at.region.view(start..end)?;
-        let (region, segment) = (Arc::clone(&first.at.region), Arc::clone(&first.at.segment));
-        Some(Window { region, segment, range: start..end, bytes: Bytes::from_owner(view) })
+        let view = source.region.view(start..end)?;
+        Some(Window { source, number: first.source, range: start..end, bytes: Bytes::from_owner(view) })
     }
 
     fn covers(&self, grant: &Grant) -> bool {
-        let start = grant.at.header.offset as usize;
-        let end = start + grant.at.header.bytes as usize;
-        Arc::ptr_eq(&self.region, &grant.at.region) && self.range.start <= start && end <= self.range.end
+        let start = grant.header.offset as usize;
+        let end = start + grant.header.bytes as usize;
+        self.number == grant.source && self.range.start <= start && end <= self.range.end
     }
 
     /// The task's fields and payload, if its body verifies.
+    #[inline]
     fn cut(&self, grant: &Grant) -> Option<(Bytes, Bytes)> {
-        let header = &grant.at.header;
+        let header = &grant.header;
         let start = (header.offset as usize).checked_sub(self.range.start)?;
         let extent = self.bytes.get(start..start + header.bytes as usize)?;
-        record::verify(self.segment.life(), header, extent)?;
+        record::verify(self.source.segment.life(), header, extent)?;
         let relative = |range: Range<usize>| {
             let from = range.start.checked_sub(self.range.start)?;
             Some(self.bytes.slice(from..from + range.len()))

@@ -128,7 +128,7 @@ impl Engine {
     pub(crate) fn in_flight(&self) -> u64 {
         let per_group = |cell: &Arc<GroupCell>| {
             let work = cell.state.lock();
-            work.group.lanes.values().map(|lane| lane.in_flight).sum::<u64>()
+            work.group.lanes.iter().map(|(_, lane)| lane.in_flight).sum::<u64>()
         };
         self.groups().iter().map(per_group).sum()
     }
@@ -167,7 +167,7 @@ impl Engine {
         let group = &work.group;
         let mut stats = GroupStats { name: cell.name.clone(), lanes: Vec::new() };
         for (lane, log) in self.lanes.all() {
-            let own = group.lanes.get(&lane);
+            let own = group.lanes.get(lane);
             let dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;
             let mut depth = 0;
             let mut oldest = None;

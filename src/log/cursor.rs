@@ -20,9 +20,15 @@ pub(crate) struct Cursor {
     from_base: u64,
 }
 
+/// A life and its map, as whoever reads it holds them.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub segment: Arc<Segment>,
+    pub region: Arc<Region>,
+}
+
 struct At {
-    segment: Arc<Segment>,
-    region: Arc<Region>,
+    source: Source,
     offset: u32,
     /// Index that the next record has, unless claims were abandoned before it.
     index: u32,
@@ -32,21 +38,16 @@ struct At {
 
 /// What a step found.
 pub(crate) enum Step {
-    /// The next task; its header verified, its body not yet.
-    Task(TaskAt),
+    /// The next task, in the cursor's source; its header verified, its body not yet.
+    Task(Header),
+    /// The cursor stands before the first record of another life.
+    Entered,
     /// Nothing more for now: all that is published was seen, or the next task is not durable yet.
     End,
     /// Bytes that don't verify were skipped. `lost` are the record indices that were among them.
     Damaged { segment: Arc<Segment>, offset: u32, bytes: u32, lost: Option<(u32, u32)> },
     /// The bytes could not be read; the whole rest of the life is skipped.
     Unreadable { segment: Arc<Segment>, offset: u32, error: io::Error },
-}
-
-/// A task record met by a cursor.
-pub(crate) struct TaskAt {
-    pub segment: Arc<Segment>,
-    pub region: Arc<Region>,
-    pub header: Header,
 }
 
 impl Cursor {
@@ -57,12 +58,13 @@ impl Cursor {
 
     /// The base of the life the cursor stands in, or before.
     pub(crate) fn base(&self) -> u64 {
-        self.at.as_ref().map_or(self.from_base, |at| at.segment.base())
+        self.at.as_ref().map_or(self.from_base, |at| at.source.segment.base())
     }
 
-    /// The life the cursor stands in and the next record index there.
-    pub(crate) fn place(&self) -> Option<(&Arc<Segment>, u32)> {
-        self.at.as_ref().map(|at| (&at.segment, at.index))
+    /// The life the cursor stands in.
+    #[inline]
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.at.as_ref().map(|at| &at.source)
     }
 
     /// True if a step might find something: cheap, and true once too often rather than once too seldom.
@@ -70,7 +72,9 @@ impl Cursor {
         match &self.at {
             None => log.segment_from(self.from_base).is_some(),
             Some(at) => {
-                at.offset < at.readable || at.segment.sealed().is_some() || at.offset < offset_of(at.region.advance())
+                at.offset < at.readable
+                    || at.source.segment.sealed().is_some()
+                    || at.offset < offset_of(at.source.region.advance())
             }
         }
     }
@@ -78,7 +82,7 @@ impl Cursor {
     /// Jumps forward inside the current life to a record at or before `index`, by the seek table.
     pub(crate) fn skip_to(&mut self, index: u32) {
         let Some(at) = &mut self.at else { return };
-        if let Some((known, offset)) = at.segment.seek(index)
+        if let Some((known, offset)) = at.source.segment.seek(index)
             && known > at.index
             && offset < at.readable
         {
@@ -90,48 +94,40 @@ impl Cursor {
     /// Leaves the current life, or skips the next one, whatever it still holds.
     pub(crate) fn skip_life(&mut self) {
         if let Some(at) = self.at.take() {
-            self.from_base = at.segment.base() + 1;
+            self.from_base = at.source.segment.base() + 1;
         }
     }
 
-    /// Enters the next life if the cursor stands in none. `None` where there is no further life.
-    pub(crate) fn enter(&mut self, log: &Log) -> Result<Option<&Arc<Segment>>, Step> {
-        if self.at.is_none() {
-            let Some(segment) = log.segment_from(self.from_base) else { return Ok(None) };
-            match segment.region() {
-                Ok(region) => {
-                    let offset = offset_of(crate::format::segment::PRELUDE_BYTES);
-                    self.at = Some(At { segment, region, offset, index: 0, readable: 0 });
-                }
-                Err(error) => {
-                    self.from_base = segment.base() + 1;
-                    let offset = 0;
-                    return Err(Step::Unreadable { segment, offset, error });
-                }
+    /// Enters the next life, if there is one.
+    fn enter(&mut self, log: &Log) -> Step {
+        let Some(segment) = log.segment_from(self.from_base) else { return Step::End };
+        match segment.region() {
+            Ok(region) => {
+                let offset = offset_of(crate::format::segment::PRELUDE_BYTES);
+                self.at = Some(At { source: Source { segment, region }, offset, index: 0, readable: 0 });
+                Step::Entered
+            }
+            Err(error) => {
+                self.from_base = segment.base() + 1;
+                Step::Unreadable { segment, offset: 0, error }
             }
         }
-        Ok(self.at.as_ref().map(|at| &at.segment))
     }
 
     /// Moves over the next task that is deliverable when everything below log position `durable` is durable.
     pub(crate) fn step(&mut self, log: &Log, durable: u64) -> Step {
         loop {
-            match self.enter(log) {
-                Ok(Some(_)) => {}
-                Ok(None) => return Step::End,
-                Err(step) => return step,
-            }
-            let Some(at) = &mut self.at else { return Step::End };
+            let Some(at) = &mut self.at else { return self.enter(log) };
             if at.offset >= at.readable {
-                at.readable = offset_of(at.region.advance());
-            }
-            if at.offset >= at.readable {
-                match at.segment.sealed() {
-                    Some(sealed) if at.offset >= sealed.end => {
-                        self.skip_life();
-                        continue;
+                at.readable = offset_of(at.source.region.advance());
+                if at.offset >= at.readable {
+                    match at.source.segment.sealed() {
+                        Some(sealed) if at.offset >= sealed.end => {
+                            self.skip_life();
+                            continue;
+                        }
+                        _ => return Step::End,
                     }
-                    _ => return Step::End,
                 }
             }
             if let Some(step) = at.step(durable) {
@@ -147,20 +143,20 @@ impl Cursor {
 impl At {
     /// One record: `None` if it was nothing to deliver.
     fn step(&mut self, durable: u64) -> Option<Step> {
-        if let Err(error) = self.segment.make_resident(&self.region, self.offset, self.readable) {
-            return Some(Step::Unreadable { segment: Arc::clone(&self.segment), offset: self.offset, error });
+        let Source { segment, region } = &self.source;
+        if let Err(error) = segment.make_resident(region, self.offset, self.readable) {
+            return Some(Step::Unreadable { segment: Arc::clone(segment), offset: self.offset, error });
         }
-        let bytes = self.region.slice(self.offset as usize..self.readable as usize).unwrap_or_default();
-        match record::read(self.segment.life(), self.offset, bytes) {
+        let bytes = region.slice(self.offset as usize..self.readable as usize).unwrap_or_default();
+        match record::read(segment.life(), self.offset, bytes) {
             Found::Record(header) if header.kind == Kind::Task => {
-                let end = self.segment.position(self.offset + header.bytes);
+                let end = segment.position(self.offset + header.bytes);
                 if header.is_power() && end > durable {
                     return Some(Step::End);
                 }
                 self.offset += header.bytes;
                 self.index = header.index + 1;
-                let (segment, region) = (Arc::clone(&self.segment), Arc::clone(&self.region));
-                Some(Step::Task(TaskAt { segment, region, header }))
+                Some(Step::Task(header))
             }
             Found::Record(header) => {
                 self.offset += header.step();
@@ -179,21 +175,21 @@ impl At {
 
     /// Goes on at the next header that verifies, and says what lies between.
     fn skip_damage(&mut self) -> Step {
-        let region = Arc::clone(&self.region);
+        let Source { segment, region } = &self.source;
         let bytes = region.slice(self.offset as usize..self.readable as usize).unwrap_or_default();
-        let life = self.segment.life();
         let from = self.offset;
-        let next = scan::resync(life, from, bytes);
+        let next = scan::resync(segment.life(), from, bytes);
         let resumed = next.as_ref().map_or(self.readable, |header| header.offset);
         let expected = self.index;
         let until = match &next {
             Some(header) => header.index,
-            None => self.segment.sealed().map_or(expected, |sealed| sealed.records),
+            None => segment.sealed().map_or(expected, |sealed| sealed.records),
         };
+        let segment = Arc::clone(segment);
         self.offset = resumed;
         self.index = self.index.max(until);
         let lost = (until > expected).then(|| (expected, until - 1));
-        Step::Damaged { segment: Arc::clone(&self.segment), offset: from, bytes: resumed - from, lost }
+        Step::Damaged { segment, offset: from, bytes: resumed - from, lost }
     }
 }
 

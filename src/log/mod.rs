@@ -29,7 +29,7 @@ pub(crate) mod segment;
 mod tests;
 
 pub(crate) use append::{Appended, Birth, Counted, Draft, Log, Refused};
-pub(crate) use cursor::{Cursor, Step, TaskAt};
+pub(crate) use cursor::{Cursor, Source, Step};
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};
 pub(crate) use segment::{Place, Sealed, Segment};

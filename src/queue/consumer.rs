@@ -147,10 +147,11 @@ impl Consumer {
         loop {
             core.check(Durability::Process)?;
             let now = clock::now();
-            let handed = core.engine.reserve(cell, &engine_ask, now)?;
-            if !handed.is_empty() || ask.tasks == 0 || ask.wait.is_zero() {
-                let durability = self.options.durability;
-                return Ok(handed.into_iter().map(|one| Delivery::new(self.queue.clone(), one, durability)).collect());
+            let durability = self.options.durability;
+            let make = |handed| Delivery::new(self.queue.clone(), handed, durability);
+            let taken = core.engine.reserve(cell, &engine_ask, now, make)?;
+            if !taken.is_empty() || ask.tasks == 0 || ask.wait.is_zero() {
+                return Ok(taken);
             }
             let until = *until.get_or_insert_with(|| clock::nanos().saturating_add(nanos(ask.wait)));
             if clock::nanos() >= until {

@@ -135,7 +135,7 @@ fn full_disk_refuses_tasks_and_lets_the_queue_drain() {
     let cell = engine.group("default").unwrap();
     let mut acked = 0;
     loop {
-        let handed = engine.reserve(&cell, &super::world::ask(3), NOW).expect("a full disk hands out");
+        let handed = engine.reserve(&cell, &super::world::ask(3), NOW, |one| one).expect("a full disk hands out");
         if handed.is_empty() {
             break;
         }

@@ -162,7 +162,7 @@ impl World {
 
     fn reserve(&mut self, engine: &Engine) -> Result<(), Error> {
         let tasks = 1 + usize::try_from(self.rng.below(4)).unwrap();
-        let handed = engine.reserve(&*engine.group("default")?, &ask(tasks), self.now)?;
+        let handed = engine.reserve(&*engine.group("default")?, &ask(tasks), self.now, |one| one)?;
         self.drop_expired(engine);
         for one in handed {
             let key = (one.receipt.task.lane, one.receipt.task.seq);
@@ -314,7 +314,7 @@ pub(super) fn drain(engine: &Engine, now: Now) -> Vec<Handed> {
     let late = Now { boot_ms: now.boot_ms + 1_000_000, wall: Timestamp(now.wall.0 + 1_000_000) };
     let mut shown = Vec::new();
     loop {
-        let handed = engine.reserve(&cell, &Ask { lease_ms: u64::MAX / 2, ..ask(7) }, late).unwrap();
+        let handed = engine.reserve(&cell, &Ask { lease_ms: u64::MAX / 2, ..ask(7) }, late, |one| one).unwrap();
         if handed.is_empty() {
             return shown;
         }

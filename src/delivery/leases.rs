@@ -1,0 +1,180 @@
+//! How a lease ends: settled, expired, damaged; and what time makes due.
+
+use crate::format::journal::{DeadCause, cut_reason};
+use crate::types::{LaneId, Now, Seq, Timestamp};
+
+use super::group::{Group, Phase, Rules, Ticket, dead_blob};
+use super::state::{Change, DeadNote, Note, Runs};
+
+impl Group {
+    /// The lease that `ticket` names, if it still holds and is for `seq`.
+    pub(crate) fn holds(&self, ticket: Ticket, lane: LaneId, seq: Seq) -> bool {
+        self.slots
+            .get(ticket.slot, ticket.token)
+            .is_some_and(|task| task.lane == lane && task.seq == seq && matches!(task.phase, Phase::Leased { .. }))
+    }
+
+    /// Ends a lease that holds: the task is done for good.
+    pub(crate) fn ack(&mut self, ticket: Ticket) {
+        let Some(task) = self.slots.remove(ticket.slot, ticket.token) else { return };
+        self.wheel.disarm(ticket.slot);
+        let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
+        self.in_lane(task.lane, |lane| {
+            lane.in_flight -= 1;
+            lane.close(task.base, Some(index));
+        });
+    }
+
+    /// Ends a lease that holds: the task comes again after `delay_ms`, or its backoff, or is dead if its
+    /// attempts are used up.
+    pub(crate) fn nack(
+        &mut self,
+        ticket: Ticket,
+        delay_ms: Option<u64>,
+        reason: &str,
+        rules: &Rules,
+        now: Now,
+        changes: &mut Runs,
+    ) {
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return };
+        cut_reason(reason).clone_into(&mut task.reason);
+        self.end_lease(ticket.slot);
+        let Some(task) = self.slots.slot(ticket.slot) else { return };
+        if rules.used_up(task.attempts) {
+            let reason = task.reason.clone();
+            self.bury(ticket.slot, DeadCause::MaxAttempts, reason, now, changes);
+            return;
+        }
+        let delay_ms = delay_ms.unwrap_or_else(|| rules.backoff_ms(task.attempts));
+        let due = Timestamp(now.wall.0.saturating_add(delay_ms));
+        let note = Note { attempts: task.attempts, due: Some((due, delay_ms)), reason: task.reason.clone() };
+        changes.push(Change::Retry { key: (task.lane, task.seq), note });
+        if delay_ms == 0 {
+            self.make_due(ticket.slot);
+        } else {
+            self.delay(ticket.slot, due, delay_ms, now.boot_ms.saturating_add(delay_ms));
+        }
+    }
+
+    /// Ends a lease that holds: the attempt never began, and the task is due at once.
+    pub(crate) fn release(&mut self, ticket: Ticket, changes: &mut Runs) {
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return };
+        task.attempts = task.attempts.saturating_sub(1);
+        changes.released(task.lane, task.seq, task.attempts);
+        self.end_lease(ticket.slot);
+        self.make_due(ticket.slot);
+    }
+
+    /// Ends a lease that holds: the task is dead at once.
+    pub(crate) fn reject(&mut self, ticket: Ticket, reason: &str, now: Now, changes: &mut Runs) {
+        if self.slots.get(ticket.slot, ticket.token).is_some() {
+            self.end_lease(ticket.slot);
+            self.bury(ticket.slot, DeadCause::Rejected, cut_reason(reason).to_owned(), now, changes);
+        }
+    }
+
+    /// Moves the deadline of a lease that holds.
+    pub(crate) fn extend(&mut self, ticket: Ticket, deadline_ms: u64) {
+        if self.slots.get(ticket.slot, ticket.token).is_some() {
+            self.wheel.arm(ticket.slot, deadline_ms);
+        }
+    }
+
+    /// A task whose bytes turned out damaged: nobody can ever settle it.
+    pub(crate) fn forget_damaged(&mut self, ticket: Ticket) {
+        if self.slots.get(ticket.slot, ticket.token).is_some() {
+            self.end_lease(ticket.slot);
+            self.void(ticket.slot);
+        }
+    }
+
+    /// Releases every lease of a consumer.
+    pub(crate) fn release_all(&mut self, consumer: u64, changes: &mut Runs) {
+        let held: Vec<Ticket> = self
+            .slots
+            .iter()
+            .filter(|(_, task)| task.phase == Phase::Leased { consumer })
+            .map(|(slot, _)| Ticket { slot, token: self.slots.token(slot) })
+            .collect();
+        for ticket in held {
+            self.release(ticket, changes);
+        }
+    }
+
+    fn end_lease(&mut self, slot: u32) {
+        self.wheel.disarm(slot);
+        self.slots.renew(slot);
+        if let Some(task) = self.slots.slot_mut(slot) {
+            task.phase = Phase::Due;
+            let lane = task.lane;
+            self.in_lane(lane, |lane| lane.in_flight -= 1);
+        }
+    }
+
+    pub(super) fn make_due(&mut self, slot: u32) {
+        if let Some(task) = self.slots.slot_mut(slot) {
+            task.phase = Phase::Due;
+            let (lane, seq) = (task.lane, task.seq);
+            self.in_lane(lane, |lane| lane.due.insert(seq, slot));
+        }
+    }
+
+    pub(super) fn delay(&mut self, slot: u32, due: Timestamp, delay_ms: u64, fire_ms: u64) {
+        if let Some(task) = self.slots.slot_mut(slot) {
+            task.phase = Phase::Delayed { due, delay_ms };
+            let lane = task.lane;
+            self.wheel.arm(slot, fire_ms);
+            self.in_lane(lane, |lane| lane.delayed += 1);
+        }
+    }
+
+    /// Gives up on a task that is on loan to nobody. Its record stays, and keeps its life from being done.
+    pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
+        let Some(task) = self.slots.remove_slot(slot) else { return };
+        let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, reason };
+        let key = (task.lane, task.seq);
+        changes.push(Change::Dead { key, dead: dead.clone() });
+        self.dead_dirty.insert(dead_blob(key.1));
+        self.dead.insert(key, dead);
+    }
+
+    pub(super) fn void(&mut self, slot: u32) {
+        if let Some(task) = self.slots.remove_slot(slot) {
+            self.in_lane(task.lane, |lane| lane.close(task.base, None));
+        }
+    }
+
+    /// Ends leases that ran out and makes delayed tasks due.
+    pub(crate) fn tick(&mut self, rules: &Rules, now: Now, changes: &mut Runs) {
+        let mut fired = Vec::new();
+        self.wheel.advance(now.boot_ms, |slot| fired.push(slot));
+        for slot in fired {
+            let Some(task) = self.slots.slot(slot) else { continue };
+            match task.phase {
+                Phase::Leased { .. } => {
+                    self.end_lease(slot);
+                    self.expire(slot, rules, now, changes);
+                }
+                Phase::Delayed { .. } => {
+                    let lane = task.lane;
+                    self.in_lane(lane, |lane| lane.delayed -= 1);
+                    self.make_due(slot);
+                }
+                Phase::Due => {}
+            }
+        }
+    }
+
+    fn expire(&mut self, slot: u32, rules: &Rules, now: Now, changes: &mut Runs) {
+        if self.slots.slot(slot).is_some_and(|task| rules.used_up(task.attempts)) {
+            self.bury(slot, DeadCause::MaxAttempts, "the lease ran out".to_owned(), now, changes);
+        } else {
+            self.make_due(slot);
+        }
+    }
+
+    /// When `tick` has work next, on the boot clock.
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
+        self.wheel.next_due()
+    }
+}

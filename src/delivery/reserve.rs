@@ -1,0 +1,273 @@
+//! Handing out: due tasks first, then the cursor; a lease for each.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::format::journal::{DeadCause, Run};
+use crate::format::record::{self, Found, Header, Kind};
+use crate::log::{Lanes, Log, Segment, Source, Step};
+use crate::types::{LaneId, LaneSet, Now, Seq};
+
+use super::group::{Group, Phase, Rules, Slot, Ticket};
+use super::lane::GroupLane;
+use super::state::{Note, Runs};
+
+/// What a reserve asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub tasks: usize,
+    pub bytes: u64,
+    pub lanes: LaneSet,
+    pub lease_ms: u64,
+    pub consumer: u64,
+}
+
+/// A task handed out.
+pub(crate) struct Grant {
+    pub ticket: Ticket,
+    pub lane: LaneId,
+    pub seq: Seq,
+    pub attempt: u32,
+    /// Index of its life in [`Granted::sources`].
+    pub source: usize,
+    pub header: Header,
+}
+
+/// What a reserve gave. The lives stand apart, for a batch lies in one or two of them.
+#[derive(Default)]
+pub(crate) struct Granted {
+    pub grants: Vec<Grant>,
+    pub sources: Vec<Source>,
+}
+
+/// Something that could not be handed out and must be reported.
+pub(crate) enum Lost {
+    Damaged { segment: Arc<Segment>, offset: u32, bytes: u32, lost: Option<(u32, u32)> },
+    Unreadable { segment: Arc<Segment>, offset: u32, error: io::Error },
+}
+
+impl Granted {
+    fn source(&mut self, source: &Source) -> usize {
+        let is_last = self.sources.last().is_some_and(|last| Arc::ptr_eq(&last.region, &source.region));
+        if !is_last {
+            self.sources.push(source.clone());
+        }
+        self.sources.len() - 1
+    }
+}
+
+/// A task about to be leased: its slot, its life in [`Granted::sources`], its header.
+type Candidate = (u32, usize, Header);
+
+impl Group {
+    /// Hands out up to `ask.tasks` tasks: due ones first, then new ones; the scheduler picks the lanes.
+    pub(crate) fn reserve(
+        &mut self,
+        ask: &Ask,
+        rules: &Rules,
+        logs: &Lanes,
+        now: Now,
+        changes: &mut Runs,
+        lost: &mut Vec<Lost>,
+    ) -> Granted {
+        self.tick(rules, now, changes);
+        let grants = Vec::with_capacity(ask.tasks.min(1024));
+        let mut granted = Granted { grants, ..Granted::default() };
+        let mut bytes_left = ask.bytes;
+        let mut available = logs.started().and(&ask.lanes);
+        while granted.grants.len() < ask.tasks {
+            let Some(lane) = self.scheduler.pick(&available) else { break };
+            let Some(log) = logs.log(lane) else { break };
+            let before = granted.grants.len();
+            let mut take = Take { ask, rules, log, lane, now, bytes_left: &mut bytes_left, changes, lost };
+            let more = self.take_from_lane(&mut take, &mut granted);
+            let served = u32::try_from(granted.grants.len() - before).unwrap_or(u32::MAX);
+            self.scheduler.served(lane, served);
+            match more {
+                More::Maybe => {}
+                More::LaneEmpty => available.remove(lane),
+                More::BudgetUsed => break,
+            }
+        }
+        granted
+    }
+
+    fn take_from_lane(&mut self, take: &mut Take<'_, '_>, granted: &mut Granted) -> More {
+        self.meet_lane(take.lane);
+        let durable = take.log.durable();
+        while granted.grants.len() < take.ask.tasks {
+            let due = self.next_due(take, granted);
+            let Some(candidate) = due.or_else(|| self.walk(take, durable, granted)) else { return More::LaneEmpty };
+            let (slot, _, header) = candidate;
+            let bytes = u64::from(header.payload_bytes);
+            if bytes > *take.bytes_left && !granted.grants.is_empty() {
+                self.make_due(slot);
+                return More::BudgetUsed;
+            }
+            *take.bytes_left = take.bytes_left.saturating_sub(bytes);
+            if let Some(grant) = self.lease(candidate, take) {
+                granted.grants.push(grant);
+            }
+        }
+        More::Maybe
+    }
+
+    /// The next task of the lane that is due again.
+    #[inline]
+    fn next_due(&mut self, take: &mut Take<'_, '_>, granted: &mut Granted) -> Option<Candidate> {
+        loop {
+            let (_, slot) = self.lanes.get_mut(take.lane)?.due.pop_first()?;
+            match self.find_again(slot, take.log) {
+                Ok((source, header)) => return Some((slot, granted.source(&source), header)),
+                Err(lost) => {
+                    take.lost.extend(lost);
+                    self.void(slot);
+                }
+            }
+        }
+    }
+
+    /// Reads the header of a task that was met before.
+    fn find_again(&self, slot: u32, log: &Log) -> Result<(Source, Header), Option<Lost>> {
+        let task = self.slots.slot(slot).ok_or(None)?;
+        let segment = log.segment_of(task.seq).ok_or(None)?;
+        let offset = task.offset;
+        let region = match segment.region() {
+            Ok(region) => region,
+            Err(error) => return Err(Some(Lost::Unreadable { segment, offset, error })),
+        };
+        let bytes = region.slice(offset as usize..region.readable()).unwrap_or_default();
+        match record::read(segment.life(), offset, bytes) {
+            Found::Record(header) if header.kind == Kind::Task => Ok((Source { segment, region }, header)),
+            _ => {
+                let index = segment.index(task.seq);
+                Err(Some(Lost::Damaged { segment, offset, bytes: 8, lost: index.map(|index| (index, index)) }))
+            }
+        }
+    }
+
+    /// Moves the cursor to the next task that the group has to deliver now.
+    fn walk(&mut self, take: &mut Take<'_, '_>, durable: u64, granted: &mut Granted) -> Option<Candidate> {
+        loop {
+            let lane = self.lanes.get_mut(take.lane)?;
+            let before = lane.cursor.base();
+            let step = lane.cursor.step(take.log, durable);
+            let after = lane.cursor.base();
+            if after != before {
+                pass_lives(lane, take.log, before, after);
+            }
+            match step {
+                Step::End => return None,
+                Step::Entered if lane.done.contains(&after) => lane.cursor.skip_life(),
+                Step::Entered => {}
+                Step::Damaged { segment, offset, bytes, lost } => {
+                    take.lost.push(Lost::Damaged { segment, offset, bytes, lost });
+                }
+                Step::Unreadable { segment, offset, error } => {
+                    take.lost.push(Lost::Unreadable { segment, offset, error });
+                }
+                Step::Task(header) => {
+                    if let Some(slot) = self.meet(&header, take) {
+                        let source = granted.source(self.lanes.get(take.lane)?.cursor.source()?);
+                        return Some((slot, source, header));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A task at the cursor: `None` if it is acked, dead, or delayed.
+    fn meet(&mut self, header: &Header, take: &mut Take<'_, '_>) -> Option<u32> {
+        let lane = self.lanes.get_mut(take.lane)?;
+        let (base, index) = (lane.cursor.base(), header.index);
+        let seq = Seq(base + u64::from(index));
+        if seq < lane.start {
+            return None;
+        }
+        if !lane.open(base, index) {
+            // Acked tasks lie in runs, and the seek table may save walking over this one.
+            let next = lane.next_unacked(base, index);
+            lane.cursor.skip_to(next);
+            return None;
+        }
+        let key = (take.lane, seq);
+        if !self.dead.is_empty() && self.dead.contains_key(&key) {
+            return None;
+        }
+        let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
+        let Note { attempts, due, reason } = note.unwrap_or_default();
+        let offset = header.offset;
+        let task = Slot { lane: take.lane, seq, base, offset, attempts, phase: Phase::Due, reason };
+        let (slot, _) = self.slots.insert(task);
+        match due {
+            // A clock that jumped back must not make the delay longer than it was asked for.
+            Some((due, delay_ms)) if due > take.now.wall => {
+                let rest = (due.0 - take.now.wall.0).min(delay_ms);
+                self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest));
+                None
+            }
+            _ => Some(slot),
+        }
+    }
+
+    /// Puts the task on loan, or gives up on it if its attempts are used up.
+    fn lease(&mut self, candidate: Candidate, take: &mut Take<'_, '_>) -> Option<Grant> {
+        let (slot, source, header) = candidate;
+        let task = self.slots.slot_mut(slot)?;
+        if take.rules.used_up(task.attempts) {
+            let reason = std::mem::take(&mut task.reason);
+            self.bury(slot, DeadCause::MaxAttempts, reason, take.now, take.changes);
+            return None;
+        }
+        task.attempts += 1;
+        task.phase = Phase::Leased { consumer: take.ask.consumer };
+        let (lane, seq, attempt) = (task.lane, task.seq, task.attempts);
+        let token = self.slots.renew(slot);
+        self.wheel.arm(slot, take.now.boot_ms.saturating_add(take.ask.lease_ms));
+        self.lanes.get_mut(lane)?.in_flight += 1;
+        take.changes.reserved(lane, seq, attempt);
+        Some(Grant { ticket: Ticket { slot, token }, lane, seq, attempt, source, header })
+    }
+
+    /// True if a reserve might find something in `lanes` now.
+    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet) -> bool {
+        logs.started().and(lanes).iter().any(|lane| {
+            let Some(log) = logs.log(lane) else { return false };
+            self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
+        })
+    }
+}
+
+/// What a lane had to offer.
+enum More {
+    Maybe,
+    LaneEmpty,
+    BudgetUsed,
+}
+
+/// The circumstances of one lane's turn in a reserve.
+struct Take<'a, 'b> {
+    ask: &'a Ask,
+    rules: &'a Rules,
+    log: &'a Log,
+    lane: LaneId,
+    now: Now,
+    bytes_left: &'b mut u64,
+    changes: &'b mut Runs,
+    lost: &'b mut Vec<Lost>,
+}
+
+/// Notes that the cursor left every life from `from` up to `to`.
+fn pass_lives(lane: &mut GroupLane, log: &Log, from: u64, to: u64) {
+    let mut base = from;
+    while base < to {
+        let Some(segment) = log.segment_from(base).filter(|segment| segment.base() < to) else { return };
+        if !lane.done.contains(&segment.base()) {
+            lane.pass(segment.base());
+        }
+        base = segment.base() + 1;
+    }
+}
+
+/// A header's widths and a run's are what the journal's are.
+const _: () = assert!(size_of::<Header>() <= 64 && size_of::<Run>() <= 24, "copied on the hot path");
