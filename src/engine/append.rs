@@ -33,6 +33,7 @@ impl Engine {
     /// reaches the returned end.
     ///
     /// Errors: `TaskTooLarge`, `NoSuchLane`, `Poisoned`; nothing was written then.
+    #[inline]
     pub(crate) fn append(&self, lane: LaneId, task: &TaskDraft<'_>, time: Timestamp) -> Result<Attempt<Appended>> {
         let log = self.writable_lane(lane)?;
         self.check_task(task)?;
@@ -63,16 +64,23 @@ impl Engine {
     }
 
     /// The lane's log, made on first use.
+    #[inline]
     fn writable_lane(&self, lane: LaneId) -> Result<&Log> {
         self.check_poison()?;
-        if let Some(log) = self.lanes.log(lane) {
-            return Ok(log);
+        match self.lanes.log(lane) {
+            Some(log) => Ok(log),
+            None => self.start_lane(lane),
         }
+    }
+
+    #[cold]
+    fn start_lane(&self, lane: LaneId) -> Result<&Log> {
         let last_base = self.last_bases.get(&LogId::from(lane).0).copied().unwrap_or(0);
         let made = self.lanes.start(lane, || Log::new(LogId::from(lane), Vec::new(), last_base));
         made.map(AsRef::as_ref).ok_or(Error::NoSuchLane { lane, lanes: self.settings.lanes })
     }
 
+    #[inline]
     fn check_task(&self, task: &TaskDraft<'_>) -> Result<()> {
         let bytes = record_bytes(task);
         let max = self.settings.task_bytes_max;
@@ -82,6 +90,7 @@ impl Engine {
         Ok(())
     }
 
+    #[inline]
     fn with_rolls(
         &self,
         log: &Log,
@@ -150,6 +159,7 @@ impl Engine {
 }
 
 /// Bytes that the task takes as a record.
+#[inline]
 fn record_bytes(task: &TaskDraft<'_>) -> u64 {
     (HEADER_BYTES + task.fields.len() + task.payload.len()) as u64
 }

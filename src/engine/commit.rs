@@ -51,6 +51,7 @@ impl Engine {
     }
 
     /// Refuses everything after a failure that left durability unknown.
+    #[inline]
     pub(crate) fn check_poison(&self) -> Result<()> {
         match self.poison.get() {
             None => Ok(()),

@@ -78,6 +78,11 @@ impl Engine {
         wants
     }
 
+    /// True if a lane in bulk takes a segment of `bytes` next.
+    pub(super) fn wants_bulk(&self, bytes: u64) -> bool {
+        self.lane_wants().contains(&(bytes, true))
+    }
+
     /// Makes one segment ready.
     pub(crate) fn prepare_one(&self, needed: Needed) -> Result<()> {
         let (bytes, bulk) = match needed {

@@ -68,7 +68,7 @@ pub(crate) struct Counted {
 }
 
 /// A record that is published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {
     /// Sequence of the (first) record.
     pub first: Seq,
@@ -139,6 +139,7 @@ impl Log {
     }
 
     /// Appends one record and publishes it.
+    #[inline]
     pub(crate) fn append(&self, draft: &Draft<'_>, time: Timestamp) -> Result<Appended, Refused> {
         let bytes = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(Refused::TooLarge)?;
         let tasks = u32::from(draft.kind == Kind::Task);
@@ -427,10 +428,12 @@ struct Extent<'a> {
 }
 
 impl Extent<'_> {
+    #[inline]
     fn seq(&self) -> Seq {
         Seq(self.life.base + u64::from(self.index))
     }
 
+    #[inline]
     fn offset(&self) -> u32 {
         self.claim.as_ref().map_or(0, |claim| offset_of(claim.start()))
     }
@@ -440,6 +443,7 @@ impl Extent<'_> {
         (index > self.index && index.is_multiple_of(SEEK_STRIDE)).then(|| self.log.segment_of(self.seq())).flatten()
     }
 
+    #[inline]
     fn fill_one(mut self, record: &Record<'_>) {
         let offset = self.offset();
         let Some(mut claim) = self.claim.take() else { return };
@@ -497,6 +501,7 @@ impl Drop for Extent<'_> {
 }
 
 /// Everything of a record but its first word, which is stored last.
+#[inline]
 fn copy(claim: &mut Claim, at: usize, header: &[u8; HEADER_BYTES], fields: &[u8], payload: &[u8]) {
     claim.write(at + 8, header.get(8..).unwrap_or_default());
     let body = at + HEADER_BYTES;

@@ -122,7 +122,7 @@ impl Reserve {
 
 impl Consumer {
     pub(super) fn new(queue: Queue, cell: Option<Arc<GroupCell>>, options: ConsumerOptions) -> Self {
-        let number = queue.core.consumers.fetch_add(1, Ordering::Relaxed);
+        let number = queue.core().consumers.fetch_add(1, Ordering::Relaxed);
         Consumer { queue, cell, number, options }
     }
 
@@ -133,7 +133,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`]; [`Error::Full`] if not even the journal could grow.
     pub fn reserve(&self, ask: Reserve) -> Result<Vec<Delivery>> {
-        let core = &self.queue.core;
+        let core = self.queue.core();
         let cell = self.cell()?;
         let lease = ask.lease.or(self.options.lease);
         let engine_ask = Ask {
@@ -176,7 +176,7 @@ impl Consumer {
     /// # Errors
     /// As for [`Consumer::ack_batch`].
     pub fn submit_ack_batch(&self, deliveries: Vec<Delivery>) -> Result<(Vec<Result<()>>, Pending<()>)> {
-        let core = &self.queue.core;
+        let core = self.queue.core();
         core.check(self.options.durability)?;
         let receipts: Vec<Receipt> = deliveries.into_iter().map(Delivery::detach).collect();
         let cell = self.cell()?;
@@ -190,7 +190,7 @@ impl Consumer {
     /// # Errors
     /// [`Error::InDoubt`] if the sync failed; [`Error::Poisoned`], [`Error::Closed`].
     pub fn close(self) -> Result<()> {
-        let core = &self.queue.core;
+        let core = self.queue.core();
         core.check(self.options.durability)?;
         let end = core.engine.release_all(self.cell()?, self.number, clock::now())?;
         follow_up(core, self.options.durability, end).wait()
@@ -202,7 +202,7 @@ impl Consumer {
 
     /// Returns when there may be a task, at `until` (nanoseconds since boot) at the latest.
     fn wait_for_task(&self, cell: &GroupCell, lanes: &LaneSet, until: u64) {
-        let core = &self.queue.core;
+        let core = self.queue.core();
         let spin_until = clock::nanos().saturating_add(nanos(core.spin)).min(until);
         while clock::nanos() < spin_until {
             if core.engine.may_reserve(cell, lanes) {

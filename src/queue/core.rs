@@ -100,10 +100,16 @@ impl Core {
     }
 
     /// Repeats a step that needs a ready segment until one is there, at most `append_wait`.
+    #[inline]
     pub(super) fn with_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
-        if let Some(done) = step()?.done() {
-            return Ok(done);
+        match step()?.done() {
+            Some(done) => Ok(done),
+            None => self.wait_for_segment(what, step),
         }
+    }
+
+    #[cold]
+    fn wait_for_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
         self.engine.counts().stalls.fetch_add(1, Ordering::Relaxed);
         let began = clock::nanos();
         let limit = u64::try_from(self.append_wait.as_nanos()).unwrap_or(u64::MAX);

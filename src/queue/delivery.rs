@@ -140,7 +140,7 @@ impl Delivery {
 
     fn settle(mut self, how: Settle<'_>) -> Result<Pending<()>> {
         self.settled = true;
-        settle_one(&self.queue.core, &self.receipt, how, self.durability)
+        settle_one(self.queue.core(), &self.receipt, how, self.durability)
     }
 }
 
@@ -149,7 +149,7 @@ impl Drop for Delivery {
         if !self.settled {
             let how = Settle::Nack { delay_ms: None, reason: "dropped unsettled" };
             // Refused if the lease is gone or the queue closed; then the task comes again anyway.
-            let _refused = settle_one(&self.queue.core, &self.receipt, how, Durability::Process);
+            let _refused = settle_one(self.queue.core(), &self.receipt, how, Durability::Process);
         }
     }
 }

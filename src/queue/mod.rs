@@ -45,9 +45,14 @@ use self::core::Core;
 /// the last handle without closing loses nothing that was acknowledged, and makes the next open a recovery.
 #[derive(Clone)]
 pub struct Queue {
+    open: Arc<Open>,
+}
+
+/// What all handles share: one count to keep for each delivery.
+struct Open {
     core: Arc<Core>,
     /// Stops the threads when the last handle is gone.
-    _guard: Arc<threads::Guard>,
+    _guard: threads::Guard,
 }
 
 /// What a close found.
@@ -80,25 +85,30 @@ impl Queue {
         let spin = options.spin.unwrap_or(Duration::from_micros(20));
         let core = Arc::new(Core::new(engine, wait, spin, options.on_volatile)?);
         let guard = threads::start(&core)?;
-        Ok(Queue { core, _guard: Arc::new(guard) })
+        Ok(Queue { open: Arc::new(Open { core, _guard: guard }) })
+    }
+
+    #[inline]
+    fn core(&self) -> &Arc<Core> {
+        &self.open.core
     }
 
     /// The queue's identity, fixed when it was made.
     #[must_use]
     pub fn id(&self) -> QueueId {
-        self.core.engine.queue()
+        self.core().engine.queue()
     }
 
     /// How many lanes the queue has.
     #[must_use]
     pub fn lanes(&self) -> usize {
-        self.core.engine.lanes().count()
+        self.core().engine.lanes().count()
     }
 
     /// What the caller should know about the place that the queue lies in. Empty on an ordinary local disk.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        match self.core.engine.storage().medium() {
+        match self.core().engine.storage().medium() {
             Medium::Local | Medium::CopyOnWrite => Vec::new(),
             Medium::Volatile(kind) => {
                 vec![format!("the directory is on {kind}, which is memory: nothing survives a power loss")]
@@ -124,8 +134,9 @@ impl Queue {
     /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::NoSuchLane`],
     /// [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
     /// [`Error::InDoubt`] with the task's id, if the sync failed.
+    #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
-        self.submit(task)?.wait()
+        producer::enqueue(self.core(), &task)
     }
 
     /// Enqueues a task and returns at once, with its id; [`Pending::wait`] waits for its durability. So one thread
@@ -135,7 +146,7 @@ impl Queue {
     /// The refusals of [`Queue::enqueue`].
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn submit(&self, task: Task<'_>) -> Result<Pending<TaskId>> {
-        producer::submit(&self.core, &task)
+        producer::submit(self.core(), &task)
     }
 
     /// Enqueues several tasks as one atomic unit, over a crash too, and waits for their durability: the
@@ -152,7 +163,7 @@ impl Queue {
     /// # Errors
     /// The refusals of [`Queue::enqueue_batch`].
     pub fn submit_batch(&self, tasks: &[Task<'_>]) -> Result<Pending<Vec<TaskId>>> {
-        producer::submit_batch(&self.core, tasks)
+        producer::submit_batch(self.core(), tasks)
     }
 
     /// Waits until everything that was accepted so far, in every lane and of every settle, is on stable storage.
@@ -160,8 +171,8 @@ impl Queue {
     /// # Errors
     /// [`Error::InDoubt`] if a sync failed, [`Error::Poisoned`] if one failed before.
     pub fn sync(&self) -> Result<()> {
-        self.core.check(Durability::Power)?;
-        self.core.sync_all()
+        self.core().check(Durability::Power)?;
+        self.core().sync_all()
     }
 
     // ---- consuming ----
@@ -171,23 +182,23 @@ impl Queue {
     /// # Errors
     /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name or too many groups; as for settles else.
     pub fn create_group(&self, name: &str, start: Start) -> Result<()> {
-        self.core.check(Durability::Power)?;
-        let end = self.core.engine.create_group(name, start, clock::now())?;
-        self.core.wait_durable(self.core.engine.journal(), end)
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.create_group(name, start, clock::now())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
     }
 
     /// The names of all groups, the oldest first.
     #[must_use]
     pub fn groups(&self) -> Vec<String> {
-        self.core.engine.groups().iter().map(|cell| cell.name.clone()).collect()
+        self.core().engine.groups().iter().map(|cell| cell.name.clone()).collect()
     }
 
     /// A consumer of the group `default`, with default options.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
         // The default group is born with the queue and can't be removed.
-        let cell = self.core.engine.group(DEFAULT_GROUP).or_else(|_| {
-            self.core.engine.groups().into_iter().next().ok_or(Error::NoSuchGroup { name: DEFAULT_GROUP.to_owned() })
+        let cell = self.core().engine.group(DEFAULT_GROUP).or_else(|_| {
+            self.core().engine.groups().into_iter().next().ok_or(Error::NoSuchGroup { name: DEFAULT_GROUP.to_owned() })
         });
         Consumer::new(self.clone(), cell.ok(), ConsumerOptions::new())
     }
@@ -197,7 +208,7 @@ impl Queue {
     /// # Errors
     /// [`Error::NoSuchGroup`].
     pub fn consumer_of(&self, group: &str, options: ConsumerOptions) -> Result<Consumer> {
-        let cell = self.core.engine.group(group)?;
+        let cell = self.core().engine.group(group)?;
         Ok(Consumer::new(self.clone(), Some(cell), options))
     }
 
@@ -207,7 +218,7 @@ impl Queue {
     /// [`Error::LeaseLost`] for a stale receipt, [`Error::BadReceipt`] for a foreign one, [`Error::InDoubt`] if the
     /// sync failed.
     pub fn ack(&self, receipt: &Receipt) -> Result<()> {
-        consumer::settle_one(&self.core, receipt, Settle::Ack, Durability::Power)?.wait()
+        consumer::settle_one(self.core(), receipt, Settle::Ack, Durability::Power)?.wait()
     }
 
     /// Acks several receipts in one journal entry per group and one wait; an answer for each.
@@ -215,7 +226,7 @@ impl Queue {
     /// # Errors
     /// [`Error::InDoubt`] if the sync failed: then every answer is in doubt.
     pub fn ack_receipts(&self, receipts: &[Receipt]) -> Result<Vec<Result<()>>> {
-        consumer::ack_many(&self.core, receipts, Durability::Power)
+        consumer::ack_many(self.core(), receipts, Durability::Power)
     }
 
     /// The attempt failed: the task comes again after `delay`, or after its backoff; or it is a dead letter, if that
@@ -225,7 +236,7 @@ impl Queue {
     /// As for [`Queue::ack`].
     pub fn nack(&self, receipt: &Receipt, delay: Option<Duration>, reason: &str) -> Result<()> {
         let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        consumer::settle_one(&self.core, receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
+        consumer::settle_one(self.core(), receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
     }
 
     /// The attempt never began: the task is due again at once, and the attempt is not counted.
@@ -233,7 +244,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn release(&self, receipt: &Receipt) -> Result<()> {
-        consumer::settle_one(&self.core, receipt, Settle::Release, Durability::Power)?.wait()
+        consumer::settle_one(self.core(), receipt, Settle::Release, Durability::Power)?.wait()
     }
 
     /// The task will never work: a dead letter at once.
@@ -241,7 +252,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn reject(&self, receipt: &Receipt, reason: &str) -> Result<()> {
-        consumer::settle_one(&self.core, receipt, Settle::Reject { reason }, Durability::Power)?.wait()
+        consumer::settle_one(self.core(), receipt, Settle::Reject { reason }, Durability::Power)?.wait()
     }
 
     /// The lease ends `lease` from now, sooner or later than it would have.
@@ -250,7 +261,7 @@ impl Queue {
     /// As for [`Queue::ack`]; an extension is not journaled, so it is never in doubt.
     pub fn extend(&self, receipt: &Receipt, lease: Duration) -> Result<()> {
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-        consumer::settle_one(&self.core, receipt, Settle::Extend { lease_ms }, Durability::Process)?.wait()
+        consumer::settle_one(self.core(), receipt, Settle::Extend { lease_ms }, Durability::Process)?.wait()
     }
 
     // ---- looking ----
@@ -258,20 +269,20 @@ impl Queue {
     /// Counts of this moment. Works on a poisoned queue too.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.core.engine.stats(clock::now())
+        self.core().engine.stats(clock::now())
     }
 
     /// What was found damaged since the open: by recovery, and by handing out. [`crate::inspect`] reads everything.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
-        self.core.engine.damage()
+        self.core().engine.damage()
     }
 
     /// Segments that can't be given back because somebody holds payloads of them.
     #[must_use]
     pub fn pins(&self) -> Vec<Pin> {
-        self.core.engine.recycle();
-        self.core.engine.pins()
+        self.core().engine.recycle();
+        self.core().engine.pins()
     }
 
     /// The dead letters of a group, in the order of lanes and sequences.
@@ -279,7 +290,7 @@ impl Queue {
     /// # Errors
     /// [`Error::NoSuchGroup`].
     pub fn dead_letters(&self, group: &str) -> Result<Vec<DeadLetter>> {
-        Ok(self.core.engine.dead_letters(&*self.core.engine.group(group)?))
+        Ok(self.core().engine.dead_letters(&*self.core().engine.group(group)?))
     }
 
     /// Writes a checkpoint now, beside those that are written when they are due.
@@ -287,8 +298,8 @@ impl Queue {
     /// # Errors
     /// [`Error::Full`] if the disk has no room for it, [`Error::InDoubt`] if a sync failed.
     pub fn checkpoint(&self) -> Result<()> {
-        self.core.check(Durability::Power)?;
-        self.core.engine.checkpoint(clock::now(), false)
+        self.core().check(Durability::Power)?;
+        self.core().engine.checkpoint(clock::now(), false)
     }
 
     /// Syncs everything, writes a checkpoint, and stops the threads. Every other handle refuses from here on. The
@@ -298,16 +309,16 @@ impl Queue {
     /// [`Error::Closed`] if it is closed already; [`Error::InDoubt`] or [`Error::Poisoned`] if a sync failed, and
     /// [`Error::Full`] if the checkpoint found no room: then the next open recovers, and nothing is lost.
     pub fn close(self) -> Result<CloseReport> {
-        if self.core.closed.swap(true, Ordering::SeqCst) {
+        if self.core().closed.swap(true, Ordering::SeqCst) {
             return Err(Error::Closed);
         }
-        threads::stop(&self.core);
-        let in_flight = self.core.engine.in_flight();
-        self.core.sync_all()?;
+        threads::stop(self.core());
+        let in_flight = self.core().engine.in_flight();
+        self.core().sync_all()?;
         let now = clock::now();
-        self.core.engine.mark_idle(now.wall)?;
-        self.core.engine.checkpoint(now, true)?;
-        let held = self.core.engine.pins().len();
+        self.core().engine.mark_idle(now.wall)?;
+        self.core().engine.checkpoint(now, true)?;
+        let held = self.core().engine.pins().len();
         Ok(CloseReport { in_flight, held })
     }
 }

@@ -87,14 +87,31 @@ impl Producer {
     }
 }
 
+/// Publishes a task and waits for its durability.
+#[inline]
+pub(super) fn enqueue(core: &Arc<Core>, task: &Task<'_>) -> Result<TaskId> {
+    let (id, appended) = publish(core, task)?;
+    if task.durability == Durability::Process {
+        core.engine.arrivals.wake_all();
+        return Ok(id);
+    }
+    follow_up(core, task.lane, task.durability, &appended, id, Some(id)).wait()
+}
+
+/// Publishes a task; its durability is the pending's.
 pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId>> {
+    let (id, appended) = publish(core, task)?;
+    Ok(follow_up(core, task.lane, task.durability, &appended, id, Some(id)))
+}
+
+#[inline]
+fn publish(core: &Core, task: &Task<'_>) -> Result<(TaskId, Appended)> {
     core.check(task.durability)?;
     let fields = task.fields()?;
     let draft = TaskDraft { fields: &fields, payload: task.payload, durability: task.durability };
     let time = clock::coarse_wall();
     let appended = core.with_segment("the lane", || core.engine.append(task.lane, &draft, time))?;
-    let id = id_of(core, task.lane, appended.first);
-    Ok(follow_up(core, task.lane, task.durability, &appended, id, Some(id)))
+    Ok((id_of(core, task.lane, appended.first), appended))
 }
 
 pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pending<Vec<TaskId>>> {
@@ -120,6 +137,7 @@ pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pendi
     Ok(follow_up(core, lane, durability, &appended, ids, Some(first)))
 }
 
+#[inline]
 fn id_of(core: &Core, lane: LaneId, seq: Seq) -> TaskId {
     TaskId { queue: core.engine.queue(), lane, seq }
 }

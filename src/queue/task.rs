@@ -47,8 +47,12 @@ impl<'a> Task<'a> {
     }
 
     /// The optional fields as they lie in the record.
+    #[inline]
     pub(super) fn fields(&self) -> Result<Vec<u8>> {
         let mut fields = Vec::new();
+        if self.headers.is_empty() {
+            return Ok(fields);
+        }
         if let Some((name, _)) = self.headers.iter().find(|(name, _)| name.is_empty() || name.len() > 255) {
             let why = format!("a header's name has 1 to 255 bytes, this one has {}", name.len());
             return Err(Error::InvalidOption { option: "header", why });

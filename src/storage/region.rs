@@ -97,6 +97,7 @@ impl Region {
     }
 
     /// End of the readable bytes.
+    #[inline]
     pub(crate) fn readable(&self) -> usize {
         // Acquire: pairs with the release in `advance`, so the bytes below are seen.
         self.readable.load(Ordering::Acquire)
@@ -109,6 +110,7 @@ impl Region {
     }
 
     /// Moves the readable mark over every final extent in a row and returns it. Any thread may call it.
+    #[inline]
     pub(crate) fn advance(&self) -> usize {
         let claimed = self.claimed();
         let before = self.readable();
@@ -131,6 +133,7 @@ impl Region {
     }
 
     /// Final bytes, or `None` where `range` is malformed or reaches above the mark.
+    #[inline]
     pub(crate) fn slice(&self, range: Range<usize>) -> Option<&[u8]> {
         if range.start > range.end || range.end > self.readable() {
             return None;
@@ -163,6 +166,12 @@ impl Region {
         super::disk::populate_read(self.start, self.bytes, range)
     }
 
+    /// Asks the kernel to fault everything in for writing, so that no store of a bulk append meets a page fault.
+    pub(crate) fn populate_write(&self) -> std::io::Result<()> {
+        super::disk::populate_write(self.start, self.bytes, 0..self.bytes)
+    }
+
+    #[inline]
     fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at.is_multiple_of(8) && at + 8 <= self.bytes, "a word lies inside the region");
         // SAFETY: in bounds and 8-aligned (asserted; the base is aligned by `new`). Words at extent starts are
@@ -190,6 +199,7 @@ impl Frontier {
 
     /// Claims the next `word.bytes()` bytes and writes `word` there before anyone can claim behind it, or
     /// `None` if they don't fit below `limit`.
+    #[inline]
     pub(crate) fn claim(&mut self, word: ExtentWord, limit: usize) -> Option<Claim> {
         let bytes = word.bytes() as usize;
         let end = self.end.checked_add(bytes)?;
@@ -224,6 +234,7 @@ impl Claim {
     ///
     /// # Panics
     /// If the range leaves the extent or touches its first word: a bug of the caller, caught before it writes.
+    #[inline]
     pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
         let end = at.checked_add(bytes.len());
         assert!(at >= 8 && end.is_some_and(|end| end <= self.bytes), "a fill stays inside its extent");
@@ -239,6 +250,7 @@ impl Claim {
     ///
     /// # Panics
     /// If `word` is not final or names another length than was claimed.
+    #[inline]
     pub(crate) fn publish(self, word: ExtentWord) {
         assert!(word.is_final() && word.bytes() as usize == self.bytes, "an extent is published as it was claimed");
         // Release: pairs with the acquire in `Region::advance`; the fill is seen before the word.

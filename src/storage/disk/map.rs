@@ -80,6 +80,15 @@ fn populate(map: &MmapRaw, advice: Advice) -> io::Result<()> {
 
 /// Faults in the pages of `range` of a region for reading. An I/O error comes back as one.
 pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<()> {
+    populate_range(start, bytes, range, RawAdvice::LinuxPopulateRead)
+}
+
+/// Faults in the pages of `range` of a region for writing, which makes them dirty.
+pub(crate) fn populate_write(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<()> {
+    populate_range(start, bytes, range, RawAdvice::LinuxPopulateWrite)
+}
+
+fn populate_range(start: NonNull<u8>, bytes: usize, range: Range<usize>, advice: RawAdvice) -> io::Result<()> {
     let from = range.start.min(bytes) / PAGE_BYTES * PAGE_BYTES;
     let to = range.end.min(bytes);
     let aligned = (start.as_ptr() as usize).is_multiple_of(PAGE_BYTES);
@@ -88,7 +97,7 @@ pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize
         return Ok(());
     }
     // SAFETY: [from, to) lies in the region, whose memory the caller keeps; the advice changes no contents.
-    let advised = unsafe { madvise(start.as_ptr().add(from).cast(), to - from, RawAdvice::LinuxPopulateRead) };
+    let advised = unsafe { madvise(start.as_ptr().add(from).cast(), to - from, advice) };
     match advised {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOMEM) => Ok(()),
         Err(error) => Err(io::Error::other(format!("the bytes could not be read in: {error}"))),

@@ -25,7 +25,7 @@ mod medium;
 #[cfg(test)]
 mod tests;
 
-pub(super) use map::populate_read;
+pub(super) use map::{populate_read, populate_write};
 
 use file::DiskFile;
 use lock::Lock;
