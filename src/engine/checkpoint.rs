@@ -34,6 +34,8 @@ use super::groups::GroupCell;
 
 /// Sequences that may be handed out before the next checkpoint must raise the ceiling.
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
+/// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
+const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
 /// Lives a group is done with, per blob.
 const DONE_PER_BLOB: usize = 2048;
 
@@ -71,6 +73,7 @@ impl Engine {
         let groups = self.groups.read();
         self.changed.store(false, Ordering::Relaxed);
         let journal_position = self.journal.published();
+        let lanes_position = self.lanes_durable();
         let from = self.journal_head();
         let mut snapshot = Snapshot::default();
         let candidates = self.finished_candidates();
@@ -108,6 +111,7 @@ impl Engine {
         self.blocks.lock().ceiling = ceiling;
         self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.counts.journal_at_checkpoint.store(journal_position, Ordering::Relaxed);
+        self.counts.lanes_at_checkpoint.store(lanes_position, Ordering::Relaxed);
         self.counts.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);
         let older_from = std::mem::replace(&mut checkpoints.journal_from, from);
         for cell in groups.values() {
@@ -120,14 +124,21 @@ impl Engine {
     /// True if a checkpoint is due by journal size, age, or segments that wait for one.
     pub(crate) fn wants_checkpoint(&self, now: Now) -> bool {
         let grown = self.journal.published().saturating_sub(self.counts.journal_at_checkpoint.load(Ordering::Relaxed));
+        let lanes_grown = self.lanes_durable().saturating_sub(self.counts.lanes_at_checkpoint.load(Ordering::Relaxed));
         let age = now.boot_ms.saturating_sub(self.counts.checkpoint_ms.load(Ordering::Relaxed));
         let changed = self.changed.load(Ordering::Relaxed);
         // On a full disk the journal gets its own segments back by checkpoints alone.
         let starved = changed && self.journal_pool.lock().len() == 0;
         starved
             || grown >= self.settings.checkpoint_bytes
+            || lanes_grown >= self.settings.checkpoint_bytes.saturating_mul(LANE_BYTES_PER_JOURNAL_BYTE)
             || (changed && age >= self.settings.checkpoint_interval_ms)
             || (changed && self.reclaimable() >= self.settings.reclaim_waiting_max)
+    }
+
+    /// Bytes of all lanes that are on stable storage, counted from the open on.
+    fn lanes_durable(&self) -> u64 {
+        self.lanes.all().map(|(_, log)| log.durable()).sum()
     }
 
     /// Bytes that the checkpoint's file takes.

@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     large_wanted: AtomicU64,
     /// Lives that left their log and whose bytes somebody still borrows.
     retired: Mutex<Vec<Arc<Segment>>>,
+    /// Files that the open found to be no life of any log, not removed yet.
+    strays: Mutex<Vec<u32>>,
     next_file: AtomicU32,
     checkpoints: Mutex<Checkpoints>,
     poison: OnceLock<Arc<Error>>,
@@ -100,6 +102,8 @@ pub(crate) struct Counts {
     pub removed: AtomicU64,
     /// Journal bytes at the last checkpoint, as a log position.
     pub journal_at_checkpoint: AtomicU64,
+    /// Durable bytes of all lanes at the last checkpoint, likewise.
+    pub lanes_at_checkpoint: AtomicU64,
     /// Boot time of the last checkpoint, in milliseconds.
     pub checkpoint_ms: AtomicU64,
 }

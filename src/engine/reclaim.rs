@@ -42,6 +42,16 @@ impl Engine {
         self.recycle();
     }
 
+    /// Removes the files that the open found to be no life. Large ones take the file system milliseconds each, which
+    /// nobody who opens a queue should wait for.
+    pub(crate) fn sweep_strays(&self) {
+        let strays = std::mem::take(&mut *self.strays.lock());
+        for number in strays {
+            // What can't be removed now is found stray again at the next open.
+            let _later = self.storage.remove(&file_name(number));
+        }
+    }
+
     /// Recycles or removes retired lives that nobody borrows any more. True if some still wait.
     pub(crate) fn recycle(&self) -> bool {
         let retired = std::mem::take(&mut *self.retired.lock());

@@ -3,11 +3,11 @@
 use crate::delivery::Rules;
 use crate::format::meta::StoredOptions;
 use crate::format::record::HEADER_BYTES;
+pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
 use crate::format::segment::{PRELUDE_BYTES, record_limit};
 
-/// Smallest and largest segment a queue can have.
+/// The smallest segment a queue can have.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 << 10;
-pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// A lane's first segment; the next ones double up to the set size.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// The journal's first segment.

@@ -22,6 +22,7 @@
 
 use crate::types::{LaneId, LogId, Seq, Timestamp};
 
+use super::segment::SEGMENT_BYTES_MAX;
 use super::wire::{Reader, Writer};
 
 /// Kinds of checkpoint keys.
@@ -155,7 +156,8 @@ impl ListedLife {
             return None;
         }
         let seek = (0..count).map(|_| from.u32()).collect::<Option<_>>()?;
-        Some(ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek })
+        let fits = u64::from(offset) <= SEGMENT_BYTES_MAX && records <= offset / 32 && tasks <= records;
+        fits.then_some(ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek })
     }
 }
 

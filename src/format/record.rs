@@ -16,7 +16,7 @@
 //!
 //! Valid if and only if the head check is the CRC-32 of bytes 0–32, with zeros for 4–8, under the head seed, the kind is
 //! known, the state is *published*, the extent's length is exactly what the lengths need (for a batch: at least
-//! the header), and the body check is the CRC-32 of fields and payload under the body seed.
+//! the header), the index is at most the record's offset / 32 (no record is smaller), and the body check is the CRC-32 of fields and payload under the body seed.
 //!
 //! # Seeds
 //!
@@ -358,13 +358,15 @@ fn decode(life: Life, offset: u32, bytes: &[u8; HEADER_BYTES]) -> Option<Header>
             extent_bytes(usize::from(fields_bytes), payload_bytes as usize) == Some(word.bytes())
         }
     };
-    if !consistent || head_crc(life, offset, bytes) != word.check() {
+    let index = u32::from_le_bytes(field::<8, 4>(bytes));
+    let fits = index <= offset / BATCH_STEP;
+    if !consistent || !fits || head_crc(life, offset, bytes) != word.check() {
         return None;
     }
     Some(Header {
         offset,
         bytes: word.bytes(),
-        index: u32::from_le_bytes(field::<8, 4>(bytes)),
+        index,
         kind,
         flags: bytes[13],
         fields_bytes,

@@ -22,7 +22,8 @@
 //! | 72 | 8 | time of attachment |
 //! | 80 | 4 | CRC-32 of bytes 0–80 |
 //!
-//! Valid if and only if one copy has the magic, a known version and its CRC.
+//! Valid if and only if one copy has the magic, a known version and its CRC, the log is known, the size is at most
+//! 1 GiB, the block is what such a size needs, and base and block stay below 2^63.
 //!
 //! # The footer: the last bytes of the file, once the life is sealed and durable
 //!
@@ -38,8 +39,9 @@
 //! | 16 | 12 | zero: room |
 //! | 4 | 4 | CRC-32 of the table and the 44 bytes before, from a state made of the salt |
 //!
-//! Valid if and only if magic, CRC and base are right and the end lies before the table. It is written only
-//! after everything before it is durable, so it also proves that.
+//! Valid if and only if magic, CRC and base are right, the end lies before the table, and there are at most end / 32
+//! indices and as many tasks as that at most. It is written only after everything before it is durable, so it also proves
+//! that.
 
 use crate::types::{LogId, QueueId, Timestamp};
 
@@ -51,9 +53,15 @@ use super::wire::{Reader, Writer};
 pub(crate) const PRELUDE_BYTES: usize = 512;
 /// Every how many records the seek table has an entry.
 pub(crate) const SEEK_STRIDE: u32 = 1024;
+/// The largest segment: offsets fit 32 bits with room to spare.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// No base reaches this: far above what a queue can hand out, and counting on from there never overflows.
+const SEQUENCES_END: u64 = 1 << 63;
 /// Bytes of the footer without its seek table.
 pub(crate) const FOOTER_TRAILER_BYTES: usize = 48;
 
+/// A header is the smallest record.
+const RECORD_BYTES_MIN: u32 = 32;
 const PRELUDE_MAGIC: u64 = u64::from_le_bytes(*b"LANESEG1");
 const FOOTER_MAGIC: u64 = u64::from_le_bytes(*b"LANEFOOT");
 const COPY_BYTES: usize = 256;
@@ -136,7 +144,8 @@ impl LifeHeader {
         from.skip(4)?;
         let created = Timestamp(from.u64()?);
         let header = LifeHeader { queue, file, size, log, base, block, salt, predecessor, predecessor_end, created };
-        Some(Ok(header))
+        let fits = size <= SEGMENT_BYTES_MAX && block == block_for(size) && base < SEQUENCES_END && predecessor < base;
+        (fits && log.0 <= LogId::JOURNAL.0).then_some(Ok(header))
     }
 
     pub(crate) fn life(&self) -> Life {
@@ -210,7 +219,8 @@ impl Footer {
             return None;
         }
         let (base, records, tasks, end) = (from.u64()?, from.u32()?, from.u32()?, from.u32()?);
-        if u64::from(from.u32()?) * 4 != table.len() as u64 || base != life.base {
+        let fits = records <= end / RECORD_BYTES_MIN && tasks <= records;
+        if u64::from(from.u32()?) * 4 != table.len() as u64 || base != life.base || !fits {
             return None;
         }
         let mut from = Reader::new(table);
@@ -239,3 +249,4 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u32> {
 }
 
 const _: () = assert!(CHECKED_BYTES + 4 <= COPY_BYTES && 2 * COPY_BYTES == PRELUDE_BYTES, "two copies in a sector");
+const _: () = assert!(RECORD_BYTES_MIN as usize == HEADER_BYTES, "the smallest record is a header");

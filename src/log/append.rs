@@ -53,7 +53,7 @@ struct Committing {
     /// The durable mark as a place, and the log position that the last mark in the log speaks of.
     durable: Place,
     marked: u64,
-    /// The last durable place at which the counts were known, because nobody was between claim and publish.
+    /// The last durable place at which the counts are known: where the frontier stood as a commit began.
     counted: Counted,
 }
 
@@ -256,9 +256,9 @@ impl Log {
                 committing.marked = durable;
             }
         }
+        let claimed = self.claimed();
         let prefix = self.published_prefix();
         let Some((last, place)) = prefix.last() else { return Ok(durable) };
-        let counted = self.count_at(*place);
         let target = last.position(place.offset);
         if target <= durable {
             return Ok(durable);
@@ -272,7 +272,9 @@ impl Log {
             segment.sync_to(place.offset).map_err(|error| (segment.file_name(), error))?;
         }
         committing.durable = *place;
-        committing.counted = counted.unwrap_or(committing.counted);
+        if claimed.place <= *place {
+            committing.counted = claimed;
+        }
         // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
         self.durable.store(target, Ordering::Release);
         self.forget_synced(target);
@@ -293,12 +295,12 @@ impl Log {
         prefix
     }
 
-    /// What lies below `place`, if it is the active life's frontier with nothing claimed behind it.
-    fn count_at(&self, place: Place) -> Option<Counted> {
+    /// The frontier and what lies below it, claimed at this moment and published soon.
+    fn claimed(&self) -> Counted {
         let claiming = self.claiming.lock();
-        let active = claiming.active.as_ref()?;
-        let at_rest = active.segment.base() == place.base && offset_of(active.frontier.end()) == place.offset;
-        at_rest.then(|| Counted { place, records: active.index, tasks: active.segment.tasks() })
+        let Some(active) = claiming.active.as_ref() else { return Counted::default() };
+        let place = Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) };
+        Counted { place, records: active.index, tasks: active.segment.tasks() }
     }
 
     fn forget_synced(&self, durable: u64) {

@@ -69,12 +69,13 @@ impl Scan {
     }
 }
 
+/// A run of zeros this long ends every search: behind it nothing was ever written in a fresh segment.
+pub(crate) const ZEROS_END_BYTES: u32 = 256 << 10;
+
 /// The last mark in `bytes` (a life from offset 0 on) at or behind `from`, found by searching.
 ///
 /// A mark can't be forged by a payload: its checks are seeded with the life's salt and its own offset.
-/// A run of zeros this long ends the search: behind it nothing was ever written in a fresh segment.
 pub(crate) fn last_mark(life: Life, bytes: &[u8], from: u32) -> Option<Place> {
-    const ZEROS_END_BYTES: u32 = 256 << 10;
     let mut found = None;
     let mut zeros_from = None;
     let low = crate::types::ExtentWord::low_of(MARK_BYTES, crate::types::ExtentState::Published);

@@ -19,8 +19,8 @@ pub(crate) struct Sealed {
     pub records: u32,
 }
 
-/// A position in a log that survives the process: a life and an offset in it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// A position in a log that survives the process: a life and an offset in it. Ordered as the log is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Place {
     /// Base of the life; 0 is before the log's first life.
     pub base: u64,

@@ -122,8 +122,8 @@ impl Options {
         self
     }
 
-    /// Journal bytes after which a checkpoint is due; at least 4 KiB, default 8 MiB. Smaller ones make a restart after a
-    /// crash shorter and cost more writing.
+    /// Journal bytes after which a checkpoint is due, or twice as many of tasks; at least 4 KiB, default 8 MiB. Smaller
+    /// ones make a restart after a crash shorter and cost more writing.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = Some(bytes);

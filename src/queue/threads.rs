@@ -57,6 +57,7 @@ fn spawn(core: &Arc<Core>, name: &str, run: fn(&Core)) -> Result<()> {
 }
 
 fn janitor(core: &Core) {
+    core.engine.sweep_strays();
     while !core.closed.load(Ordering::SeqCst) {
         let enrolled = core.engine.housework.enrol();
         let now = clock::now();

@@ -1,6 +1,7 @@
 //! Finding the lives of each log and what they hold. Reads only.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use crate::error::{Damage, DamageKind, Error, Result};
@@ -11,7 +12,7 @@ use crate::format::segment::{
 };
 use crate::log::Place;
 use crate::log::scan::{self, Flaw, Scan};
-use crate::storage::{File, Storage};
+use crate::storage::{File, Region, Storage};
 use crate::types::{LogId, QueueId, Seq};
 
 /// A life found on disk.
@@ -161,7 +162,7 @@ impl Search<'_> {
     fn read_log(&mut self, log: LogId, candidates: Vec<Candidate>, strays: &mut Vec<u32>) -> Result<FoundLog> {
         let mut drafts = Vec::new();
         for candidate in candidates {
-            drafts.push(self.load(candidate)?);
+            drafts.push(self.load(candidate));
         }
         let durable = proven_durable(&drafts);
         let mut found = FoundLog::default();
@@ -207,35 +208,31 @@ impl Search<'_> {
         !proven
     }
 
-    /// Reads what must be scanned of a life, or its footer.
-    fn load(&mut self, candidate: Candidate) -> Result<Draft> {
-        if candidate.listed.as_ref().is_some_and(|listed| listed.sealed) {
-            return Ok(Draft { candidate, footer: None, bytes: Vec::new() });
+    /// Maps what must be scanned of a life, or reads its footer.
+    fn load(&mut self, candidate: Candidate) -> Draft {
+        let is_sealed = candidate.listed.as_ref().is_some_and(|listed| listed.sealed);
+        let footer = if is_sealed { None } else { read_footer(&candidate) };
+        if is_sealed || footer.is_some() {
+            return Draft { candidate, footer, bytes: None };
         }
-        let name = file_name(candidate.header.file);
-        if let Some(footer) = read_footer(&candidate) {
-            return Ok(Draft { candidate, footer: Some(footer), bytes: Vec::new() });
-        }
-        let limit = u64::from(record_limit(candidate.header.size)).min(candidate.file_bytes);
-        let mut bytes = vec![0; usize::try_from(limit).unwrap_or(0)];
-        if let Err(error) = candidate.file.read_at(0, &mut bytes) {
+        let bytes = map_tail(&candidate).map_err(|error| {
             self.damage.push(Damage {
                 kind: DamageKind::Unreadable,
-                file: name,
+                file: file_name(candidate.header.file),
                 offset: 0,
-                bytes: limit,
+                bytes: candidate.file_bytes,
                 lane: candidate.header.log.lane(),
                 lost: None,
                 what: format!("the segment could not be read: {error}"),
             });
-            bytes.clear();
-        }
-        Ok(Draft { candidate, footer: None, bytes })
+        });
+        Draft { candidate, footer: None, bytes: bytes.ok() }
     }
 
     /// Turns a draft into a life, by what is known of it.
     fn settle(&mut self, draft: Draft, durable: Place, successor_says: Option<u32>) -> FoundLife {
         let Draft { candidate, footer, bytes } = draft;
+        let bytes = bytes_of(bytes.as_ref());
         let Candidate { header, file, file_bytes, listed } = candidate;
         let is_listed = listed.is_some();
         let mut life = FoundLife {
@@ -259,7 +256,7 @@ impl Search<'_> {
                 life.seek = seek_pairs(&footer.seek);
             }
             (listed, None) => {
-                let scan = scan_life(&life.header, &bytes, listed.as_ref(), durable, successor_says);
+                let scan = scan_life(&life.header, bytes, listed.as_ref(), durable, successor_says);
                 (life.end, life.records, life.tasks) = (scan.end, scan.records, scan.tasks);
                 life.seek.clone_from(&scan.seek);
                 self.report(&life, &scan);
@@ -331,7 +328,8 @@ impl Search<'_> {
 struct Draft {
     candidate: Candidate,
     footer: Option<Footer>,
-    bytes: Vec<u8>,
+    /// The file up to where anything was ever written, as far as it has to be scanned.
+    bytes: Option<Region>,
 }
 
 impl Draft {
@@ -361,11 +359,40 @@ fn proven_durable(drafts: &[Draft]) -> Place {
         }
         let from = draft.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
         let from = from.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
-        if let Some(place) = scan::last_mark(header.life(), &draft.bytes, from) {
+        if let Some(place) = scan::last_mark(header.life(), bytes_of(draft.bytes.as_ref()), from) {
             prove(place);
         }
     }
     durable
+}
+
+/// Maps a life and faults it in from where it is not known durable up to a long run of zeros, behind which nothing was
+/// ever written. Mapped rather than read: a large file costs what it holds, and no memory of its own.
+fn map_tail(candidate: &Candidate) -> io::Result<Region> {
+    let limit = u64::from(record_limit(candidate.header.size)).min(candidate.file_bytes);
+    let limit = usize::try_from(limit).unwrap_or(0);
+    let region = candidate.file.map()?.trust(limit);
+    let mut at = candidate.listed.as_ref().map_or(0, |listed| listed.offset as usize).min(limit);
+    // The scan itself begins at the prelude where the listing knows no offset.
+    while at < limit {
+        let next = at.saturating_add(WINDOW_BYTES).min(limit);
+        region.populate_read(at..next)?;
+        let window = region.slice(at..next).unwrap_or_default();
+        let zeros_from = window.len().saturating_sub(scan::ZEROS_END_BYTES as usize);
+        let tail = window.get(zeros_from..).unwrap_or_default();
+        if tail.len() >= scan::ZEROS_END_BYTES as usize && tail.iter().all(|byte| *byte == 0) {
+            return Ok(region.trust(next));
+        }
+        at = next;
+    }
+    Ok(region)
+}
+
+/// How much of a life is faulted in at a time.
+const WINDOW_BYTES: usize = 1 << 20;
+
+fn bytes_of(region: Option<&Region>) -> &[u8] {
+    region.and_then(|region| region.slice(0..region.readable())).unwrap_or_default()
 }
 
 fn scan_life(

@@ -53,12 +53,16 @@ fn rewrite(life: &FoundLife) -> Result<()> {
         life.file.write_at(u64::from(at), &bytes).map_err(|error| Error::io(&name, "rewrite", error))?;
         at += take;
     }
-    pad(life, scan)?;
-    life.file.sync().map_err(|error| Error::io(&name, "sync", error))
+    let padded_from = pad(life, scan)?;
+    // Not the whole file: what lies behind the end is about to be cut, and may be a whole segment of dirty zeros.
+    let range = u64::from(from.min(padded_from))..u64::from(end);
+    life.file.sync_range(range).map_err(|error| Error::io(&name, "sync", error))
 }
 
-/// What recovery does not keep becomes padding, so that no later reader takes it for a task.
-fn pad(life: &FoundLife, scan: &Scan) -> Result<()> {
+/// What recovery does not keep becomes padding, so that no later reader takes it for a task. Gives the lowest offset
+/// that it wrote.
+fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
+    let mut lowest = scan.end;
     for flaw in &scan.flaws {
         let (offset, bytes) = match *flaw {
             Flaw::Hole { offset, bytes } | Flaw::Torn { offset, bytes, .. } => (offset, bytes),
@@ -68,8 +72,9 @@ fn pad(life: &FoundLife, scan: &Scan) -> Result<()> {
         let word = record::padding_word(life.header.life(), offset, bytes);
         let written = life.file.write_at(u64::from(offset), &word.0.to_le_bytes());
         written.map_err(|error| Error::io(life.name(), "rewrite", error))?;
+        lowest = lowest.min(offset);
     }
-    Ok(())
+    Ok(lowest)
 }
 
 /// Step 2: the file is cut behind the last extent and gets a footer.

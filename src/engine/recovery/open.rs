@@ -9,7 +9,7 @@ use crate::checkpoint::Store;
 use crate::delivery::{Group, Policy};
 use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::StoredOptions;
-use crate::format::segment::{block_for, file_name};
+use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Storage};
 use crate::sync::{Mutex, RwLock, WaitWord};
@@ -125,6 +125,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),
         large_wanted: AtomicU64::new(0),
         retired: Mutex::new(Vec::new()),
+        strays: Mutex::new(picture.strays),
         next_file: AtomicU32::new(picture.highest_file + 1),
         checkpoints: Mutex::new(Checkpoints { store, saved: picture.saved, journal_from }),
         poison: std::sync::OnceLock::new(),
@@ -136,12 +137,8 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         storage,
     };
     // The first checkpoint makes the epoch, the ceiling and everything that recovery decided durable. Nothing
-    // was handed out before it.
+    // was handed out before it, and only after it the files that it does not list may go.
     engine.checkpoint(now, false)?;
-    for number in picture.strays {
-        // What can't be removed now is found stray again at the next open.
-        let _swept = engine.storage.remove(&file_name(number));
-    }
     if engine.journal_pool.lock().len() == 0 {
         engine.prepare_one(Needed::Journal)?;
     }

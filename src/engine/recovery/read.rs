@@ -1,6 +1,6 @@
 //! The reading half: checkpoint, lives, journal; what the queue is, as far as the disk tells. Writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -306,28 +306,29 @@ fn is_settled_loss(damage: &Damage, groups: &BTreeMap<u32, GroupState>, listed: 
 struct Records<'a> {
     /// By lane: base → record count.
     lives: BTreeMap<u8, BTreeMap<u64, u32>>,
-    /// Sequences that did not survive as records.
-    voids: BTreeSet<u64>,
+    /// Sequences that did not survive as records: first → last.
+    voids: BTreeMap<u64, u64>,
     _logs: &'a BTreeMap<u16, FoundLog>,
 }
 
 impl Locate for Records<'_> {
     fn base_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
         let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
-        (seq.0 - base < u64::from(*records) && !self.voids.contains(&seq.0)).then_some(*base)
+        let is_void = self.voids.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last);
+        (seq.0 - base < u64::from(*records) && !is_void).then_some(*base)
     }
 }
 
 impl<'a> Records<'a> {
     fn of(logs: &'a BTreeMap<u16, FoundLog>) -> Self {
         let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
-        let mut voids = BTreeSet::new();
+        let mut voids = BTreeMap::new();
         for life in logs.values().flat_map(|log| &log.lives) {
             let Some(lane) = life.header.log.lane() else { continue };
             lives.entry(lane.0).or_default().insert(life.header.base, life.records);
             for flaw in life.scan.iter().flat_map(|scan| &scan.flaws) {
                 if let Some((first, last)) = flaw.lost() {
-                    voids.extend((first..=last).map(|index| life.seq(index).0));
+                    voids.insert(life.seq(first).0, life.seq(last).0);
                 }
             }
         }
@@ -366,7 +367,7 @@ fn replay_life(
     groups: &mut BTreeMap<u32, GroupState>,
     records: &Records<'_>,
 ) -> std::result::Result<(), String> {
-    let mut bytes = vec![0; life.end as usize];
+    let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
     life.file.read_at(0, &mut bytes).map_err(|error| error.to_string())?;
     let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
     let mut outcome = Ok(());

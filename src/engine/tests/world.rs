@@ -70,7 +70,9 @@ pub(super) fn options() -> StoredOptions {
 
 pub(super) fn open(disk: &SimDisk, now: Now) -> Result<Engine, Error> {
     let given = Given { resolve: &|_| Ok(options()), fail_on_damage: false };
-    recovery::open(Arc::new(disk.clone()), Path::new("sim"), &given, now)
+    let engine = recovery::open(Arc::new(disk.clone()), Path::new("sim"), &given, now)?;
+    engine.sweep_strays();
+    Ok(engine)
 }
 
 impl World {

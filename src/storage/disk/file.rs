@@ -65,7 +65,8 @@ impl File for DiskFile {
         let mapped = self.mapped.lock().upgrade();
         match mapped {
             Some(held) => held.sync(range),
-            None => Ok(fs::fdatasync(&self.file)?),
+            // What was written through the handle: a map of the moment names the range.
+            None => map::map(&self.file, None, self.lock.clone())?.sync(range),
         }
     }
 
