@@ -246,6 +246,9 @@ impl Engine {
         // The older root, once this one is written, is today's newest: its journal stays.
         let keep_from = checkpoints.journal_from.base;
         list_log(&self.journal, |base| base >= keep_from, snapshot);
+        for life in &self.unread {
+            snapshot.values.insert(life_key(life), life.encode());
+        }
         last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
     }
 
@@ -321,8 +324,12 @@ fn list_log(log: &Log, keep: impl Fn(u64) -> bool, snapshot: &mut Snapshot) {
             continue;
         }
         let listed = list_life(&segment, durable, counted);
-        snapshot.values.insert(Key { kind: kind::LIFE, a: listed.file, b: 0, c: 0 }, listed.encode());
+        snapshot.values.insert(life_key(&listed), listed.encode());
     }
+}
+
+fn life_key(life: &ListedLife) -> Key {
+    Key { kind: kind::LIFE, a: life.file, b: 0, c: 0 }
 }
 
 /// A life as a checkpoint lists it. Offset 0 says that nothing of it is known durable, not even its prelude.

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment};
 use crate::storage::Storage;
 use crate::sync::{Mutex, RwLock, WaitWord};
@@ -73,6 +73,8 @@ pub(crate) struct Engine {
     retired: Mutex<Vec<Arc<Segment>>>,
     /// Files that the open found to be no life of any log, not removed yet.
     strays: Mutex<Vec<u32>>,
+    /// Lives that this open could not read: every checkpoint goes on listing them.
+    unread: Vec<ListedLife>,
     next_file: AtomicU32,
     checkpoints: Mutex<Checkpoints>,
     poison: OnceLock<Arc<Error>>,

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::meta::ListedLife;
 use crate::format::segment::{
-    BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, file_name, parse_file_name,
-    record_limit,
+    BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name,
+    parse_file_name, record_limit,
 };
 use crate::log::Place;
-use crate::log::scan::{self, Flaw, Scan};
+use crate::log::scan::{self, Scan};
 use crate::storage::{File, Region, Storage};
-use crate::types::{LogId, QueueId, Seq};
+use crate::types::{LogId, QueueId, Seq, Timestamp};
 
 /// A life found on disk.
 pub(crate) struct FoundLife {
@@ -57,32 +57,49 @@ pub(crate) struct Search<'a> {
     /// Lives that the newest checkpoint knew may be gone although this (older) one lists none of them.
     pub chain_may_miss: bool,
     pub damage: &'a mut Vec<Damage>,
+    /// Lives that can't be read now.
+    pub unread: Vec<ListedLife>,
+}
+
+/// What the search found.
+pub(crate) struct FoundLives {
+    pub logs: BTreeMap<u16, FoundLog>,
+    /// The highest file number in use.
+    pub highest_file: u32,
+    /// Files that hold no life that counts, and that are certainly ours: blank, or of a life that is over.
+    pub strays: Vec<u32>,
+    /// Lives that can't be read now and may be again after the next open: nothing of them is changed or forgotten.
+    pub unread: Vec<ListedLife>,
 }
 
 /// A file whose prelude was read.
-struct Candidate {
-    header: LifeHeader,
+pub(super) struct Candidate {
+    pub header: LifeHeader,
     file: Arc<dyn File>,
-    file_bytes: u64,
+    pub file_bytes: u64,
     listed: Option<ListedLife>,
 }
 
-/// Finds all lives. Also gives the highest file number in use, and the numbers of files that are no life.
-pub(crate) fn find(search: &mut Search<'_>) -> Result<(BTreeMap<u16, FoundLog>, u32, Vec<u32>)> {
+/// Finds all lives.
+///
+/// Errors: `Version`; `Io` if the directory can't be listed, if the system refuses a file for want of something that is
+/// no fault of the file's, or if a file that the checkpoint does not know can't be read: it may hold tasks.
+pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
     let names = search.storage.list().map_err(|error| Error::io(".", "list", error))?;
     let mut listed: BTreeMap<u32, ListedLife> = search.listed.iter().map(|life| (life.file, life.clone())).collect();
     let mut candidates: BTreeMap<u16, Vec<Candidate>> = BTreeMap::new();
-    let (mut highest, mut strays) = (0, Vec::new());
+    let (mut highest_file, mut strays) = (0, Vec::new());
     for number in names.iter().filter_map(|name| parse_file_name(name)) {
-        highest = highest.max(number);
+        highest_file = highest_file.max(number);
         let own = listed.remove(&number);
         match search.look_at(number, own)? {
-            Some(candidate) => candidates.entry(candidate.header.log.0).or_default().push(candidate),
-            None => strays.push(number),
+            Seen::Life(candidate) => candidates.entry(candidate.header.log.0).or_default().push(*candidate),
+            Seen::Stray => strays.push(number),
+            Seen::Other => {}
         }
     }
     for life in listed.into_values() {
-        highest = highest.max(life.file);
+        highest_file = highest_file.max(life.file);
         search.missing(&life, "the file is not there");
     }
     let mut logs = BTreeMap::new();
@@ -90,63 +107,79 @@ pub(crate) fn find(search: &mut Search<'_>) -> Result<(BTreeMap<u16, FoundLog>, 
         lives.sort_by_key(|life| life.header.base);
         logs.insert(log, search.read_log(LogId(log), lives, &mut strays)?);
     }
-    Ok((logs, highest, strays))
+    Ok(FoundLives { logs, highest_file, strays, unread: search.unread })
+}
+
+/// What a segment file turned out to be.
+enum Seen {
+    Life(Box<Candidate>),
+    Stray,
+    /// Unreadable, damaged or foreign: left alone.
+    Other,
 }
 
 impl Search<'_> {
     /// Reads a file's prelude and tells whether it is a life that counts.
-    fn look_at(&mut self, number: u32, listed: Option<ListedLife>) -> Result<Option<Candidate>> {
+    fn look_at(&mut self, number: u32, listed: Option<ListedLife>) -> Result<Seen> {
         let name = file_name(number);
-        let file = match self.storage.open(&name) {
-            Ok(file) => file,
-            Err(error) => {
-                if let Some(life) = &listed {
-                    self.unreadable(life, &error.to_string());
-                }
-                return Ok(None);
-            }
+        let (file, file_bytes, prelude) = match read_prelude(self.storage, &name) {
+            Ok(read) => read,
+            Err(error) => return self.unreadable(&name, listed, error).map(|()| Seen::Other),
         };
-        let file_bytes = file.len().map_err(|error| Error::io(&name, "stat", error))?;
-        let mut prelude = [0; PRELUDE_BYTES];
-        let read = if file_bytes >= PRELUDE_BYTES as u64 { file.read_at(0, &mut prelude) } else { Ok(()) };
-        if let Err(error) = read {
-            if let Some(life) = &listed {
-                self.unreadable(life, &error.to_string());
-            }
-            return Ok(None);
-        }
         let decoded = match LifeHeader::decode(&prelude) {
             Err(BadPrelude::Version(found)) => {
                 let supported = crate::format::FORMAT_VERSION;
                 return Err(Error::Version { file: name, found, supported });
             }
-            decoded => decoded.ok().filter(|header| header.file == number),
+            decoded => decoded.and_then(|header| (header.file == number).then_some(header).ok_or(BadPrelude::Invalid)),
         };
-        Ok(self.judge(listed, decoded).map(|(header, listed)| Candidate { header, file, file_bytes, listed }))
+        let is_ours = |header: &LifeHeader| self.queue.is_none_or(|queue| queue == header.queue);
+        let is_stray = match &decoded {
+            Ok(header) => is_ours(header),
+            Err(bad) => *bad == BadPrelude::Blank,
+        };
+        let ours = decoded.ok().filter(is_ours);
+        Ok(match self.judge(listed, ours, file_bytes) {
+            Some((header, listed)) => Seen::Life(Box::new(Candidate { header, file, file_bytes, listed })),
+            None if is_stray => Seen::Stray,
+            None => Seen::Other,
+        })
+    }
+
+    /// A file that can't be opened or read. One that the checkpoint lists is kept for better times, if the fault is the
+    /// file's own.
+    fn unreadable(&mut self, name: &str, listed: Option<ListedLife>, error: io::Error) -> Result<()> {
+        let Some(life) = listed.filter(|_| is_damage(&error)) else { return Err(Error::io(name, "read", error)) };
+        self.lost_file(&life, DamageKind::Unreadable, &format!("{error}; its tasks wait for an open that can read it"));
+        self.unread.push(life);
+        Ok(())
     }
 
     /// Whether a prelude is that of a life that counts, and of which.
     fn judge(
         &mut self,
         listed: Option<ListedLife>,
-        decoded: Option<LifeHeader>,
+        ours: Option<LifeHeader>,
+        file_bytes: u64,
     ) -> Option<(LifeHeader, Option<ListedLife>)> {
-        let ours = decoded.filter(|header| self.queue.is_none_or(|queue| queue == header.queue));
         match (listed, ours) {
             (Some(life), Some(header)) if header.base == life.base && header.salt == life.salt => {
                 Some((header, Some(life)))
             }
-            (Some(life), found) => {
-                // Recycled since (an older checkpoint was used), or damaged. A life of which nothing was
-                // durable may simply not have survived.
+            // Of a life of which nothing was durable not even the prelude need have survived.
+            (Some(life), None) if life.offset == 0 => None,
+            // What the prelude says the checkpoint knows as well, but for what only a scan of other files asks for.
+            (Some(life), None) => {
+                let what = "the segment's first sector does not verify; the checkpoint knows what it said";
+                self.damaged_prelude(&life, what);
+                Some((listed_header(self.queue?, &life, file_bytes), Some(life)))
+            }
+            // Recycled since, which an older checkpoint can't know.
+            (Some(life), Some(header)) => {
                 if life.offset > 0 {
-                    let what = match found {
-                        Some(_) => "the file belongs to another life",
-                        None => "the file's first sector does not verify",
-                    };
-                    self.missing(&life, what);
+                    self.missing(&life, "the file belongs to another life");
                 }
-                found.filter(|header| self.is_newer(header)).map(|header| (header, None))
+                self.is_newer(&header).then_some((header, None))
             }
             (None, Some(header)) => self.is_newer(&header).then_some((header, None)),
             (None, None) => None,
@@ -162,7 +195,7 @@ impl Search<'_> {
     fn read_log(&mut self, log: LogId, candidates: Vec<Candidate>, strays: &mut Vec<u32>) -> Result<FoundLog> {
         let mut drafts = Vec::new();
         for candidate in candidates {
-            drafts.push(self.load(candidate));
+            drafts.extend(self.load(candidate)?);
         }
         let durable = proven_durable(&drafts);
         let mut found = FoundLog::default();
@@ -174,7 +207,8 @@ impl Search<'_> {
         for (draft, end) in drafts.into_iter().zip(ends) {
             let header = &draft.candidate.header;
             let unlisted = draft.candidate.listed.is_none();
-            let follows = !unlisted || header.predecessor == previous || self.chain_may_miss;
+            let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
+            let follows = !unlisted || self.chain_may_miss || is_known(header.predecessor);
             previous = header.base.max(previous);
             if !follows && !cut {
                 cut = self.broken_chain(&draft, durable);
@@ -188,45 +222,21 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// A life between the last and this one is not there. True if the log ends before it.
-    fn broken_chain(&mut self, draft: &Draft, durable: Place) -> bool {
-        let header = &draft.candidate.header;
-        let proven = durable.base >= header.base;
-        self.damage.push(Damage {
-            kind: if proven { DamageKind::Missing } else { DamageKind::Torn },
-            file: file_name(header.file),
-            offset: 0,
-            bytes: if proven { 0 } else { draft.candidate.file_bytes },
-            lane: header.log.lane(),
-            lost: proven.then_some((Seq(header.predecessor), Seq(header.base - 1))),
-            what: if proven {
-                "a segment before this one is missing; tasks in it may be lost".to_owned()
-            } else {
-                "a segment before this one did not survive, so this one was never acknowledged as durable".to_owned()
-            },
-        });
-        !proven
-    }
-
-    /// Maps what must be scanned of a life, or reads its footer.
-    fn load(&mut self, candidate: Candidate) -> Draft {
+    /// Maps what must be scanned of a life, or reads its footer. `None` if it can't be read now.
+    fn load(&mut self, candidate: Candidate) -> Result<Option<Draft>> {
         let is_sealed = candidate.listed.as_ref().is_some_and(|listed| listed.sealed);
         let footer = if is_sealed { None } else { read_footer(&candidate) };
         if is_sealed || footer.is_some() {
-            return Draft { candidate, footer, bytes: None };
+            return Ok(Some(Draft { candidate, footer, bytes: None }));
         }
-        let bytes = map_tail(&candidate).map_err(|error| {
-            self.damage.push(Damage {
-                kind: DamageKind::Unreadable,
-                file: file_name(candidate.header.file),
-                offset: 0,
-                bytes: candidate.file_bytes,
-                lane: candidate.header.log.lane(),
-                lost: None,
-                what: format!("the segment could not be read: {error}"),
-            });
-        });
-        Draft { candidate, footer: None, bytes: bytes.ok() }
+        match map_tail(&candidate) {
+            Ok(region) => Ok(Some(Draft { candidate, footer: None, bytes: Some(region) })),
+            Err(error) => {
+                let Candidate { header, listed, .. } = candidate;
+                let life = listed.unwrap_or_else(|| unlisted(&header));
+                self.unreadable(&file_name(header.file), Some(life), error).map(|()| None)
+            }
+        }
     }
 
     /// Turns a draft into a life, by what is known of it.
@@ -265,68 +275,63 @@ impl Search<'_> {
         }
         life
     }
+}
 
-    fn report(&mut self, life: &FoundLife, scan: &Scan) {
-        let is_lane = life.header.log.lane().is_some();
-        let mut add = |kind, offset: u32, bytes: u32, lost: Option<(u32, u32)>, what: &str| {
-            self.damage.push(Damage {
-                kind,
-                file: life.name(),
-                offset: u64::from(offset),
-                bytes: u64::from(bytes),
-                lane: life.header.log.lane(),
-                lost: lost.filter(|_| is_lane).map(|(first, last)| (life.seq(first), life.seq(last))),
-                what: what.to_owned(),
-            });
-        };
-        let corrupt =
-            if is_lane { "durable bytes do not verify" } else { "journal entries do not verify: acks may be missing" };
-        for flaw in &scan.flaws {
-            match *flaw {
-                Flaw::Corrupt { offset, bytes, lost } => add(DamageKind::Corrupt, offset, bytes, lost, corrupt),
-                Flaw::Torn { offset, bytes, lost } => {
-                    add(DamageKind::Torn, offset, bytes, lost, "written after the last mark and incomplete");
-                }
-                Flaw::Hole { .. } => {}
-            }
-        }
-        if scan.is_torn() {
-            add(
-                DamageKind::Torn,
-                scan.end,
-                scan.cut,
-                None,
-                "bytes behind the end of the log, never acknowledged as durable",
-            );
-        }
+/// Opens a segment file and reads its first sector; what is shorter reads as zeros behind its end.
+fn read_prelude(storage: &dyn Storage, name: &str) -> io::Result<(Arc<dyn File>, u64, [u8; PRELUDE_BYTES])> {
+    let file = storage.open(name)?;
+    let file_bytes = file.len()?;
+    let mut prelude = [0; PRELUDE_BYTES];
+    let there = usize::try_from(file_bytes).unwrap_or(PRELUDE_BYTES).min(PRELUDE_BYTES);
+    file.read_at(0, prelude.get_mut(..there).unwrap_or_default())?;
+    Ok((file, file_bytes, prelude))
+}
+
+/// True if it is the file that is at fault, and not a limit, a right or the memory of this process: those are to be
+/// mended before anything is opened.
+fn is_damage(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const ELOOP: i32 = 40;
+    match error.raw_os_error() {
+        Some(code) => code == EIO || code == ELOOP,
+        None => true,
     }
+}
 
-    fn missing(&mut self, life: &ListedLife, what: &str) {
-        self.lost_file(life, DamageKind::Missing, what);
+/// What the prelude of a listed life said, as far as anything depends on it.
+fn listed_header(queue: QueueId, life: &ListedLife, file_bytes: u64) -> LifeHeader {
+    LifeHeader {
+        queue,
+        file: life.file,
+        size: file_bytes,
+        log: life.log,
+        base: life.base,
+        block: block_for(file_bytes),
+        salt: life.salt,
+        predecessor: 0,
+        predecessor_end: 0,
+        created: Timestamp(0),
     }
+}
 
-    fn unreadable(&mut self, life: &ListedLife, what: &str) {
-        self.lost_file(life, DamageKind::Unreadable, what);
-    }
-
-    fn lost_file(&mut self, life: &ListedLife, kind: DamageKind, what: &str) {
-        let last = Seq(life.base + u64::from(life.records.saturating_sub(1)));
-        let lost = life.log.lane().is_some() && life.records > 0;
-        self.damage.push(Damage {
-            kind,
-            file: file_name(life.file),
-            offset: 0,
-            bytes: u64::from(life.offset),
-            lane: life.log.lane(),
-            lost: lost.then_some((Seq(life.base), last)),
-            what: what.to_owned(),
-        });
+/// A life of which the checkpoint knows nothing, as a listing.
+fn unlisted(header: &LifeHeader) -> ListedLife {
+    ListedLife {
+        file: header.file,
+        log: header.log,
+        base: header.base,
+        salt: header.salt,
+        offset: 0,
+        records: 0,
+        tasks: 0,
+        sealed: false,
+        seek: Vec::new(),
     }
 }
 
 /// A life before it is known how far the log is durable.
-struct Draft {
-    candidate: Candidate,
+pub(super) struct Draft {
+    pub candidate: Candidate,
     footer: Option<Footer>,
     /// The file up to where anything was ever written, as far as it has to be scanned.
     bytes: Option<Region>,
@@ -412,7 +417,7 @@ fn scan_life(
     };
     // A successor tells where this life ended: nothing behind that was ever claimed.
     let bytes = successor_says.and_then(|end| bytes.get(..end as usize)).unwrap_or(bytes);
-    let mut scan = scan::walk(header.life(), bytes, from, records, known.max(from));
+    let mut scan = scan::walk(header.life(), bytes, from, records, known);
     scan.tasks += tasks;
     scan
 }

@@ -29,6 +29,7 @@ pub(crate) mod lives;
 pub(crate) mod mend;
 pub(crate) mod open;
 pub(crate) mod read;
+mod report;
 
 pub(crate) use open::{Given, open};
 pub(crate) use read::DEFAULT_GROUP;

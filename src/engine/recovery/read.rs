@@ -1,6 +1,6 @@
 //! The reading half: checkpoint, lives, journal; what the queue is, as far as the disk tells. Writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::{self, DeadCause, Entry};
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, kind};
 use crate::format::record::{self, Found, Kind};
-use crate::format::segment::{PRELUDE_BYTES, parse_file_name};
+use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for, parse_file_name};
 use crate::storage::Storage;
 use crate::types::{LaneId, LogId, QueueId, Seq};
 
-use super::lives::{self, FoundLife, FoundLog, Search};
+use super::lives::{self, FoundLife, FoundLives, FoundLog, Search};
 
 /// The group that every queue is born with.
 pub(crate) const DEFAULT_GROUP: &str = "default";
@@ -39,6 +39,8 @@ pub(crate) struct Picture {
     pub damage: Vec<Damage>,
     /// Files that are no life, to be removed once a checkpoint without them is durable.
     pub strays: Vec<u32>,
+    /// Lives that can't be read now: kept as they are listed.
+    pub unread: Vec<ListedLife>,
     pub highest_file: u32,
     /// First sequence and epoch that were certainly never used.
     pub next_base: u64,
@@ -197,18 +199,20 @@ fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
     let Base { meta, store, saved, mut groups, listed, fallback } = base;
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
-    let mut search = Search {
+    let search = Search {
         storage,
         queue: Some(store.queue()),
         listed: &listed,
         last_bases: &last_bases,
         chain_may_miss: fallback,
         damage: &mut damage,
+        unread: Vec::new(),
     };
-    let (logs, highest_file, strays) = lives::find(&mut search)?;
-    let quiet = !fallback && logs.values().flat_map(|log| &log.lives).all(is_quiet);
-    replay(&logs, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
+    let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
+    let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
+    replay(&logs, &unread, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
     damage.retain(|found| !is_settled_loss(found, &groups, &listed));
+    forget_gone(&mut groups, &logs, &unread);
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
     Ok(Picture {
         queue: store.queue(),
@@ -223,18 +227,35 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         logs,
         damage,
         strays,
+        unread,
         highest_file,
     })
+}
+
+/// What groups know of lives that are not there any more.
+fn forget_gone(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>, unread: &[ListedLife]) {
+    let found = logs.values().flat_map(|log| &log.lives).map(|life| life.header.base);
+    let bases: BTreeSet<u64> = found.chain(unread.iter().map(|life| life.base)).collect();
+    for group in groups.values_mut() {
+        group.acks.retain(|(_, base), _| bases.contains(base));
+        group.done.retain(|(_, base)| bases.contains(base));
+    }
 }
 
 /// Without any checkpoint every life counts, and every task is taken as unacked unless the journal that is
 /// left says otherwise.
 fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Picture> {
     let none = BTreeMap::new();
-    let damage_ref = &mut damage;
-    let mut search =
-        Search { storage, queue: None, listed: &[], last_bases: &none, chain_may_miss: true, damage: damage_ref };
-    let (logs, highest_file, strays) = lives::find(&mut search)?;
+    let search = Search {
+        storage,
+        queue: None,
+        listed: &[],
+        last_bases: &none,
+        chain_may_miss: true,
+        damage: &mut damage,
+        unread: Vec::new(),
+    };
+    let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
     let queue = logs.values().flat_map(|log| &log.lives).map(|life| life.header.queue).next();
     damage.push(Damage {
         kind: DamageKind::Missing,
@@ -247,7 +268,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
             .to_owned(),
     });
     let mut groups = BTreeMap::from([(0, default_group())]);
-    replay(&logs, (0, 0), &mut groups, &mut damage);
+    replay(&logs, &unread, (0, 0), &mut groups, &mut damage);
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
@@ -260,6 +281,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         logs,
         damage,
         strays,
+        unread,
         highest_file,
         clean: false,
     })
@@ -320,8 +342,13 @@ impl Locate for Records<'_> {
 }
 
 impl<'a> Records<'a> {
-    fn of(logs: &'a BTreeMap<u16, FoundLog>) -> Self {
+    fn of(logs: &'a BTreeMap<u16, FoundLog>, unread: &[ListedLife]) -> Self {
         let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
+        for life in unread {
+            // Which of its records survived is not known: what the journal says of any of them is kept.
+            let Some(lane) = life.log.lane() else { continue };
+            lives.entry(lane.0).or_default().insert(life.base, block_for(SEGMENT_BYTES_MAX));
+        }
         let mut voids = BTreeMap::new();
         for life in logs.values().flat_map(|log| &log.lives) {
             let Some(lane) = life.header.log.lane() else { continue };
@@ -339,12 +366,13 @@ impl<'a> Records<'a> {
 /// Applies the journal from `from` (base, offset) on.
 fn replay(
     logs: &BTreeMap<u16, FoundLog>,
+    unread: &[ListedLife],
     from: (u64, u32),
     groups: &mut BTreeMap<u32, GroupState>,
     damage: &mut Vec<Damage>,
 ) {
     let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return };
-    let records = Records::of(logs);
+    let records = Records::of(logs, unread);
     for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
         let start = if life.header.base == from.0 { from.1 } else { 0 };
         if let Err(error) = replay_life(life, start, groups, &records) {
