@@ -175,3 +175,34 @@ fn groups_see_every_task_each_and_begin_where_they_were_told() {
     assert_eq!(texts("new"), ["fresh"]);
     assert!(matches!(queue.consumer_of("none", ConsumerOptions::new()), Err(Error::NoSuchGroup { .. })));
 }
+
+#[test]
+fn a_group_that_begins_at_the_newest_sees_nothing_older_after_a_reopen_either() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    for text in ["a", "b", "c"] {
+        queue.enqueue(Task::new(text)).unwrap();
+    }
+    drop(queue);
+    let queue = Queue::open(&place.path).unwrap();
+    queue.create_group("new", Start::Newest).unwrap();
+    let consumer = queue.consumer_of("new", ConsumerOptions::new()).unwrap();
+    assert!(nothing(&consumer));
+    queue.enqueue(Task::new("d")).unwrap();
+    assert_eq!(one(&consumer).payload().as_ref(), b"d");
+}
+
+#[test]
+fn a_delivery_of_another_group_is_refused_and_stays_on_loan() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    queue.create_group("other", Start::Oldest).unwrap();
+    queue.enqueue(Task::new("shared")).unwrap();
+    let (own, other) = (queue.consumer(), queue.consumer_of("other", ConsumerOptions::new()).unwrap());
+    let (held, foreign) = (one(&own), one(&other));
+    let receipt = foreign.receipt();
+    let answers = own.ack_batch(vec![foreign]).unwrap();
+    assert!(matches!(answers.as_slice(), [Err(Error::BadReceipt { .. })]), "{answers:?}");
+    held.ack().unwrap();
+    queue.ack(&receipt).unwrap();
+}

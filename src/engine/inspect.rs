@@ -235,7 +235,7 @@ impl Inspection {
 
     /// Every record of a life, verified.
     fn walk(&self, life: &FoundLife, visit: &mut Visit<'_>, damage: &mut dyn FnMut(Damage)) {
-        let mut bytes = vec![0; life.end as usize];
+        let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
         let place = |offset: u32, bytes: u32, lost: Option<(u32, u32)>, kind, what: &str| Damage {
             kind,
             file: life.name(),

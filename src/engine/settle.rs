@@ -62,6 +62,9 @@ impl Engine {
 
     fn settle_one(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) -> Result<()> {
         self.check_receipt(receipt)?;
+        if receipt.group != work.group.id {
+            return Err(Error::BadReceipt { why: "it belongs to another group" });
+        }
         let task = receipt.task;
         let ticket = receipt.ticket();
         if !work.group.holds(ticket, task.lane, task.seq) {

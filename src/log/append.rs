@@ -381,10 +381,12 @@ impl Log {
     /// A sequence above every one that was given out so far and at most the next one.
     pub(crate) fn next_seq(&self) -> Seq {
         let claiming = self.claiming.lock();
-        match claiming.active.as_ref() {
-            Some(active) => active.segment.seq(active.index),
-            None => Seq(claiming.last_base),
+        if let Some(active) = claiming.active.as_ref() {
+            return active.segment.seq(active.index);
         }
+        // The next life begins above the block of the last one, which is sealed or gone.
+        let last = self.segment_from(claiming.last_base);
+        Seq(claiming.last_base + last.map_or(1, |segment| u64::from(segment.header().block)))
     }
 
     /// Highest base ever given to this log.

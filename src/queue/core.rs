@@ -80,6 +80,11 @@ impl Core {
         Ok(())
     }
 
+    /// True in a child of the process that opened the queue.
+    pub(super) fn is_forked(&self) -> bool {
+        self.fork.is_child()
+    }
+
     pub(super) fn turnstile(&self, log: &Log) -> &Turnstile {
         match log.id().lane() {
             Some(lane) => self.turnstiles.get(lane.index()).unwrap_or(&self.journal_turnstile),

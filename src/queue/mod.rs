@@ -306,9 +306,12 @@ impl Queue {
     /// directory can be opened again once the last of them, and the last borrowed payload, is dropped.
     ///
     /// # Errors
-    /// [`Error::Closed`] if it is closed already; [`Error::InDoubt`] or [`Error::Poisoned`] if a sync failed, and
+    /// [`Error::Closed`] if it is closed already, [`Error::Forked`] in a child; [`Error::InDoubt`] or [`Error::Poisoned`] if a sync failed, and
     /// [`Error::Full`] if the checkpoint found no room: then the next open recovers, and nothing is lost.
     pub fn close(self) -> Result<CloseReport> {
+        if self.core().is_forked() {
+            return Err(Error::Forked);
+        }
         if self.core().closed.swap(true, Ordering::SeqCst) {
             return Err(Error::Closed);
         }

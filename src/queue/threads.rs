@@ -42,6 +42,11 @@ pub(super) fn stop(core: &Core) {
     core.ready.wake_all();
     core.engine.arrivals.wake_all();
     let threads = std::mem::take(&mut *core.threads.lock());
+    if core.is_forked() {
+        // They run in the parent; here there is nobody to join.
+        std::mem::forget(threads);
+        return;
+    }
     for thread in threads {
         // A thread that panicked has nothing more to do either; its work is repeated at the next open.
         let _panicked = thread.join();

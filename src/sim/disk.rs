@@ -17,7 +17,7 @@
 //! cache held at that instant is kept, because an engine that goes on for a while may still store into its
 //! maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -56,6 +56,8 @@ struct State {
     at_crash: Option<BTreeMap<String, Image>>,
     /// Free bytes; creating and growing take from it.
     space: Option<u64>,
+    /// Files that answer every open with an error of the medium.
+    unreadable: BTreeSet<String>,
 }
 
 /// One file, without its name.
@@ -99,6 +101,7 @@ impl SimDisk {
             fail_at: None,
             at_crash: None,
             space: None,
+            unreadable: BTreeSet::new(),
         };
         let disk = SimDisk { state: Arc::new(Mutex::new(state)) };
         for file in disk.state.lock().files.values() {
@@ -142,7 +145,7 @@ impl SimDisk {
         let mut rng = Rng::new(state.rng.next());
         let found = match loss {
             Loss::Process => images,
-            Loss::Power => state.survivors(images, &mut rng),
+            Loss::Power => state.survivors(&images, &mut rng),
         };
         drop(state);
         Self::over(rng, found)
@@ -174,6 +177,11 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.files.remove(name);
         state.stable_names.remove(name);
+    }
+
+    /// Lets every open of a file fail with EIO, until the next restart.
+    pub(crate) fn make_unreadable(&self, name: &str) {
+        self.state.lock().unreadable.insert(name.to_owned());
     }
 
     /// One operation: whether it may happen, and what the kernel does by the way.
@@ -217,10 +225,10 @@ impl State {
         }
     }
 
-    fn survivors(&self, images: BTreeMap<String, Image>, rng: &mut Rng) -> BTreeMap<String, Image> {
+    fn survivors(&self, images: &BTreeMap<String, Image>, rng: &mut Rng) -> BTreeMap<String, Image> {
         let mut names: BTreeMap<String, Image> = BTreeMap::new();
         // A name is certain if both directories have it with the same file; else a coin decides.
-        for (name, image) in &images {
+        for (name, image) in images {
             let certain = self
                 .stable_names
                 .get(name)
@@ -428,6 +436,8 @@ fn take_space(state: &mut State, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Input/output error.
+const EIO: i32 = 5;
 /// No space left on device.
 pub(super) const ENOSPC: i32 = 28;
 
@@ -451,8 +461,11 @@ impl Storage for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.state.lock().files.get(name).cloned();
-        Ok(file.ok_or(io::ErrorKind::NotFound)?)
+        let state = self.state.lock();
+        if state.unreadable.contains(name) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(state.files.get(name).cloned().ok_or(io::ErrorKind::NotFound)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -27,7 +27,7 @@ fn go_on(disk: &SimDisk, world: &mut World, steps: usize) {
 }
 
 /// Opens after a crash, with further crashes inside recovery, and checks what is there.
-fn recover(disk: SimDisk, world: &mut World, loss: Loss) -> SimDisk {
+fn recover(disk: &SimDisk, world: &mut World, loss: Loss) -> SimDisk {
     let mut disk = disk.restart(loss);
     for depth in 0..3 {
         let within = world.rng.below(40);
@@ -48,10 +48,10 @@ fn crash_at(seed: u64, operation: u64, loss: Loss) {
     let disk = SimDisk::new(seed);
     disk.crash_at(operation);
     let mut world = run(&disk, seed, STEPS);
-    let disk = recover(disk, &mut world, loss);
+    let disk = recover(&disk, &mut world, loss);
     // Life goes on, and the next crash finds nothing wrong either.
     go_on(&disk, &mut world, STEPS / 2);
-    recover(disk, &mut world, loss);
+    recover(&disk, &mut world, loss);
 }
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
@@ -83,7 +83,7 @@ fn crash_between_any_two_steps_keeps_every_promise() {
                 let disk = SimDisk::new(seed);
                 let mut world = run(&disk, seed, steps);
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    recover(disk, &mut world, loss);
+                    recover(&disk, &mut world, loss);
                 }));
                 assert!(outcome.is_ok(), "seed {seed}, after {steps} steps, {loss:?}");
             }

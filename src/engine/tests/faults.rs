@@ -100,6 +100,28 @@ fn missing_segment_is_reported_with_its_sequences_and_the_rest_is_served() {
 }
 
 #[test]
+fn segment_that_cannot_be_read_is_reported_left_alone_and_served_once_it_can() {
+    let disk = queue_at_rest(400, true);
+    let engine = open(&disk.restart(Loss::Process), NOW).unwrap();
+    for segment in engine.lanes().log(LaneId(0)).unwrap().segments() {
+        let disk = disk.restart(Loss::Process);
+        disk.make_unreadable(&segment.file_name());
+        let engine = open(&disk, NOW).unwrap();
+        let tasks = segment.tasks() as usize;
+        assert_eq!(payloads(&engine).len(), 400 - tasks, "the rest is served");
+        let damage = engine.damage();
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert_eq!((damage[0].kind, &damage[0].file), (DamageKind::Unreadable, &segment.file_name()));
+        engine.checkpoint(NOW, false).unwrap();
+        engine.recycle();
+        // The medium is well again, and nothing of the segment was changed or forgotten.
+        let disk = disk.restart(Loss::Process);
+        let engine = open(&disk, NOW).unwrap();
+        assert_eq!((payloads(&engine).len(), engine.damage().len()), (400, 0), "{}", segment.file_name());
+    }
+}
+
+#[test]
 fn damage_is_refused_before_anything_is_written_if_asked_to() {
     use crate::engine::recovery::{self, Given};
     let disk = queue_at_rest(200, true);

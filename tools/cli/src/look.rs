@@ -212,7 +212,8 @@ fn record_json(task: &TaskRecord) -> Value {
     if let Some(object) = record.as_object_mut() {
         // The group that every queue has, at hand for the usual case.
         let default = task.states.iter().find(|(name, _)| name == "default");
-        let state = default.map_or(Value::Null, |(_, state)| state_json(state)["state"].clone());
+        let state =
+            default.map_or(Value::Null, |(_, state)| state_json(state).get("state").cloned().unwrap_or_default());
         object.insert("state".to_owned(), state);
         match std::str::from_utf8(&task.payload) {
             Ok(text) => object.insert("payload".to_owned(), Value::from(text)),
