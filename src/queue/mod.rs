@@ -105,6 +105,12 @@ impl Queue {
         self.core().engine.lanes().count()
     }
 
+    /// The most bytes that one task may take as a record: payload, headers and 32 bytes.
+    #[must_use]
+    pub fn task_bytes_max(&self) -> u64 {
+        self.core.engine.settings().task_bytes_max
+    }
+
     /// What the caller should know about the place that the queue lies in. Empty on an ordinary local disk.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

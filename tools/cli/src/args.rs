@@ -21,13 +21,13 @@ pub enum Command {
     #[command(after_help = RUN_HELP)]
     Run(Run),
     /// Run CMD for the tasks that are in the queue
-    #[command(after_help = "Example:\n  lanelog work --queue jobs --until-empty --concurrency 4 -- ./resize {}")]
+    #[command(after_help = WORK_HELP)]
     Work(Work),
     /// Enqueue every line of standard input
-    #[command(after_help = "Example:\n  ls *.jpg | lanelog enqueue --queue jobs --lanes 3 --lane 1")]
+    #[command(after_help = ENQUEUE_HELP)]
     Enqueue(Enqueue),
     /// Print counts per lane and group; needs no lock
-    #[command(after_help = "Example:\n  lanelog stats --queue jobs --json")]
+    #[command(after_help = "Example:\n  lanelog stats --queue jobs --json | jq .groups")]
     Stats(Look),
     /// Read everything, change nothing, report damage: exit status 0 is clean, 2 is damaged
     #[command(after_help = "Example:\n  lanelog verify --queue jobs && echo clean")]
@@ -39,13 +39,41 @@ pub enum Command {
 
 const RUN_HELP: &str = "\
 Exit status 0 of CMD acks the task. Anything else is retried with backoff, up to --max-attempts, and then
-becomes a dead letter. Killed at any moment and started again, with no input or with new input, it finishes what
-is left. SIGINT and SIGTERM let running tasks finish and leave the rest in the queue.
+becomes a dead letter, which `lanelog dump` shows. What CMD prints is kept together and written before the ack.
 
-Exit status: 0 all acked, 1 something became a dead letter, 2 an error, 128 + n stopped by signal n.
+Killed at any moment and started again, with no input or with new input, it finishes what is left. A task that ran
+when lanelog was killed runs again, so CMD must bear running twice; what CMD itself started may still be running
+then, for kill -9 of lanelog does not reach it. SIGINT and SIGTERM let running commands finish and leave the rest in
+the queue; a second SIGINT does not wait for them.
+
+Every line is a task, an empty one too. A task with a NUL byte, or one too long for an argument, becomes a dead
+letter if {} is used.
+
+Exit status: 0 all acked, 1 something became a dead letter, 2 an error or a damaged queue, 128 + n stopped by
+signal n.
 
 Example:
   find /usr/share -type f | lanelog run --queue jobs --concurrency 4 -- sha256sum {}";
+
+const WORK_HELP: &str = "\
+Tasks are run as `lanelog run` runs them; see its help. With --print no command runs: every task is written to
+standard output as a line, and acked once it is written.
+
+Exit status: 0 all acked, 1 something became a dead letter, 2 an error or a damaged queue, 128 + n stopped by
+signal n.
+
+Examples:
+  lanelog work --queue jobs --until-empty --concurrency 4 -- ./resize {}
+  lanelog work --queue jobs --until-empty --print > tasks.txt";
+
+const ENQUEUE_HELP: &str = "\
+Every line is a task, an empty one too. Whatever ends the input early, the items before that are in the queue, and
+an item that was read only in part is not.
+
+Exit status: 0 all enqueued, 2 an error, 128 + n stopped by signal n.
+
+Example:
+  ls *.jpg | lanelog enqueue --queue jobs --lanes 3 --lane 1";
 
 /// Where the queue is and how its lanes are cut.
 #[derive(clap::Args)]
@@ -81,9 +109,6 @@ pub struct Running {
     /// Seconds after which a task whose worker died goes to another one; extended while a command runs
     #[arg(long, value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub lease: u64,
-    /// The command; {} is replaced by the task, without {} the task is the command's standard input
-    #[arg(last = true, required = true, value_name = "CMD")]
-    pub command: Vec<OsString>,
 }
 
 /// Arguments of `run`.
@@ -98,6 +123,9 @@ pub struct Run {
     /// What is done with it.
     #[command(flatten)]
     pub running: Running,
+    /// The command; {} is replaced by the task, without {} the task is the command's standard input
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 /// Arguments of `work`.
@@ -109,9 +137,18 @@ pub struct Work {
     /// End when the queue is empty, instead of waiting for more
     #[arg(long)]
     pub until_empty: bool,
+    /// Write every task to standard output as a line, instead of running a command for it
+    #[arg(long, conflicts_with_all = ["concurrency", "lease"])]
+    pub print: bool,
+    /// With --print, end each task with a NUL byte instead of a newline
+    #[arg(short = '0', long)]
+    pub null: bool,
     /// What is done.
     #[command(flatten)]
     pub running: Running,
+    /// The command; {} is replaced by the task, without {} the task is the command's standard input
+    #[arg(last = true, required_unless_present = "print", conflicts_with = "print", value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 /// Arguments of `enqueue`.

@@ -1,84 +1,114 @@
 //! Standard input to tasks.
 
-use std::io::{BufRead, BufReader, Read};
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
-use lanelog::{LaneId, Options, Pending, Queue, Task, TaskId};
+use anyhow::{Context, Error, Result, anyhow};
+use lanelog::{Durability, LaneId, Options, Pending, Queue, Task, TaskId};
 
-use crate::args::{Enqueue, Input, Place};
+use crate::args::{self, Enqueue};
+use crate::input::{Endless, Input, Items, Piece};
+use crate::queue;
 use crate::signals::Stop;
 use crate::tally::Tally;
 
 /// Tasks that may wait for their commit together.
 const PENDING_MAX: usize = 4096;
 
-/// Opens the queue, making it if need be.
-pub fn open(place: &Place, options: Options) -> Result<Queue> {
-    let options = match place.lanes {
-        Some(lanes) => options.lanes(lanes),
-        None => options,
-    };
-    let queue = options.open(&place.queue)?;
-    for warning in queue.warnings() {
-        eprintln!("lanelog: warning: {warning}");
-    }
-    for damage in queue.damage() {
-        eprintln!("lanelog: warning: {damage}");
-    }
-    Ok(queue)
-}
-
 /// `lanelog enqueue`.
 pub fn enqueue(args: &Enqueue) -> Result<u8> {
     let stop = Stop::on_signals()?;
-    let queue = open(&args.place, Options::new())?;
+    let queue = queue::open_with_lane(&args.place, args.input.lane, Options::new())?;
     let tally = Tally::new(0);
-    feed(&queue, std::io::stdin().lock(), &args.input, args.durability.into(), &stop, &tally)?;
-    let enqueued = tally.enqueued.load(Ordering::Relaxed);
-    queue.close().context("the tasks are enqueued, but closing the queue failed")?;
-    tally.summarize(enqueued);
+    let fed = feed(&queue, &args.input, args.durability.into(), &stop, &tally);
+    let closed = queue.close();
+    tally.say_enqueued();
+    fed?;
+    closed.context("the tasks are enqueued, but closing the queue failed")?;
     Ok(stop.signal().map_or(0, |signal| 128 + signal))
 }
 
-/// Enqueues every item of `input`. An item that can be read is accepted durably before more input is waited for.
-pub fn feed(
-    queue: &Queue,
-    input: impl Read,
-    how: &Input,
-    durability: lanelog::Durability,
-    stop: &Stop,
-    tally: &Tally,
-) -> Result<()> {
-    let end = if how.null { 0 } else { b'\n' };
-    let mut input = BufReader::with_capacity(256 << 10, input);
-    let mut item = Vec::new();
-    let mut pending: Vec<Pending<TaskId>> = Vec::new();
-    while !stop.is_asked() {
-        item.clear();
-        let read = input.read_until(end, &mut item).context("standard input can't be read")?;
-        if read == 0 {
-            break;
-        }
-        if item.last() == Some(&end) {
-            item.pop();
-        }
-        let task = Task::new(&item).lane(LaneId(how.lane)).durability(durability);
-        let submitted = queue.submit(task);
-        pending.push(submitted.with_context(|| format!("after {} tasks", tally.enqueued.load(Ordering::Relaxed)))?);
-        if pending.len() >= PENDING_MAX || !input.buffer().contains(&end) {
-            settle(&mut pending, tally)?;
-        }
-    }
-    settle(&mut pending, tally)
+/// Enqueues every item of standard input. An item that can be read is accepted before more input is waited for.
+pub fn feed(queue: &Queue, how: &args::Input, durability: Durability, stop: &Stop, tally: &Tally) -> Result<()> {
+    let mut feeder = Feeder { queue, lane: LaneId(how.lane), durability, pending: Vec::new(), tally };
+    let fed = feeder.take_all(&Input::standard(stop)?, if how.null { 0 } else { b'\n' });
+    // However it ended, what was submitted counts.
+    let settled = feeder.settle().map_err(Error::from);
+    let accepted = tally.enqueued.load(Ordering::Relaxed);
+    fed.and(settled).with_context(|| format!("input ends at item {} ({accepted} accepted before it)", accepted + 1))
 }
 
-fn settle(pending: &mut Vec<Pending<TaskId>>, tally: &Tally) -> Result<()> {
-    let count = pending.len() as u64;
-    // The last one first: one commit covers all before it.
-    while let Some(last) = pending.pop() {
-        last.wait()?;
+struct Feeder<'a> {
+    queue: &'a Queue,
+    lane: LaneId,
+    durability: Durability,
+    pending: Vec<Pending<TaskId>>,
+    tally: &'a Tally,
+}
+
+impl Feeder<'_> {
+    fn take_all(&mut self, input: &Input, end: u8) -> Result<()> {
+        let bytes_max = self.queue.task_bytes_max();
+        let mut items = Items::new(end, usize::try_from(bytes_max).unwrap_or(usize::MAX));
+        loop {
+            let mut piece = input.poll();
+            if let Ok(Piece::Later) = piece {
+                self.settle()?;
+                piece = input.wait();
+            }
+            match piece.context("standard input can't be read")? {
+                Piece::Bytes(bytes) => {
+                    let cut = items.cut(&bytes, |item| self.submit(item).map_err(Refusal::Queue));
+                    cut.map_err(|refusal| refusal.explain(bytes_max))?;
+                }
+                Piece::Later => {}
+                Piece::End => break,
+                // An item that was read in part is not one.
+                Piece::Stopped => return Ok(()),
+            }
+        }
+        match items.rest() {
+            Some(last) => self.submit(&last).map_err(|error| Refusal::Queue(error).explain(bytes_max)),
+            None => Ok(()),
+        }
     }
-    tally.add_enqueued(count);
-    Ok(())
+
+    fn submit(&mut self, item: &[u8]) -> Result<(), lanelog::Error> {
+        let task = Task::new(item).lane(self.lane).durability(self.durability);
+        self.pending.push(self.queue.submit(task)?);
+        if self.pending.len() >= PENDING_MAX { self.settle() } else { Ok(()) }
+    }
+
+    fn settle(&mut self) -> Result<(), lanelog::Error> {
+        let count = self.pending.len() as u64;
+        // The last one first: one commit covers all before it.
+        while let Some(last) = self.pending.pop() {
+            last.wait()?;
+        }
+        self.tally.add_enqueued(count);
+        Ok(())
+    }
+}
+
+/// Why an item did not become a task.
+enum Refusal {
+    Endless,
+    Queue(lanelog::Error),
+}
+
+impl From<Endless> for Refusal {
+    fn from(_: Endless) -> Self {
+        Refusal::Endless
+    }
+}
+
+impl Refusal {
+    fn explain(self, bytes_max: u64) -> Error {
+        match self {
+            Refusal::Endless | Refusal::Queue(lanelog::Error::TaskTooLarge { .. }) => {
+                let room = bytes_max.saturating_sub(32);
+                anyhow!("it is longer than {room} bytes, the most a task can be; enqueue the names of files instead")
+            }
+            Refusal::Queue(error) => error.into(),
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! Looking at a queue: counts, damage, records. Takes no lock and changes nothing.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use lanelog::{Damage, DamageKind, LaneId, Stats, TaskRecord, TaskState, inspect};
 use serde_json::{Value, json};
 
 use crate::args::{Dump, Look};
+use crate::output;
 
 /// `lanelog stats`.
 pub fn stats(args: &Look) -> Result<u8> {
@@ -51,15 +52,19 @@ pub fn dump(args: &Dump) -> Result<u8> {
         if wanted && outcome.is_ok() {
             let line = if args.look.json { record_json(&task).to_string() } else { record_text(&task) };
             outcome = writeln!(out, "{line}");
+            if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+                // `| head`: the rest of a large queue need not be read, and there is nothing to put in order.
+                std::process::exit(i32::from(output::CLOSED));
+            }
         }
     });
-    outcome.and_then(|()| out.flush()).context("standard output can't be written")?;
+    output::written(outcome.and_then(|()| out.flush()))?;
     Ok(0)
 }
 
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output can't be written")
+    output::written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 fn stats_text(stats: &Stats) -> String {
@@ -159,25 +164,33 @@ fn damage_json(damage: &Damage) -> Value {
 
 fn state_name(state: &TaskState) -> String {
     match state {
-        TaskState::Waiting => "waiting".to_owned(),
         TaskState::Attempted { attempts } => format!("attempted {attempts}"),
         TaskState::Delayed { attempts, due } => format!("delayed until {} after {attempts}", due.0),
-        TaskState::Acked => "acked".to_owned(),
         TaskState::Dead { attempts, reason, .. } => format!("dead after {attempts}: {reason}"),
-        _ => "unknown".to_owned(),
+        _ => state_word(state).to_owned(),
+    }
+}
+
+fn state_word(state: &TaskState) -> &'static str {
+    match state {
+        TaskState::Waiting => "waiting",
+        TaskState::Attempted { .. } => "attempted",
+        TaskState::Delayed { .. } => "delayed",
+        TaskState::Acked => "acked",
+        TaskState::Dead { .. } => "dead",
+        _ => "unknown",
     }
 }
 
 fn state_json(state: &TaskState) -> Value {
+    let word = state_word(state);
     match state {
-        TaskState::Waiting => json!({ "state": "waiting" }),
-        TaskState::Attempted { attempts } => json!({ "state": "attempted", "attempts": attempts }),
-        TaskState::Delayed { attempts, due } => json!({ "state": "delayed", "attempts": attempts, "due_ms": due.0 }),
-        TaskState::Acked => json!({ "state": "acked" }),
+        TaskState::Attempted { attempts } => json!({ "state": word, "attempts": attempts }),
+        TaskState::Delayed { attempts, due } => json!({ "state": word, "attempts": attempts, "due_ms": due.0 }),
         TaskState::Dead { attempts, reason, at, .. } => {
-            json!({ "state": "dead", "attempts": attempts, "reason": reason, "at_ms": at.0 })
+            json!({ "state": word, "attempts": attempts, "reason": reason, "at_ms": at.0 })
         }
-        _ => json!({ "state": "unknown" }),
+        _ => json!({ "state": word }),
     }
 }
 
@@ -212,9 +225,7 @@ fn record_json(task: &TaskRecord) -> Value {
     if let Some(object) = record.as_object_mut() {
         // The group that every queue has, at hand for the usual case.
         let default = task.states.iter().find(|(name, _)| name == "default");
-        let state =
-            default.map_or(Value::Null, |(_, state)| state_json(state).get("state").cloned().unwrap_or_default());
-        object.insert("state".to_owned(), state);
+        object.insert("state".to_owned(), default.map_or(Value::Null, |(_, state)| state_word(state).into()));
         match std::str::from_utf8(&task.payload) {
             Ok(text) => object.insert("payload".to_owned(), Value::from(text)),
             Err(_) => object.insert("payload_hex".to_owned(), Value::from(hex(&task.payload))),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 
 /// Why the work should end before it is done.
 #[derive(Clone, Default)]
@@ -17,17 +18,25 @@ impl Stop {
     /// From here on the signals set the flag instead of ending the process.
     pub fn on_signals() -> Result<Stop> {
         let stop = Stop::default();
-        for signal in [SIGINT, SIGTERM] {
-            let number = usize::try_from(signal).unwrap_or_default();
-            signal_hook::flag::register_usize(signal, Arc::clone(&stop.signal), number)
-                .context("can't watch for signals")?;
-        }
-        // A write beyond the file size limit must be an error, not the end of the process.
-        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).context("can't watch for signals")?;
+        let watch = || -> std::io::Result<()> {
+            // A second interrupt is from somebody who won't wait for running commands. Not so for SIGTERM, which
+            // timeout(1) sends twice. What is registered first is asked first: is this the second?
+            let interrupted = Arc::new(AtomicBool::new(false));
+            flag::register_conditional_shutdown(SIGINT, 128 + SIGINT, Arc::clone(&interrupted))?;
+            flag::register(SIGINT, interrupted)?;
+            for signal in [SIGINT, SIGTERM] {
+                let number = usize::try_from(signal).unwrap_or_default();
+                flag::register_usize(signal, Arc::clone(&stop.signal), number)?;
+            }
+            // A write beyond the file size limit must be an error, not the end of the process.
+            flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+            Ok(())
+        };
+        watch().context("can't watch for signals")?;
         Ok(stop)
     }
 
-    /// Ends the work because nothing can be written any more.
+    /// Ends the work because it can't go on.
     pub fn break_off(&self) {
         self.broken.store(true, Ordering::SeqCst);
     }

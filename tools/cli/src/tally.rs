@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+use crate::queue::Counts;
+
 /// Counts of one run.
 pub struct Tally {
     pub enqueued: AtomicU64,
     pub acked: AtomicU64,
     pub retried: AtomicU64,
-    pub dead: AtomicU64,
     pub lost: AtomicU64,
     began: Instant,
     bar: ProgressBar,
@@ -20,19 +22,9 @@ pub struct Tally {
 impl Tally {
     /// Nothing yet; `left` tasks are in the queue already. Shows a bar if standard error is a terminal.
     pub fn new(left: u64) -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(left) } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} tasks, {per_sec}, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Tally {
-            enqueued: AtomicU64::new(0),
-            acked: AtomicU64::new(0),
-            retried: AtomicU64::new(0),
-            dead: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            began: now(),
-            bar,
-        }
+        let bar = if std::io::stderr().is_terminal() { progress(left) } else { ProgressBar::hidden() };
+        let none = || AtomicU64::new(0);
+        Tally { enqueued: none(), acked: none(), retried: none(), lost: none(), began: now(), bar }
     }
 
     /// Tasks came in.
@@ -41,9 +33,14 @@ impl Tally {
         self.bar.inc_length(count);
     }
 
-    /// A task ended for good.
-    pub fn end_one(&self, counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// Tasks are done.
+    pub fn add_acked(&self, count: u64) {
+        self.acked.fetch_add(count, Ordering::Relaxed);
+        self.bar.inc(count);
+    }
+
+    /// A task will never be done.
+    pub fn add_dead(&self) {
         self.bar.inc(1);
     }
 
@@ -52,23 +49,34 @@ impl Tally {
         self.bar.suspend(write)
     }
 
-    /// The bar goes, the summary comes.
-    pub fn summarize(&self, left: u64) {
+    /// The bar goes, and what `enqueue` did comes.
+    pub fn say_enqueued(&self) {
         self.bar.finish_and_clear();
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let lost = match get(&self.lost) {
-            0 => String::new(),
-            lost => format!(", leases lost {lost}"),
-        };
-        eprintln!(
-            "lanelog: enqueued {}, acked {}, retried {}, dead {}, left {left}{lost} in {:.1} s",
-            get(&self.enqueued),
-            get(&self.acked),
-            get(&self.retried),
-            get(&self.dead),
-            self.began.elapsed().as_secs_f64(),
-        );
+        let enqueued = self.enqueued.load(Ordering::Relaxed);
+        output::tell(&format!("enqueued {enqueued} in {:.1} s", self.began.elapsed().as_secs_f64()));
     }
+
+    /// The bar goes, the summary comes: what is left in the queue, and how many died in this run.
+    pub fn summarize(&self, Counts { left, dead, .. }: Counts) {
+        self.bar.finish_and_clear();
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (enqueued, acked, retried) = (of(&self.enqueued), of(&self.acked), of(&self.retried));
+        let lost = Some(of(&self.lost)).filter(|lost| *lost > 0);
+        let lost = lost.map(|lost| format!(", leases lost {lost}")).unwrap_or_default();
+        let hint = if dead > 0 { " (lanelog dump shows why)" } else { "" };
+        let seconds = self.began.elapsed().as_secs_f64();
+        output::tell(&format!(
+            "enqueued {enqueued}, acked {acked}, retried {retried}, dead {dead}{hint}, left {left}{lost} in {seconds:.1} s"
+        ));
+    }
+}
+
+fn progress(left: u64) -> ProgressBar {
+    let bar = ProgressBar::new(left);
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} tasks, {per_sec}, {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command tells a person how long it took")]
