@@ -1,4 +1,5 @@
 //! `stats`, `verify` and `dump`: what they print, beside a running process too, and that they change nothing.
+#![expect(clippy::unwrap_used, reason = "helpers fail as tests do")]
 
 mod support;
 

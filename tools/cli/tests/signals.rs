@@ -1,4 +1,5 @@
 //! SIGINT and SIGTERM stop the taking of tasks, let running ones finish, and leave the rest in the queue.
+#![expect(clippy::unwrap_used, reason = "helpers fail as tests do")]
 
 mod support;
 
@@ -100,9 +101,8 @@ fn when_nobody_reads_the_output_any_more_the_rest_stays_in_the_queue() {
 #[test]
 fn output_that_can_not_be_written_acks_nothing() {
     let place = place();
-    let full = || std::fs::OpenOptions::new().write(true).clone();
     let mut command = place.command("run -- echo $1");
-    command.stdin(std::process::Stdio::null()).stdout(open_full(full()));
+    command.stdin(std::process::Stdio::null()).stdout(full());
     place.lanelog("enqueue", "one\n").ends_with(0);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -111,6 +111,6 @@ fn output_that_can_not_be_written_acks_nothing() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test plays the full disk")]
-fn open_full(mut options: std::fs::OpenOptions) -> std::fs::File {
-    options.write(true).open("/dev/full").unwrap()
+fn full() -> std::fs::File {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap()
 }

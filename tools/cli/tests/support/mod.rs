@@ -1,5 +1,6 @@
 //! What the tests of the command share: a place for a queue, calls of the command, gates that a task waits at.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![expect(dead_code, reason = "each test file uses a part")]
+#![expect(clippy::unwrap_used, reason = "helpers fail as tests do")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
