@@ -100,14 +100,17 @@ fn when_nobody_reads_the_output_any_more_the_rest_stays_in_the_queue() {
 
 #[test]
 fn output_that_can_not_be_written_acks_nothing() {
-    let place = place();
-    let mut command = place.command("run -- echo $1");
-    command.stdin(std::process::Stdio::null()).stdout(full());
-    place.lanelog("enqueue", "one\n").ends_with(0);
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("standard output can't be written: No space left"));
-    assert_eq!(place.lanelog("run -- echo $1", "").ends_with(0).text(), "one\n");
+    for how in ["--print", "-- echo $1"] {
+        let place = place();
+        place.lanelog("enqueue", "one\n").ends_with(0);
+        let output = place.command(&format!("work --until-empty {how}")).stdout(full()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("left 1 ") && said.contains("standard output can't be written: No space left"), "{said}");
+        // Not a failed attempt, either.
+        assert_eq!(place.states(), ["waiting"]);
+        assert_eq!(place.lanelog("work --until-empty --print", "").ends_with(0).text(), "one\n");
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test plays the full disk")]
