@@ -2,7 +2,13 @@
 //!
 //! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power]]`: DIR is where the queues are made, by default
 //! the target directory, which lies on a disk more often than the system's temporary directory does.
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts threads")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark reads the clock, starts threads, and stops where the machine refuses"
+)]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

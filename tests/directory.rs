@@ -50,6 +50,7 @@ fn a_directory_with_something_else_in_it_is_refused_and_untouched() {
     std::fs::write(place.path.join("thesis.tex"), "years of work").unwrap();
     assert!(matches!(Queue::open(&place.path).map(drop), Err(Error::NotAQueue { .. })));
     assert_eq!(std::fs::read(place.path.join("thesis.tex")).unwrap(), b"years of work");
+    assert_eq!(std::fs::read_dir(&place.path).unwrap().count(), 1, "nothing was left there");
     let file = place.path.join("thesis.tex");
     assert!(matches!(Queue::open(&file).map(drop), Err(Error::NotAQueue { .. })));
     assert!(matches!(inspect(place.path.join("absent")).map(drop), Err(Error::NotAQueue { .. })));

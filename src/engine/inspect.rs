@@ -31,6 +31,8 @@ pub struct Inspection {
     disk_bytes: u64,
     checkpoint_bytes: u64,
     looked_at: Timestamp,
+    /// Some process has the queue open: what was handed out and is not due again is on loan there.
+    is_open: bool,
 }
 
 /// What a group makes of a task.
@@ -104,7 +106,8 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let stray = |number: &u32| size_of(&crate::format::segment::file_name(*number));
     let ready = (picture.strays.len(), picture.strays.iter().map(stray).sum());
     let checkpoint_bytes = size_of(crate::checkpoint::Store::FILE);
-    Ok(Inspection { picture, ready, disk_bytes, checkpoint_bytes, looked_at: clock::now().wall })
+    let (looked_at, is_open) = (clock::now().wall, storage.holder().is_some());
+    Ok(Inspection { picture, ready, disk_bytes, checkpoint_bytes, looked_at, is_open })
 }
 
 impl Inspection {
@@ -151,7 +154,8 @@ impl Inspection {
         }
     }
 
-    /// Counts, as far as they can be had without opening: nothing is on loan here.
+    /// Counts, as far as they can be had without opening. What another process that has the queue open handed out counts
+    /// as in flight until it is settled.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { queue: Some(self.picture.queue), ..Stats::default() };
@@ -192,11 +196,12 @@ impl Inspection {
             }
         }
         stats.depth = stats.depth.saturating_sub(stats.dead);
-        let delayed = group
-            .notes
-            .iter()
-            .filter(|((l, _), note)| *l == lane && note.due.is_some_and(|(due, _)| due > self.looked_at));
-        stats.delayed = delayed.count() as u64;
+        for note in group.notes.iter().filter(|((l, _), _)| *l == lane).map(|(_, note)| note) {
+            match note.due {
+                Some((due, _)) => stats.delayed += u64::from(due > self.looked_at),
+                None => stats.in_flight += u64::from(self.is_open),
+            }
+        }
         stats
     }
 

@@ -16,7 +16,8 @@
 //!
 //! Valid if and only if the head check is the CRC-32 of bytes 0–32, with zeros for 4–8, under the head seed, the kind is
 //! known, the state is *published*, the extent's length is exactly what the lengths need (for a batch: at least
-//! the header), the index is at most the record's offset / 32 (no record is smaller), and the body check is the CRC-32 of fields and payload under the body seed.
+//! the header), the index is at most the record's offset / 32 (no record is smaller), the body check is the CRC-32 of fields and payload under the body seed, and what
+//! follows them up to the extent's end is zero.
 //!
 //! # Seeds
 //!
@@ -275,10 +276,11 @@ pub(crate) fn verify<'a>(life: Life, header: &Header, extent: &'a [u8]) -> Optio
     if header.kind == Kind::Batch {
         return None;
     }
-    let body = extent.get(HEADER_BYTES..)?;
+    let body = extent.get(HEADER_BYTES..header.bytes as usize)?;
     let (fields, rest) = body.split_at_checked(usize::from(header.fields_bytes))?;
-    let payload = rest.get(..header.payload_bytes as usize)?;
-    (body_crc(life, header, fields, payload) == header.body_check).then_some(Body { fields, payload })
+    let (payload, gap) = rest.split_at_checked(header.payload_bytes as usize)?;
+    let whole = body_crc(life, header, fields, payload) == header.body_check && gap.iter().all(|byte| *byte == 0);
+    whole.then_some(Body { fields, payload })
 }
 
 impl Header {

@@ -77,6 +77,10 @@ impl Queue {
     fn open_with(path: &Path, options: &Options) -> Result<Queue> {
         // What is out of bounds whatever is stored is refused before a directory is made.
         options.resolve(None)?;
+        if path.is_dir() {
+            // Not even a lock file is left in a directory that is somebody else's.
+            recovery::refuse_foreign(&DiskStorage::open_read_only(path)?, path)?;
+        }
         let storage: Arc<dyn Storage> = Arc::new(DiskStorage::open(path)?);
         let fail_on_damage = options.on_damage == OnDamage::Fail;
         let given = Given { resolve: &|stored| options.resolve(stored), fail_on_damage };
@@ -108,7 +112,7 @@ impl Queue {
     /// The most bytes that one task may take as a record: payload, headers and 32 bytes.
     #[must_use]
     pub fn task_bytes_max(&self) -> u64 {
-        self.core.engine.settings().task_bytes_max
+        self.core().engine.settings().task_bytes_max
     }
 
     /// What the caller should know about the place that the queue lies in. Empty on an ordinary local disk.

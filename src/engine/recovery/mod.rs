@@ -32,4 +32,4 @@ pub(crate) mod read;
 mod report;
 
 pub(crate) use open::{Given, open};
-pub(crate) use read::DEFAULT_GROUP;
+pub(crate) use read::{DEFAULT_GROUP, refuse_foreign};

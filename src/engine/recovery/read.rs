@@ -51,18 +51,9 @@ pub(crate) struct Picture {
 
 /// Reads the directory. `Ok(None)` if there is no queue in it yet.
 pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Option<Picture>> {
-    let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
-    let has_lives = names.iter().any(|name| parse_file_name(name).is_some());
-    let has_store = names.iter().any(|name| name == Store::FILE);
+    let Holds { lives: has_lives, store: has_store } = refuse_foreign(storage, path)?;
     if !has_lives && !has_store {
-        let foreign = names.iter().find(|name| *name != crate::storage::LOCK_FILE);
-        return match foreign {
-            None => Ok(None),
-            Some(name) => {
-                let why = format!("the directory holds {name:?} and no checkpoint");
-                Err(Error::NotAQueue { path: path.to_owned(), why })
-            }
-        };
+        return Ok(None);
     }
     let mut damage = Vec::new();
     let base = match has_store {
@@ -74,6 +65,27 @@ pub(crate) fn read(storage: &dyn Storage, path: &Path) -> Result<Option<Picture>
         None if has_lives => read_without(storage, damage).map(Some),
         // A creation that was cut before its first checkpoint was durable.
         None => Ok(None),
+    }
+}
+
+/// What a directory that may be a queue holds.
+pub(crate) struct Holds {
+    lives: bool,
+    store: bool,
+}
+
+/// Looks whether the directory is a queue, or empty and may become one; what else is in it is refused.
+pub(crate) fn refuse_foreign(storage: &dyn Storage, path: &Path) -> Result<Holds> {
+    let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
+    let lives = names.iter().any(|name| parse_file_name(name).is_some());
+    let store = names.iter().any(|name| name == Store::FILE);
+    let foreign = names.iter().find(|name| *name != crate::storage::LOCK_FILE);
+    match foreign.filter(|_| !lives && !store) {
+        None => Ok(Holds { lives, store }),
+        Some(name) => {
+            let why = format!("the directory holds {name:?} and no checkpoint");
+            Err(Error::NotAQueue { path: path.to_owned(), why })
+        }
     }
 }
 

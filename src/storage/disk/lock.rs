@@ -27,13 +27,13 @@ impl Lock {
         let fail = |call: &'static str| move |error: io::Error| Error::io(LOCK_FILE, call, error);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let opened = fs::openat(dir, LOCK_FILE, flags, Mode::RUSR | Mode::WUSR);
-        let mut file = StdFile::from(opened.map_err(|error| fail("open")(error.into()))?);
+        let file = StdFile::from(opened.map_err(|error| fail("open")(error.into()))?);
         if !file.metadata().map_err(fail("stat"))?.is_file() {
             return Err(fail("open")(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         match fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: path.to_owned(), pid: holder(&mut file) }),
+            Err(Errno::WOULDBLOCK) => return Err(Error::Locked { path: path.to_owned(), pid: holder(&file) }),
             Err(error) => return Err(fail("lock")(error.into())),
         }
         let id = format!("{}\n", std::process::id());
@@ -43,8 +43,9 @@ impl Lock {
     }
 }
 
-fn holder(file: &mut StdFile) -> Option<u32> {
+/// The process id in a lock file.
+pub(super) fn holder(mut file: &StdFile) -> Option<u32> {
     let mut text = String::new();
-    file.take(32).read_to_string(&mut text).ok()?;
+    Read::by_ref(&mut file).take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }

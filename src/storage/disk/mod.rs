@@ -56,6 +56,16 @@ impl DiskStorage {
         Self::over(open_directory(path)?, None)
     }
 
+    /// The process that has the queue open, if the lock file names one that lives. A hint: whether the lock is held is
+    /// not tried, for trying takes it.
+    pub(crate) fn holder(&self) -> Option<u32> {
+        let file = self.open_at(crate::storage::LOCK_FILE, OFlags::RDONLY).ok()?;
+        lock::holder(&file).filter(|pid| {
+            let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw);
+            pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+        })
+    }
+
     fn over(dir: OwnedFd, lock: Option<Arc<Lock>>) -> Result<DiskStorage> {
         let medium = medium::of(&dir).map_err(|error| Error::io(".", "statfs", error))?;
         Ok(DiskStorage { dir, lock, medium, process: std::process::id() })
