@@ -81,8 +81,8 @@ fn another_version_is_refused_and_untouched() {
     small().open(&place.path).unwrap().close().unwrap();
     let path = place.path.join("checkpoint");
     let mut bytes = std::fs::read(&path).unwrap();
-    // Version 9 in both roots, with checksums that fit.
-    for slot in [0, 65_536] {
+    // Version 9 in both copies of both roots, with checksums that fit.
+    for slot in [0, 262_144, 524_288, 786_432] {
         let length = u32::from_le_bytes(bytes[slot + 12..slot + 16].try_into().unwrap()) as usize;
         if length == 0 {
             continue;

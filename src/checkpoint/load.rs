@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use super::store::{Store, Unproven, read_blob, units_of};
+use super::store::{Store, Unproven, read_blob, slot_offset, units_of};
 use super::units::{FreeUnits, units_for};
 use super::{BlobRef, Key};
-use crate::format::checkpoint::{Root, SLOT_BYTES, Slot, decode_entries};
+use crate::error::DamageKind;
+use crate::format::checkpoint::{COPY_BYTES, Root, RootCopy, SLOT_BYTES, decode_entries};
 use crate::storage::File;
 
 /// What the file holds.
@@ -20,17 +21,21 @@ pub(crate) struct Loaded {
     pub newest: Option<(Store, Vec<u8>)>,
     /// The other root, if it is usable too.
     pub older: Option<(Store, Vec<u8>)>,
-    /// Slots that are neither blank nor usable.
+    /// Slots of which something is neither blank nor usable.
     pub damage: Vec<BadSlot>,
     /// A version that this build does not know.
     pub version: Option<u32>,
 }
 
-/// A slot that holds no usable root.
+/// A slot with something wrong in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BadSlot {
     pub offset: u64,
     pub bytes: u64,
+    /// *Torn* is what a crash leaves of a root that was being written, or damage that can't be told from it.
+    pub kind: DamageKind,
+    /// Neither copy of the root can be used.
+    pub is_lost: bool,
     pub what: &'static str,
 }
 
@@ -52,28 +57,35 @@ impl Store {
         let mut loaded = Loaded { newest: None, older: None, damage: Vec::new(), version: None };
         let (mut usable, mut unreadable, mut highest) = (Vec::new(), None, 0);
         for slot in 0..2 {
-            let offset = slot as u64 * SLOT_BYTES as u64;
-            let there = bytes.saturating_sub(offset).min(SLOT_BYTES as u64);
-            let bad = |what| BadSlot { offset, bytes: there, what };
-            let read = read_slot(&**file, offset, there);
-            match read {
-                Ok(Slot::Blank) => {}
-                Ok(Slot::Version(version)) => loaded.version = Some(version),
-                Ok(Slot::Invalid) => loaded.damage.push(bad("a checkpoint's root does not verify")),
-                Ok(Slot::Valid(root)) => {
+            let bad = |what| BadSlot {
+                offset: slot_offset(slot),
+                bytes: bytes.saturating_sub(slot_offset(slot)).min(SLOT_BYTES as u64),
+                kind: DamageKind::Corrupt,
+                is_lost: true,
+                what,
+            };
+            let (copy, flaw) = match read_slot(&**file, slot, bytes) {
+                Ok(read) => read,
+                Err(error) => {
+                    unreadable = Some(error);
+                    (RootCopy::Blank, Some(bad("a checkpoint's root can't be read")))
+                }
+            };
+            loaded.damage.extend(flaw);
+            match copy {
+                RootCopy::Blank | RootCopy::Invalid => {}
+                RootCopy::Version(version) => loaded.version = Some(version),
+                RootCopy::Valid(root) => {
                     highest = highest.max(root.generation);
                     match read_index(&**file, &root, units_of(bytes)) {
                         Ok(Some(index)) => usable.push(Usable { slot, bad: bad(""), root, index }),
+                        // It was durable before the root was written.
                         Ok(None) => loaded.damage.push(bad("a checkpoint's index does not verify")),
                         Err(error) => {
                             loaded.damage.push(bad("a checkpoint's index can't be read"));
                             unreadable = Some(error);
                         }
                     }
-                }
-                Err(error) => {
-                    loaded.damage.push(bad("a checkpoint's root can't be read"));
-                    unreadable = Some(error);
                 }
             }
         }
@@ -137,10 +149,67 @@ impl Usable {
     }
 }
 
-fn read_slot(file: &dyn File, offset: u64, bytes: u64) -> io::Result<Slot> {
-    let mut slot = vec![0; usize::try_from(bytes).unwrap_or(SLOT_BYTES)];
-    file.read_at(offset, &mut slot)?;
-    Ok(Root::decode(&slot))
+/// A slot's two copies as one, and what is wrong with them.
+///
+/// | first, second | taken | said |
+/// |---|---|---|
+/// | both verify and are the same | either | nothing |
+/// | both verify and differ | the newer: its blobs were durable before it was begun | nothing: a crash between them |
+/// | one verifies, the other is blank | the one | nothing: a crash between them |
+/// | one verifies, the other differs in one byte | the one | corrupt |
+/// | one verifies, the other differs in more | the one | torn |
+/// | one verifies, the other can't be read | the one | unreadable |
+/// | none verifies | none | torn |
+fn read_slot(file: &dyn File, slot: usize, file_bytes: u64) -> io::Result<(RootCopy, Option<BadSlot>)> {
+    let at = slot_offset(slot);
+    let (first, second) = (read_copy(file, at, file_bytes), read_copy(file, at + COPY_BYTES as u64, file_bytes));
+    let flaw = |place: usize, kind, is_lost, what| {
+        let (offset, bytes) = (at + (place * COPY_BYTES) as u64, COPY_BYTES as u64);
+        Some(BadSlot { offset, bytes, kind, is_lost, what })
+    };
+    let decoded = |read: &io::Result<Vec<u8>>| read.as_ref().map_or(RootCopy::Invalid, |bytes| Root::decode(bytes));
+    let (valid, bad, place) = match (decoded(&first), decoded(&second)) {
+        (RootCopy::Version(version), _) | (_, RootCopy::Version(version)) => {
+            return Ok((RootCopy::Version(version), None));
+        }
+        (RootCopy::Valid(a), RootCopy::Valid(b)) => {
+            let newer = if b.generation > a.generation { b } else { a };
+            return Ok((RootCopy::Valid(newer), None));
+        }
+        (RootCopy::Valid(root), RootCopy::Blank) | (RootCopy::Blank, RootCopy::Valid(root)) => {
+            return Ok((RootCopy::Valid(root), None));
+        }
+        (RootCopy::Valid(root), RootCopy::Invalid) => (root, second, 1),
+        (RootCopy::Invalid, RootCopy::Valid(root)) => (root, first, 0),
+        (RootCopy::Blank, RootCopy::Blank) => return Ok((RootCopy::Blank, None)),
+        (RootCopy::Blank | RootCopy::Invalid, RootCopy::Blank | RootCopy::Invalid) => {
+            // Nothing may be concluded from what could not be read.
+            first?;
+            second?;
+            let what = "a checkpoint's root was being written, or both of its copies are damaged";
+            return Ok((RootCopy::Invalid, flaw(0, DamageKind::Torn, true, what)));
+        }
+    };
+    let (kind, what) = match bad {
+        Err(_) => (DamageKind::Unreadable, "one of two copies of a checkpoint's root can't be read"),
+        Ok(bytes) if differ_in_one_byte(&valid, &bytes) => {
+            (DamageKind::Corrupt, "one of two copies of a checkpoint's root does not verify")
+        }
+        Ok(_) => (DamageKind::Torn, "one of two copies of a checkpoint's root was being written, or is damaged"),
+    };
+    Ok((RootCopy::Valid(valid), flaw(place, kind, false, what)))
+}
+
+fn read_copy(file: &dyn File, offset: u64, file_bytes: u64) -> io::Result<Vec<u8>> {
+    let there = file_bytes.saturating_sub(offset).min(COPY_BYTES as u64);
+    let mut copy = vec![0; usize::try_from(there).unwrap_or(COPY_BYTES)];
+    file.read_at(offset, &mut copy)?;
+    Ok(copy)
+}
+
+fn differ_in_one_byte(root: &Root, copy: &[u8]) -> bool {
+    let expected = root.encode().unwrap_or_default();
+    expected.len() <= copy.len() && expected.iter().zip(copy).filter(|(a, b)| a != b).count() == 1
 }
 
 /// The index of a root, if root and chunks keep the rules of the file's opening comment.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::index::{Piece, recut};
 use super::units::{FreeUnits, units_for};
 use super::{BlobRef, Key};
-use crate::format::checkpoint::{BLOBS_AT, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
+use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
 use crate::storage::File;
 use crate::types::QueueId;
 
@@ -237,9 +237,9 @@ impl Store {
             bytes_written += self.write_blob(*place, blob)?;
         }
         self.file.sync()?;
-        self.file.write_at(slot_offset(self.next_slot), &plan.root)?;
+        self.write_root(self.next_slot, &plan.root)?;
         self.file.sync()?;
-        Ok(CommitStats { bytes_written: bytes_written + plan.root.len() as u64, syncs: 2 })
+        Ok(CommitStats { bytes_written: bytes_written + 2 * plan.root.len() as u64, syncs: 2 })
     }
 
     /// Step 2.
@@ -249,7 +249,13 @@ impl Store {
             let blob = read_blob(&*self.file, *place)?.ok_or_else(lost)?;
             self.write_blob(*place, &blob)?;
         }
-        self.file.write_at(slot_offset(unproven.slot), &unproven.root)
+        self.write_root(unproven.slot, &unproven.root)
+    }
+
+    /// Both copies.
+    fn write_root(&self, slot: usize, root: &[u8]) -> io::Result<()> {
+        self.file.write_at(slot_offset(slot), root)?;
+        self.file.write_at(slot_offset(slot) + COPY_BYTES as u64, root)
     }
 
     /// Writes whole units, so that no byte of an earlier blob stays behind this one.
@@ -332,7 +338,7 @@ fn offset_of(unit: u32) -> u64 {
     BLOBS_AT + u64::from(unit) * UNIT_BYTES
 }
 
-fn slot_offset(slot: usize) -> u64 {
+pub(super) fn slot_offset(slot: usize) -> u64 {
     slot as u64 * SLOT_BYTES as u64
 }
 

@@ -2,9 +2,13 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 65,536 | root slot A |
-//! | 65,536 | 65,536 | root slot B |
-//! | 131,072 | | units of 512 bytes; a blob takes as many in a row as it needs, zero-padded |
+//! | 0 | 524,288 | root slot A |
+//! | 524,288 | 524,288 | root slot B |
+//! | 1,048,576 | | units of 512 bytes; a blob takes as many in a row as it needs, zero-padded |
+//!
+//! A slot holds its root twice, at 0 and at 262,144, so that one flipped bit costs nothing and can be told from a root
+//! that was being written when the power went: that one differs from the other copy in more than a byte, or neither
+//! verifies.
 //!
 //! A root:
 //!
@@ -35,8 +39,10 @@ use crate::types::QueueId;
 use super::FORMAT_VERSION;
 use super::wire::{Reader, Writer};
 
+/// Bytes for one copy of a root: enough for the index of more than 300,000 blobs.
+pub(crate) const COPY_BYTES: usize = 256 << 10;
 /// Bytes of one root slot.
-pub(crate) const SLOT_BYTES: usize = 64 << 10;
+pub(crate) const SLOT_BYTES: usize = 2 * COPY_BYTES;
 /// Where blobs begin.
 pub(crate) const BLOBS_AT: u64 = 2 * SLOT_BYTES as u64;
 /// Bytes of a unit.
@@ -49,7 +55,7 @@ const CHECK_BYTES: usize = 4;
 /// Far above what a queue can reach, and far enough below the end that counting on never overflows.
 const GENERATION_MAX: u64 = 1 << 62;
 
-/// A root as it lies in its slot.
+/// A root as each of its copies holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Root {
     pub queue: QueueId,
@@ -58,9 +64,9 @@ pub(crate) struct Root {
     pub chunks: Vec<(Key, BlobRef)>,
 }
 
-/// What a slot holds.
+/// What one copy of a slot holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Slot {
+pub(crate) enum RootCopy {
     Blank,
     Valid(Root),
     Version(u32),
@@ -68,10 +74,10 @@ pub(crate) enum Slot {
 }
 
 impl Root {
-    /// The root's bytes, or `None` if they don't fit a slot.
+    /// The root's bytes, or `None` if they don't fit a copy.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
         let bytes = ROOT_HEAD_BYTES + self.meta.len() + ENTRY_BYTES * self.chunks.len() + CHECK_BYTES;
-        if bytes > SLOT_BYTES {
+        if bytes > COPY_BYTES {
             return None;
         }
         let mut out = Writer::default();
@@ -88,26 +94,26 @@ impl Root {
         Some(root)
     }
 
-    /// What stands in a slot.
-    pub(crate) fn decode(slot: &[u8]) -> Slot {
-        if slot.iter().all(|byte| *byte == 0) {
-            return Slot::Blank;
+    /// What stands in one copy.
+    pub(crate) fn decode(copy: &[u8]) -> RootCopy {
+        if copy.iter().all(|byte| *byte == 0) {
+            return RootCopy::Blank;
         }
-        Self::decode_checked(slot).unwrap_or(Slot::Invalid)
+        Self::decode_checked(copy).unwrap_or(RootCopy::Invalid)
     }
 
-    fn decode_checked(slot: &[u8]) -> Option<Slot> {
-        let mut head = Reader::new(slot);
+    fn decode_checked(copy: &[u8]) -> Option<RootCopy> {
+        let mut head = Reader::new(copy);
         if head.u64()? != ROOT_MAGIC {
             return None;
         }
         let (version, bytes) = (head.u32()?, head.u32()?);
-        let (checked, check) = slot.get(..usize::try_from(bytes).ok()?)?.split_last_chunk::<CHECK_BYTES>()?;
+        let (checked, check) = copy.get(..usize::try_from(bytes).ok()?)?.split_last_chunk::<CHECK_BYTES>()?;
         if crc32fast::hash(checked) != u32::from_le_bytes(*check) {
             return None;
         }
         if version != FORMAT_VERSION {
-            return Some(Slot::Version(version));
+            return Some(RootCopy::Version(version));
         }
         let mut from = Reader::new(checked);
         from.skip(16)?;
@@ -118,7 +124,7 @@ impl Root {
         if from.left() > 0 || !(1..=GENERATION_MAX).contains(&generation) {
             return None;
         }
-        Some(Slot::Valid(Root { queue, generation, meta, chunks: decode_entries(entries)? }))
+        Some(RootCopy::Valid(Root { queue, generation, meta, chunks: decode_entries(entries)? }))
     }
 }
 

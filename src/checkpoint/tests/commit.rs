@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::*;
 use crate::checkpoint::index::{ENTRIES_JOIN, ENTRIES_MAX};
-use crate::format::checkpoint::{BLOBS_AT, ENTRY_BYTES};
+use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, ENTRY_BYTES};
 
 #[test]
 fn both_checkpoints_hold_what_a_plain_map_holds_through_commits_and_reloads() {
@@ -154,7 +154,7 @@ fn root_that_outgrows_its_slot_is_refused_and_changes_nothing() {
     let (disk, mut store) = fresh();
     store.commit(b"old", put(1, b"old")).unwrap();
     let old = newest(&disk).1;
-    store.commit(&vec![1; 64 << 10], put(1, b"new")).unwrap_err();
+    store.commit(&vec![1; COPY_BYTES], put(1, b"new")).unwrap_err();
     assert!(!store.is_broken());
     assert_eq!(newest(&disk).1, old);
     store.commit(b"next", put(1, b"next")).unwrap();

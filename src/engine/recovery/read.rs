@@ -106,64 +106,79 @@ fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Op
         let supported = crate::format::FORMAT_VERSION;
         return Err(Error::Version { file: Store::FILE.to_owned(), found, supported });
     }
-    // A slot that is half written is the normal trace of a crash in a checkpoint, as long as the other one is
-    // good: it was never the newest durable one. Only together with a fallback is it damage.
     for slot in &loaded.damage {
-        damage.push(checkpoint_damage(slot.offset, slot.bytes, slot.what));
+        let what =
+            if slot.is_lost { slot.what.to_owned() + OTHER_ROOT } else { format!("{}; nothing is lost", slot.what) };
+        damage.push(Damage { kind: slot.kind, ..checkpoint_damage(slot.offset, slot.bytes, what) });
     }
-    let torn_slot = !loaded.damage.is_empty();
+    // Which of two roots was the newer is not known when one of them is lost.
+    let root_lost = loaded.damage.iter().any(|slot| slot.is_lost);
     let roots = [loaded.newest, loaded.older];
+    let mut partial = None;
     for (at, root) in roots.into_iter().enumerate() {
         let Some((store, meta)) = root else { continue };
-        let fallback = at > 0 || torn_slot;
-        match load_blobs(store, &meta, fallback) {
-            Ok(base) => return Ok(Some(base)),
-            Err(bad) => damage.push(bad),
+        let (base, bad) = load_blobs(store, &meta, at > 0 || root_lost);
+        if bad.is_empty() {
+            return Ok(base);
         }
+        damage.extend(bad);
+        partial = partial.or(base);
     }
-    Ok(None)
+    Ok(partial)
 }
 
-fn checkpoint_damage(offset: u64, bytes: u64, what: &str) -> Damage {
-    Damage {
-        kind: DamageKind::Corrupt,
-        file: Store::FILE.to_owned(),
-        offset,
-        bytes,
-        lane: None,
-        lost: None,
-        what: format!("{what}; an older checkpoint or a full scan is used: tasks may come again, none is lost"),
-    }
+/// What the loss of a root means.
+const OTHER_ROOT: &str = "; an older checkpoint or a full scan is used: tasks may come again, none is lost";
+
+fn checkpoint_damage(offset: u64, bytes: u64, what: String) -> Damage {
+    let file = Store::FILE.to_owned();
+    Damage { kind: DamageKind::Corrupt, file, offset, bytes, lane: None, lost: None, what }
 }
 
-fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> std::result::Result<Base, Damage> {
-    let malformed = |what: &str| checkpoint_damage(0, 0, what);
-    let meta = Meta::decode(meta).ok_or_else(|| malformed("the root's meta bytes are malformed"))?;
-    let mut saved = BTreeMap::new();
-    let mut groups: BTreeMap<u32, GroupState> = BTreeMap::new();
-    let (mut listed, mut acks) = (Vec::new(), Vec::new());
-    let keys: Vec<Key> = store.keys().collect();
+/// What a root says, if it is enough to go on from, and which of its blobs are damaged.
+///
+/// Without the acks, attempts or dead letters of one blob its tasks come again; that is better than to go on without
+/// any. A life or a group that is not known is not: it would be taken for one that is gone.
+fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> (Option<Base>, Vec<Damage>) {
+    let malformed = |what: &str| checkpoint_damage(0, 0, format!("{what}{OTHER_ROOT}"));
+    let Some(meta) = Meta::decode(meta) else {
+        return (None, vec![malformed("the root's meta bytes are malformed")]);
+    };
+    let mut base = Base { meta, saved: BTreeMap::new(), groups: BTreeMap::new(), listed: Vec::new(), fallback, store };
+    let (mut bad, mut acks, mut is_enough) = (Vec::new(), Vec::new(), true);
+    let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
-        let value = store.get(key).map_err(|error| match error {
-            BlobError::Damaged { offset, bytes } => checkpoint_damage(offset, bytes, "a blob does not verify"),
+        let found = base.store.get(key).map_err(|error| match error {
+            BlobError::Damaged { offset, bytes } => checkpoint_damage(
+                offset,
+                bytes,
+                "a blob does not verify; tasks may come again, none is lost".to_owned(),
+            ),
             BlobError::Absent => malformed("a blob is absent"),
             BlobError::Io(error) => malformed(&format!("a blob can't be read: {error}")),
-        })?;
-        saved.insert(key, crc32fast::hash(&value));
-        if key.kind == kind::ACKS {
-            acks.push((key, value));
-            continue;
+        });
+        let found = found.and_then(|value| {
+            base.saved.insert(key, crc32fast::hash(&value));
+            if key.kind == kind::ACKS {
+                acks.push((key, value));
+                return Ok(());
+            }
+            load_blob(key, &value, &mut base.groups, &mut base.listed).ok_or_else(|| malformed("a blob is malformed"))
+        });
+        if let Err(damage) = found {
+            bad.push(damage);
+            is_enough &= !matches!(key.kind, kind::LIFE | kind::GROUP);
         }
-        load_blob(key, &value, &mut groups, &mut listed).ok_or_else(|| malformed("a blob is malformed"))?;
     }
-    let lane_of: BTreeMap<u64, LaneId> = listed.iter().filter_map(|life| Some((life.base, life.log.lane()?))).collect();
+    let listed = base.listed.iter();
+    let lane_of: BTreeMap<u64, LaneId> = listed.filter_map(|life| Some((life.base, life.log.lane()?))).collect();
     for (key, value) in acks {
         if let Some(lane) = lane_of.get(&key.b) {
-            let group = groups.entry(key.a).or_default();
+            let group = base.groups.entry(key.a).or_default();
             group.acks.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
         }
     }
-    Ok(Base { meta, store, saved, groups, listed, fallback })
+    (is_enough.then_some(base), bad)
 }
 
 fn load_blob(

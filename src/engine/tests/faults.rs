@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::append::TaskDraft;
 use crate::engine::settle::Settle;
 use crate::error::{DamageKind, Error};
+use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES};
 use crate::format::segment::{PRELUDE_BYTES, parse_file_name};
 use crate::sim::{Loss, SimDisk};
 use crate::types::{Durability, LaneId, Now, Timestamp};
@@ -71,9 +72,10 @@ fn one_flipped_bit_in_a_durable_record_costs_that_record_alone_and_is_reported()
 fn one_flipped_bit_in_the_checkpoint_costs_no_task() {
     let disk = queue_at_rest(3, false);
     let (name, bytes) = disk.files().into_iter().find(|(name, _)| name == "checkpoint").unwrap();
-    // Of both roots and the first blobs every third bit, of the rest one in a thousand.
-    let near = |bit: usize| bit / 8 % 65_536 < 300 || (131_072 * 8..133_120 * 8).contains(&bit);
-    for bit in (0..bytes * 8).filter(|bit| if near(*bit) { bit % 3 == 0 } else { bit % 4999 == 0 }) {
+    // Of both copies of both roots and the first blobs every third bit, of the rest one in twenty thousand.
+    let blobs = usize::try_from(BLOBS_AT).unwrap();
+    let near = |bit: usize| bit / 8 % COPY_BYTES < 300 || (blobs * 8..(blobs + 2048) * 8).contains(&bit);
+    for bit in (0..bytes * 8).filter(|bit| if near(*bit) { bit % 3 == 0 } else { bit % 19_997 == 0 }) {
         let disk = disk.restart(Loss::Process);
         disk.flip_bit(&name, bit / 8, u8::try_from(bit % 8).unwrap());
         let engine = open(&disk, NOW).unwrap_or_else(|error| panic!("bit {bit}: {error}"));
