@@ -5,7 +5,7 @@ mod support;
 
 use std::os::unix::fs::FileExt;
 
-use lanelog::{DamageKind, Queue, Task, inspect};
+use lanelog::{DamageKind, Options, Queue, Task, inspect};
 use support::{drain, place, small, texts};
 
 fn flip(path: &std::path::Path, offset: u64, bit: u8) {
@@ -59,5 +59,63 @@ fn a_flipped_bit_is_reported_by_verify_and_by_damage_with_lane_and_sequence_and_
             (damage[0].lane, damage[0].lost),
             (Some(victim.id.lane()), Some((victim.id.seq(), victim.id.seq())))
         );
+    }
+}
+
+/// Every task's text and record, by looking at the directory.
+fn records(path: &std::path::Path) -> Vec<lanelog::TaskRecord> {
+    let mut records = Vec::new();
+    inspect(path).unwrap().for_each_task(|task| records.push(task));
+    records
+}
+
+#[test]
+fn a_flipped_bit_behind_a_long_run_of_zeros_costs_that_task_alone() {
+    let place = place();
+    let queue = Options::new().open(&place.path).unwrap();
+    queue.enqueue(Task::new(&vec![0; 300 << 10])).unwrap();
+    let ids: Vec<_> = (0..20).map(|n| queue.enqueue(Task::new(&format!("task {n}"))).unwrap()).collect();
+    let dead = support::as_a_death_leaves_it(&place);
+    let victim = records(&dead).into_iter().find(|record| record.id == ids[10]).unwrap();
+    flip(&dead.join(&victim.file), victim.offset + 9, 3);
+    let queue = Queue::open(&dead).unwrap();
+    assert_eq!(drain(&queue).len(), 20);
+    let damage = queue.damage();
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!((damage[0].kind, damage[0].lost), (DamageKind::Corrupt, Some((ids[10].seq(), ids[10].seq()))));
+}
+
+#[test]
+fn a_segment_that_was_cut_short_serves_what_is_left_of_it() {
+    for clean in [true, false] {
+        let place = place();
+        let queue = small().open(&place.path).unwrap();
+        for number in 0..60 {
+            queue.enqueue(Task::new(&format!("task {number:090}"))).unwrap();
+        }
+        let dead = if clean {
+            queue.close().unwrap();
+            place.path.clone()
+        } else {
+            support::as_a_death_leaves_it(&place)
+        };
+        // In the middle of a record: in a sealed segment, and in the last one.
+        for victim in [12, 55] {
+            let all = records(&dead);
+            let cut = support::copy(&dead, &format!("cut-{victim}"));
+            let (file, offset) = (&all[victim].file, all[victim].offset);
+            open(std::fs::OpenOptions::new(), &cut.join(file)).set_len(offset + 60).unwrap();
+            let lost: Vec<_> =
+                all.iter().filter(|r| r.file == *file && r.offset >= offset).map(|r| r.id.seq()).collect();
+            let queue = Queue::open(&cut).unwrap();
+            let what = format!("clean {clean}, task {victim}");
+            assert_eq!(drain(&queue).len(), 60 - lost.len(), "{what}: {:?}", queue.damage());
+            let damage: Vec<_> = queue.damage().into_iter().filter_map(|found| found.lost).collect();
+            assert!(
+                damage.iter().all(|(first, last)| lost.contains(first) && lost.contains(last)),
+                "{what}: {damage:?}"
+            );
+            assert!(damage.iter().any(|(first, _)| *first == lost[0]), "{what}: {damage:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lanelog::{Durability, LaneId, Queue, Reserve, Task};
+use lanelog::{Durability, LaneId, Options, Queue, Reserve, Task};
 use support::{drain, place, small, texts};
 
 const CHILD: &str = "LANELOG_TEST_CHILD";
@@ -154,4 +154,20 @@ fn dropping_the_queue_without_a_close_loses_nothing() {
     drop(queue);
     let queue = Queue::open(&place.path).unwrap();
     assert_eq!(drain(&queue).len(), 500);
+}
+
+#[test]
+fn payloads_of_zeros_are_tasks_like_any_other_after_a_death() {
+    for (bytes, options) in [(300 << 10, Options::new()), (3 << 20, Options::new()), (700, small())] {
+        let place = place();
+        let queue = options.open(&place.path).unwrap();
+        queue.enqueue(Task::new("first")).unwrap();
+        queue.enqueue(Task::new(&vec![0; bytes])).unwrap();
+        for number in 0..20 {
+            queue.enqueue(Task::new(&format!("{number}"))).unwrap();
+        }
+        let dead = support::as_a_death_leaves_it(&place);
+        let queue = Queue::open(&dead).unwrap();
+        assert_eq!((drain(&queue).len(), queue.damage()), (22, Vec::new()), "{bytes} bytes of zeros");
+    }
 }

@@ -283,6 +283,18 @@ pub(crate) fn verify<'a>(life: Life, header: &Header, extent: &'a [u8]) -> Optio
     whole.then_some(Body { fields, payload })
 }
 
+impl Found {
+    /// Bytes of the extent that begins there; 0 where none is known.
+    #[inline]
+    pub(crate) fn extent_bytes(&self) -> u32 {
+        match self {
+            Found::Record(header) => header.bytes,
+            Found::Hole { bytes } | Found::Padding { bytes } => *bytes,
+            Found::Empty | Found::Invalid => 0,
+        }
+    }
+}
+
 impl Header {
     /// Bytes to the next record for whoever reads records in order.
     #[inline]

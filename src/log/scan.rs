@@ -19,6 +19,7 @@
 
 use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind, Life, MARK_BYTES};
 use crate::format::segment::SEEK_STRIDE;
+use crate::types::{ExtentState, ExtentWord};
 
 use super::segment::Place;
 
@@ -69,29 +70,18 @@ impl Scan {
     }
 }
 
-/// A run of zeros this long ends every search: behind it nothing was ever written in a fresh segment.
-pub(crate) const ZEROS_END_BYTES: u32 = 256 << 10;
-
 /// The last mark in `bytes` (a life from offset 0 on) at or behind `from`, found by searching.
 ///
 /// A mark can't be forged by a payload: its checks are seeded with the life's salt and its own offset.
 pub(crate) fn last_mark(life: Life, bytes: &[u8], from: u32) -> Option<Place> {
     let mut found = None;
-    let mut zeros_from = None;
-    let low = crate::types::ExtentWord::low_of(MARK_BYTES, crate::types::ExtentState::Published);
+    let low = ExtentWord::low_of(MARK_BYTES, ExtentState::Published);
     let mut at = from.next_multiple_of(8);
     while let Some(word) = word_at(bytes, at) {
-        if word == 0 {
-            if at - *zeros_from.get_or_insert(at) >= ZEROS_END_BYTES {
-                break;
-            }
-        } else {
-            zeros_from = None;
-            if crate::types::ExtentWord(word).low() == low
-                && let Some(place) = mark_at(life, bytes, at)
-            {
-                found = Some(place);
-            }
+        if ExtentWord(word).low() == low
+            && let Some(place) = mark_at(life, bytes, at)
+        {
+            found = Some(place);
         }
         at += 8;
     }
@@ -153,6 +143,7 @@ impl Walk<'_> {
         let Some(rest) = self.bytes.get(self.at as usize..).filter(|rest| rest.len() >= 8) else { return false };
         let below = self.at < self.scan.durable;
         match record::read(self.life, self.at, rest) {
+            found if found.extent_bytes() as usize > rest.len() => return self.cut_off(rest, below),
             Found::Record(header) => self.record(&header, rest),
             Found::Padding { bytes } => self.at += bytes,
             Found::Hole { bytes } if below => self.corrupt(bytes, None),
@@ -164,6 +155,20 @@ impl Walk<'_> {
             Found::Empty | Found::Invalid => return false,
         }
         true
+    }
+
+    /// An extent that ends behind the bytes there are: the file was cut. False: it is the last.
+    fn cut_off(&mut self, rest: &[u8], below: bool) -> bool {
+        if below {
+            let bytes = u32::try_from(rest.len()).unwrap_or(u32::MAX) & !7;
+            let index = match record::read(self.life, self.at, rest) {
+                Found::Record(header) => header.index,
+                Found::Empty | Found::Hole { .. } | Found::Padding { .. } | Found::Invalid => self.scan.records,
+            };
+            self.corrupt(bytes, Some((index, index)));
+            self.scan.records = self.scan.records.max(index + 1);
+        }
+        false
     }
 
     fn record(&mut self, header: &Header, rest: &[u8]) {

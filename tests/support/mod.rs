@@ -55,3 +55,19 @@ pub fn drain(queue: &Queue) -> Vec<Vec<u8>> {
 pub fn texts(payloads: &[Vec<u8>]) -> BTreeSet<String> {
     payloads.iter().map(|payload| String::from_utf8(payload.clone()).unwrap()).collect()
 }
+
+/// A copy of a queue's directory as the death of its process would leave it, while the process goes on.
+pub fn as_a_death_leaves_it(place: &Place) -> PathBuf {
+    copy(&place.path, "copy")
+}
+
+/// A copy of a directory beside it.
+pub fn copy(path: &std::path::Path, extension: &str) -> PathBuf {
+    let copy = path.with_extension(extension);
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    copy
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::meta::ListedLife;
+use crate::format::record::{self, HEADER_BYTES};
 use crate::format::segment::{
     BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name,
     parse_file_name, record_limit,
@@ -56,6 +57,8 @@ pub(crate) struct Search<'a> {
     pub last_bases: &'a BTreeMap<u16, u64>,
     /// Lives that the newest checkpoint knew may be gone although this (older) one lists none of them.
     pub chain_may_miss: bool,
+    /// No task that was appended since the checkpoint is larger.
+    pub task_bytes_max: u64,
     pub damage: &'a mut Vec<Damage>,
     /// Lives that can't be read now.
     pub unread: Vec<ListedLife>,
@@ -229,7 +232,7 @@ impl Search<'_> {
         if is_sealed || footer.is_some() {
             return Ok(Some(Draft { candidate, footer, bytes: None }));
         }
-        match map_tail(&candidate) {
+        match map_tail(&candidate, self.task_bytes_max) {
             Ok(region) => Ok(Some(Draft { candidate, footer: None, bytes: Some(region) })),
             Err(error) => {
                 let Candidate { header, listed, .. } = candidate;
@@ -272,6 +275,9 @@ impl Search<'_> {
                 self.report(&life, &scan);
                 life.scan = Some(scan);
             }
+        }
+        if u64::from(life.end) > life.file_bytes {
+            self.cut_short(&mut life);
         }
         life
     }
@@ -371,30 +377,63 @@ fn proven_durable(drafts: &[Draft]) -> Place {
     durable
 }
 
-/// Maps a life and faults it in from where it is not known durable up to a long run of zeros, behind which nothing was
-/// ever written. Mapped rather than read: a large file costs what it holds, and no memory of its own.
-fn map_tail(candidate: &Candidate) -> io::Result<Region> {
+/// Maps a life and faults in what has to be looked at: from where it is not known durable, extent by extent, to where
+/// the row of extents ends; and on behind that, for marks may show that it ended by damage, up to a run of zeros that is
+/// longer than any task, behind which nothing was ever written. Mapped rather than read: a large file costs what it
+/// holds, and no memory of its own.
+fn map_tail(candidate: &Candidate, task_bytes_max: u64) -> io::Result<Region> {
     let limit = u64::from(record_limit(candidate.header.size)).min(candidate.file_bytes);
     let limit = usize::try_from(limit).unwrap_or(0);
     let region = candidate.file.map()?.trust(limit);
-    let mut at = candidate.listed.as_ref().map_or(0, |listed| listed.offset as usize).min(limit);
-    // The scan itself begins at the prelude where the listing knows no offset.
-    while at < limit {
-        let next = at.saturating_add(WINDOW_BYTES).min(limit);
-        region.populate_read(at..next)?;
-        let window = region.slice(at..next).unwrap_or_default();
-        let zeros_from = window.len().saturating_sub(scan::ZEROS_END_BYTES as usize);
-        let tail = window.get(zeros_from..).unwrap_or_default();
-        if tail.len() >= scan::ZEROS_END_BYTES as usize && tail.iter().all(|byte| *byte == 0) {
-            return Ok(region.trust(next));
+    let listed = candidate.listed.as_ref().map_or(0, |listed| listed.offset as usize);
+    let from = listed.max(PRELUDE_BYTES).min(limit);
+    let mut tail = Tail { region: &region, at: from, ready: from, limit };
+    while tail.at < limit {
+        let bytes = tail.ahead(HEADER_BYTES)?;
+        let offset = u32::try_from(tail.at).unwrap_or(u32::MAX);
+        match record::read(candidate.header.life(), offset, bytes).extent_bytes() {
+            0 => break,
+            extent => tail.at = tail.at.saturating_add(extent as usize).min(limit),
         }
-        at = next;
     }
-    Ok(region)
+    let mut zeros = 0;
+    while tail.at < limit && zeros <= usize::try_from(task_bytes_max).unwrap_or(usize::MAX) {
+        let window = tail.ahead(ZEROS_BYTES)?;
+        let window = window.get(..ZEROS_BYTES).unwrap_or(window);
+        zeros = if window.iter().all(|byte| *byte == 0) { zeros + window.len() } else { 0 };
+        tail.at += window.len().max(1);
+    }
+    let end = tail.at;
+    tail.ahead(0)?;
+    Ok(region.trust(end))
 }
 
-/// How much of a life is faulted in at a time.
-const WINDOW_BYTES: usize = 1 << 20;
+/// How far a life was faulted in.
+struct Tail<'a> {
+    region: &'a Region,
+    at: usize,
+    /// Everything from the start up to here is in memory.
+    ready: usize,
+    limit: usize,
+}
+
+impl<'a> Tail<'a> {
+    /// The bytes from `at` on that are in memory, at least `bytes` of them unless the life ends before.
+    fn ahead(&mut self, bytes: usize) -> io::Result<&'a [u8]> {
+        let wanted = self.at.saturating_add(bytes).min(self.limit);
+        while self.ready < wanted {
+            let next = self.ready.max(wanted - 1).saturating_add(WINDOW_BYTES).min(self.limit);
+            self.region.populate_read(self.ready..next)?;
+            self.ready = next;
+        }
+        Ok(self.region.slice(self.at..self.ready.max(self.at)).unwrap_or_default())
+    }
+}
+
+/// How much of a life is faulted in at a time, beyond what is asked for.
+const WINDOW_BYTES: usize = 256 << 10;
+/// How much is compared with zeros at a time.
+const ZEROS_BYTES: usize = 64 << 10;
 
 fn bytes_of(region: Option<&Region>) -> &[u8] {
     region.and_then(|region| region.slice(0..region.readable())).unwrap_or_default()

@@ -232,6 +232,8 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         listed: &listed,
         last_bases: &last_bases,
         chain_may_miss: fallback,
+        // Another root, which is lost, may have known other options.
+        task_bytes_max: if fallback { SEGMENT_BYTES_MAX } else { meta.options.task_bytes_max },
         damage: &mut damage,
         unread: Vec::new(),
     };
@@ -279,6 +281,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         listed: &[],
         last_bases: &none,
         chain_may_miss: true,
+        task_bytes_max: SEGMENT_BYTES_MAX,
         damage: &mut damage,
         unread: Vec::new(),
     };
