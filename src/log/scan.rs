@@ -123,7 +123,7 @@ pub(crate) fn walk(life: Life, bytes: &[u8], from: u32, index: u32, durable: u32
     scan.end = walk.at;
     let behind = bytes.get(scan.end as usize..).unwrap_or_default();
     let near = behind.get(..TORN_SEARCH_BYTES).unwrap_or(behind);
-    scan.cut = resync(life, scan.end, near).map_or(0, |header| header.offset + header.bytes - scan.end);
+    scan.cut = resync(life, scan.end, near).map_or(scan.cut, |header| header.offset + header.bytes - scan.end);
     scan
 }
 
@@ -167,6 +167,8 @@ impl Walk<'_> {
             };
             self.corrupt(bytes, Some((index, index)));
             self.scan.records = self.scan.records.max(index + 1);
+        } else {
+            self.scan.cut = u32::try_from(rest.len()).unwrap_or(u32::MAX);
         }
         false
     }
