@@ -5,14 +5,15 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::format::record::{self, HEADER_BYTES, Kind, Life, MARK_BYTES, Record};
-use crate::storage::{Claim, Frontier};
+use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
+use crate::storage::Frontier;
 use crate::sync::{Mutex, RwLock};
 use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
+use super::extent::Extent;
 use super::ready::Ready;
 use super::segment::{Place, Sealed, Segment};
-use crate::format::segment::{LifeHeader, SEEK_STRIDE, block_for};
+use crate::format::segment::{LifeHeader, block_for};
 
 /// A lane's log, or the journal.
 pub(crate) struct Log {
@@ -419,110 +420,8 @@ pub(crate) struct Birth {
     pub created: Timestamp,
 }
 
-/// A claimed extent that is published whatever happens: dropped unfilled, it becomes padding.
-struct Extent<'a> {
-    log: &'a Log,
-    claim: Option<Claim>,
-    life: Life,
-    /// Index of the (first) record.
-    index: u32,
-    /// Log position behind the extent.
-    end: u64,
-    void_tasks: u32,
-}
-
-impl Extent<'_> {
-    #[inline]
-    fn seq(&self) -> Seq {
-        Seq(self.life.base + u64::from(self.index))
-    }
-
-    #[inline]
-    fn offset(&self) -> u32 {
-        self.claim.as_ref().map_or(0, |claim| offset_of(claim.start()))
-    }
-
-    /// The segment, if the seek table wants to know of this record.
-    fn crosses_stride(&self, index: u32) -> Option<Arc<Segment>> {
-        (index > self.index && index.is_multiple_of(SEEK_STRIDE)).then(|| self.log.segment_of(self.seq())).flatten()
-    }
-
-    #[inline]
-    fn fill_one(mut self, record: &Record<'_>) {
-        let offset = self.offset();
-        let Some(mut claim) = self.claim.take() else { return };
-        // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
-        let Some(header) = record::seal(self.life, offset, record) else {
-            self.claim = Some(claim);
-            return;
-        };
-        copy(&mut claim, 0, &header, record.fields, record.payload);
-        claim.publish(record::word_of(&header));
-    }
-
-    fn fill_batch(mut self, drafts: &[Draft<'_>], first: u32, count: u32, time: Timestamp) {
-        let offset = self.offset();
-        let mut at = offset_of(HEADER_BYTES);
-        let mut bodies = Vec::with_capacity(drafts.len());
-        for (index, draft) in (first..).zip(drafts) {
-            let record = Record {
-                index,
-                kind: draft.kind,
-                flags: draft.flags | record::INNER,
-                time,
-                fields: draft.fields,
-                payload: draft.payload,
-            };
-            let Some(header) = record::seal(self.life, offset + at, &record) else { return };
-            if let Some(segment) = self.crosses_stride(index) {
-                segment.note_record(index, offset + at);
-            }
-            bodies.push((at, header));
-            at += record::word_of(&header).bytes();
-        }
-        let Some(mut claim) = self.claim.take() else { return };
-        for ((at, header), draft) in bodies.iter().zip(drafts) {
-            claim.write(*at as usize, header.get(..8).unwrap_or_default());
-            copy(&mut claim, *at as usize, header, draft.fields, draft.payload);
-        }
-        let header = record::seal_batch(self.life, offset, at, first, count, time);
-        copy(&mut claim, 0, &header, &[], &[]);
-        claim.publish(record::word_of(&header));
-    }
-}
-
-impl Drop for Extent<'_> {
-    fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
-            if let Some(segment) = self.log.segment_of(self.seq()) {
-                segment.count_void(self.void_tasks);
-            }
-            let offset = offset_of(claim.start());
-            let bytes = claim.bytes();
-            claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));
-        }
-    }
-}
-
-/// Everything of a record but its first word, which is stored last.
-#[inline]
-fn copy(claim: &mut Claim, at: usize, header: &[u8; HEADER_BYTES], fields: &[u8], payload: &[u8]) {
-    claim.write(at + 8, header.get(8..).unwrap_or_default());
-    let body = at + HEADER_BYTES;
-    if !fields.is_empty() {
-        claim.write(body, fields);
-    }
-    claim.write(body + fields.len(), payload);
-    let end = body + fields.len() + payload.len();
-    // A recycled segment holds old bytes; the gap is zeroed so that equal records are equal bytes.
-    let gap = end.next_multiple_of(8) - end;
-    claim.write(end, ZEROS.get(..gap).unwrap_or_default());
-}
-
-const ZEROS: [u8; 8] = [0; 8];
-
 /// Offsets in a segment fit 32 bits: a segment is at most 1 GiB.
-fn offset_of(at: usize) -> u32 {
+pub(super) fn offset_of(at: usize) -> u32 {
     debug_assert!(u32::try_from(at).is_ok(), "a segment is at most 1 GiB");
     u32::try_from(at).unwrap_or(u32::MAX)
 }

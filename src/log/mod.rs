@@ -20,6 +20,7 @@
 
 pub(crate) mod append;
 pub(crate) mod cursor;
+mod extent;
 pub(crate) mod lanes;
 pub(crate) mod ready;
 pub(crate) mod scan;

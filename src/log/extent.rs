@@ -1,0 +1,113 @@
+//! One claimed extent: filled, and published whatever happens in between.
+
+use std::sync::Arc;
+
+use crate::format::record::{self, HEADER_BYTES, Life, Record};
+use crate::format::segment::SEEK_STRIDE;
+use crate::storage::Claim;
+use crate::types::{Seq, Timestamp};
+
+use super::append::{Draft, Log, offset_of};
+use super::segment::Segment;
+
+/// A claimed extent that is published whatever happens: dropped unfilled, it becomes padding.
+pub(super) struct Extent<'a> {
+    pub log: &'a Log,
+    pub claim: Option<Claim>,
+    pub life: Life,
+    /// Index of the (first) record.
+    pub index: u32,
+    /// Log position behind the extent.
+    pub end: u64,
+    pub void_tasks: u32,
+}
+
+impl Extent<'_> {
+    #[inline]
+    pub(super) fn seq(&self) -> Seq {
+        Seq(self.life.base + u64::from(self.index))
+    }
+
+    #[inline]
+    fn offset(&self) -> u32 {
+        self.claim.as_ref().map_or(0, |claim| offset_of(claim.start()))
+    }
+
+    /// The segment, if the seek table wants to know of this record.
+    fn crosses_stride(&self, index: u32) -> Option<Arc<Segment>> {
+        (index > self.index && index.is_multiple_of(SEEK_STRIDE)).then(|| self.log.segment_of(self.seq())).flatten()
+    }
+
+    #[inline]
+    pub(super) fn fill_one(mut self, record: &Record<'_>) {
+        let offset = self.offset();
+        let Some(mut claim) = self.claim.take() else { return };
+        // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
+        let Some(header) = record::seal(self.life, offset, record) else {
+            self.claim = Some(claim);
+            return;
+        };
+        copy(&mut claim, 0, &header, record.fields, record.payload);
+        claim.publish(record::word_of(&header));
+    }
+
+    pub(super) fn fill_batch(mut self, drafts: &[Draft<'_>], first: u32, count: u32, time: Timestamp) {
+        let offset = self.offset();
+        let mut at = offset_of(HEADER_BYTES);
+        let mut bodies = Vec::with_capacity(drafts.len());
+        for (index, draft) in (first..).zip(drafts) {
+            let record = Record {
+                index,
+                kind: draft.kind,
+                flags: draft.flags | record::INNER,
+                time,
+                fields: draft.fields,
+                payload: draft.payload,
+            };
+            let Some(header) = record::seal(self.life, offset + at, &record) else { return };
+            if let Some(segment) = self.crosses_stride(index) {
+                segment.note_record(index, offset + at);
+            }
+            bodies.push((at, header));
+            at += record::word_of(&header).bytes();
+        }
+        let Some(mut claim) = self.claim.take() else { return };
+        for ((at, header), draft) in bodies.iter().zip(drafts) {
+            claim.write(*at as usize, header.get(..8).unwrap_or_default());
+            copy(&mut claim, *at as usize, header, draft.fields, draft.payload);
+        }
+        let header = record::seal_batch(self.life, offset, at, first, count, time);
+        copy(&mut claim, 0, &header, &[], &[]);
+        claim.publish(record::word_of(&header));
+    }
+}
+
+impl Drop for Extent<'_> {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            if let Some(segment) = self.log.segment_of(self.seq()) {
+                segment.count_void(self.void_tasks);
+            }
+            let offset = offset_of(claim.start());
+            let bytes = claim.bytes();
+            claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));
+        }
+    }
+}
+
+/// Everything of a record but its first word, which is stored last.
+#[inline]
+fn copy(claim: &mut Claim, at: usize, header: &[u8; HEADER_BYTES], fields: &[u8], payload: &[u8]) {
+    claim.write(at + 8, header.get(8..).unwrap_or_default());
+    let body = at + HEADER_BYTES;
+    if !fields.is_empty() {
+        claim.write(body, fields);
+    }
+    claim.write(body + fields.len(), payload);
+    let end = body + fields.len() + payload.len();
+    // A recycled segment holds old bytes; the gap is zeroed so that equal records are equal bytes.
+    let gap = end.next_multiple_of(8) - end;
+    claim.write(end, ZEROS.get(..gap).unwrap_or_default());
+}
+
+const ZEROS: [u8; 8] = [0; 8];
