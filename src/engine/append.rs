@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::record::{self, HEADER_BYTES, Kind};
-use crate::log::{Appended, Birth, Draft, Log, Refused};
+use crate::log::{Appended, Birth, Draft, Log, NotAppended};
 use crate::types::{Durability, LaneId, LogId, Timestamp};
 
 use super::settings::room;
@@ -32,7 +32,8 @@ impl Engine {
     /// Publishes one task. It is accepted when this returns `Done`; durable when the lane's durable mark
     /// reaches the returned end.
     ///
-    /// Errors: `TaskTooLarge`, `NoSuchLane`, `Poisoned`; nothing was written then.
+    /// Errors: `TaskTooLarge`, `NoSuchLane`, `Poisoned`; nothing was written then. `InDoubt` if an I/O error hit the
+    /// segment under the SIGBUS guard, at either durability.
     #[inline]
     pub(crate) fn append(&self, lane: LaneId, task: &TaskDraft<'_>, time: Timestamp) -> Result<Attempt<Appended>> {
         let log = self.writable_lane(lane)?;
@@ -94,20 +95,21 @@ impl Engine {
     fn with_rolls(
         &self,
         log: &Log,
-        append: impl Fn(&Log) -> std::result::Result<Appended, Refused>,
+        append: impl Fn(&Log) -> std::result::Result<Appended, NotAppended>,
         time: Timestamp,
     ) -> Result<Attempt<Appended>> {
         loop {
             match append(log) {
                 Ok(appended) => return Ok(Attempt::Done(appended)),
-                Err(Refused::NeedsRoll { bytes, seen_base }) => {
+                Err(NotAppended::NeedsRoll { bytes, seen_base }) => {
                     if !self.roll(log, bytes, seen_base, time) {
                         return Ok(Attempt::NotReady);
                     }
                 }
-                Err(Refused::TooLarge) => {
+                Err(NotAppended::TooLarge) => {
                     return Err(Error::TaskTooLarge { bytes: u64::from(u32::MAX), max: self.settings.task_bytes_max });
                 }
+                Err(NotAppended::Failed { first, file }) => return Err(self.map_failed(log.id(), first, file)),
             }
         }
     }

@@ -2,14 +2,16 @@
 //!
 //! A failed sync is final: the kernel may have dropped the dirty pages and marked them clean, so a second
 //! sync would succeed over bytes that are gone. The first failure poisons the engine; only a reopen, whose
-//! recovery rewrites what it keeps before trusting it, clears that.
+//! recovery rewrites what it keeps before trusting it, clears that. An I/O error that hit the map of a segment is met
+//! by the next publish into it or commit of it, and ends in the same way.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::log::Log;
-use crate::types::Timestamp;
+use crate::format::segment::file_name;
+use crate::log::{Log, map_failed};
+use crate::types::{LogId, Seq, TaskId, Timestamp};
 
 use super::Engine;
 
@@ -56,6 +58,17 @@ impl Engine {
         match self.poison.get() {
             None => Ok(()),
             Some(cause) => Err(Error::Poisoned { cause: Arc::clone(cause) }),
+        }
+    }
+
+    /// Notes that something was published into a segment whose map failed, and gives the error for the publisher.
+    pub(super) fn map_failed(&self, log: LogId, first: Seq, file: u32) -> Error {
+        let failure = self.poisoned_by(Error::io(file_name(file), "write through the map", map_failed()));
+        match (failure, log.lane()) {
+            (Error::InDoubt { cause, .. }, Some(lane)) => {
+                Error::InDoubt { task: Some(TaskId { queue: self.queue, lane, seq: first }), cause }
+            }
+            (other, _) => other,
         }
     }
 

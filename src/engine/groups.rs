@@ -7,9 +7,9 @@ use crate::delivery::{Change, Group, GroupState, Policy, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
-use crate::log::{Draft, Refused};
+use crate::log::{Draft, NotAppended};
 use crate::sync::Mutex;
-use crate::types::{LaneId, Now, Seq, Timestamp};
+use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
 
 use super::prepare::Needed;
 use super::{Attempt, Engine};
@@ -133,15 +133,16 @@ impl Engine {
         loop {
             match self.journal.append(&draft, time) {
                 Ok(appended) => return Ok(appended.end),
-                Err(Refused::NeedsRoll { bytes, seen_base }) => {
+                Err(NotAppended::NeedsRoll { bytes, seen_base }) => {
                     if !self.roll(&self.journal, bytes, seen_base, time) {
                         self.counts.stalls.fetch_add(1, Ordering::Relaxed);
                         self.prepare_one(Needed::Journal)?;
                     }
                 }
-                Err(Refused::TooLarge) => {
+                Err(NotAppended::TooLarge) => {
                     return Err(Error::TaskTooLarge { bytes: payload.len() as u64, max: u64::from(u32::MAX) });
                 }
+                Err(NotAppended::Failed { first, file }) => return Err(self.map_failed(LogId::JOURNAL, first, file)),
             }
         }
     }

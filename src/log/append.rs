@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
-use crate::storage::Frontier;
+use crate::storage::{Frontier, MapFailed};
 use crate::sync::{Mutex, RwLock};
 use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
@@ -77,13 +77,17 @@ pub(crate) struct Appended {
     pub end: u64,
 }
 
-/// Why nothing was appended. Nothing was written.
+/// Why an append can't be acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
-    /// The active segment, if there is one, has no room: roll to one that holds `bytes`, then try again.
+pub(crate) enum NotAppended {
+    /// Nothing was written. The active segment, if there is one, has no room: roll to one that holds `bytes`, then
+    /// try again.
     NeedsRoll { bytes: u32, seen_base: u64 },
-    /// More than any segment or length field can hold.
+    /// Nothing was written: more than any segment or length field can hold.
     TooLarge,
+    /// In doubt: it was published into a map that an I/O error hit, in the segment of this file number. `first` is the
+    /// sequence it has, if it is there.
+    Failed { first: Seq, file: u32 },
 }
 
 /// What to append; lengths are the caller's to bound.
@@ -141,29 +145,31 @@ impl Log {
 
     /// Appends one record and publishes it.
     #[inline]
-    pub(crate) fn append(&self, draft: &Draft<'_>, time: Timestamp) -> Result<Appended, Refused> {
-        let bytes = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(Refused::TooLarge)?;
+    pub(crate) fn append(&self, draft: &Draft<'_>, time: Timestamp) -> Result<Appended, NotAppended> {
+        let bytes = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(NotAppended::TooLarge)?;
         let tasks = u32::from(draft.kind == Kind::Task);
         let extent = self.claim(bytes, 1, tasks, draft.kind)?;
         let (index, end, first) = (extent.index, extent.end, extent.seq());
         let record =
             Record { index, kind: draft.kind, flags: draft.flags, time, fields: draft.fields, payload: draft.payload };
-        extent.fill_one(&record);
+        let file = extent.file;
+        extent.fill_one(&record).map_err(|MapFailed| NotAppended::Failed { first, file })?;
         Ok(Appended { first, end })
     }
 
     /// Appends several records as one extent: one claim, and one atomic unit over a crash.
-    pub(crate) fn append_batch(&self, drafts: &[Draft<'_>], time: Timestamp) -> Result<Appended, Refused> {
-        let count = u32::try_from(drafts.len()).map_err(|_| Refused::TooLarge)?;
+    pub(crate) fn append_batch(&self, drafts: &[Draft<'_>], time: Timestamp) -> Result<Appended, NotAppended> {
+        let count = u32::try_from(drafts.len()).map_err(|_| NotAppended::TooLarge)?;
         let mut bytes = u64::from(offset_of(HEADER_BYTES));
         for draft in drafts {
-            let one = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(Refused::TooLarge)?;
+            let one = record::extent_bytes(draft.fields.len(), draft.payload.len()).ok_or(NotAppended::TooLarge)?;
             bytes += u64::from(one);
         }
-        let bytes = u32::try_from(bytes).map_err(|_| Refused::TooLarge)?;
+        let bytes = u32::try_from(bytes).map_err(|_| NotAppended::TooLarge)?;
         let extent = self.claim(bytes, count, count, Kind::Task)?;
         let (index, end, first) = (extent.index, extent.end, extent.seq());
-        extent.fill_batch(drafts, index, count, time);
+        let file = extent.file;
+        extent.fill_batch(drafts, index, count, time).map_err(|MapFailed| NotAppended::Failed { first, file })?;
         Ok(Appended { first, end })
     }
 
@@ -177,13 +183,13 @@ impl Log {
     }
 
     #[inline]
-    fn claim(&self, bytes: u32, records: u32, tasks: u32, kind: Kind) -> Result<Extent<'_>, Refused> {
+    fn claim(&self, bytes: u32, records: u32, tasks: u32, kind: Kind) -> Result<Extent<'_>, NotAppended> {
         let mut claiming = self.claiming.lock();
         let seen_base = claiming.last_base;
-        let needs_roll = Refused::NeedsRoll { bytes, seen_base };
+        let needs_roll = NotAppended::NeedsRoll { bytes, seen_base };
         let active = claiming.active.as_mut().ok_or(needs_roll)?;
         let segment = &active.segment;
-        let life = segment.life();
+        let (life, file) = (segment.life(), segment.header().file);
         let offset = offset_of(active.frontier.end());
         let word = record::claim_word(life, offset, bytes);
         let claim = active.frontier.claim(word, segment.limit() as usize).ok_or(needs_roll)?;
@@ -198,7 +204,7 @@ impl Log {
             self.filled.store(end, Ordering::Relaxed);
         }
         drop(claiming);
-        Ok(Extent { log: self, claim: Some(claim), life, index, end, void_tasks: tasks })
+        Ok(Extent { log: self, claim: Some(claim), life, file, index, end, void_tasks: tasks })
     }
 
     /// Attaches `ready` as the new active segment, unless somebody rolled since `seen_base` was read; then
@@ -244,7 +250,7 @@ impl Log {
     /// One commit. Returns the durable mark, which covers everything published before the call began.
     ///
     /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
-    /// poisons the engine; the mark did not move.
+    /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
     pub(crate) fn commit(&self, time: Timestamp) -> Result<u64, (String, io::Error)> {
         let mut committing = self.committing.lock();
         let durable = self.durable();
@@ -252,13 +258,15 @@ impl Log {
             let place = committing.durable;
             let payload = record::mark_payload(place.base, place.offset);
             let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
-            // Without room for a mark the next segment's first commit writes it.
+            // Without room for a mark the next segment's first commit writes it; a failed map is met below.
             if self.append(&draft, time).is_ok() {
                 committing.marked = durable;
             }
         }
         let claimed = self.claimed();
         let prefix = self.published_prefix();
+        // Before the prefix is believed: zeros in a failed map end it, and whoever waits for more would wait for ever.
+        refuse_failed(&prefix)?;
         let Some((last, place)) = prefix.last() else { return Ok(durable) };
         let target = last.position(place.offset);
         if target <= durable {
@@ -266,12 +274,10 @@ impl Log {
         }
         self.syncing.store(target, Ordering::SeqCst);
         for (segment, place) in &prefix {
-            if segment.has_failed() {
-                let error = io::Error::other("an I/O error hit the mapped segment");
-                return Err((segment.file_name(), error));
-            }
             segment.sync_to(place.offset).map_err(|error| (segment.file_name(), error))?;
         }
+        // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
+        refuse_failed(&prefix)?;
         committing.durable = *place;
         if claimed.place <= *place {
             committing.counted = claimed;
@@ -410,6 +416,19 @@ impl Log {
     pub(crate) fn is_powered(&self) -> bool {
         self.powered.load(Ordering::Relaxed)
     }
+}
+
+/// An error that names the first of these lives whose map failed.
+fn refuse_failed(lives: &[(Arc<Segment>, Place)]) -> Result<(), (String, io::Error)> {
+    match lives.iter().find(|(segment, _)| segment.has_failed()) {
+        Some((segment, _)) => Err((segment.file_name(), map_failed())),
+        None => Ok(()),
+    }
+}
+
+/// What is said of a segment whose map failed.
+pub(crate) fn map_failed() -> io::Error {
+    io::Error::other("an I/O error hit the mapped segment")
 }
 
 /// What a new life is born with.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::format::record::{self, HEADER_BYTES, Life, Record};
 use crate::format::segment::SEEK_STRIDE;
-use crate::storage::Claim;
+use crate::storage::{Claim, MapFailed};
 use crate::types::{Seq, Timestamp};
 
 use super::append::{Draft, Log, offset_of};
@@ -15,6 +15,8 @@ pub(super) struct Extent<'a> {
     pub log: &'a Log,
     pub claim: Option<Claim>,
     pub life: Life,
+    /// Number of the segment's file.
+    pub file: u32,
     /// Index of the (first) record.
     pub index: u32,
     /// Log position behind the extent.
@@ -38,20 +40,28 @@ impl Extent<'_> {
         (index > self.index && index.is_multiple_of(SEEK_STRIDE)).then(|| self.log.segment_of(self.seq())).flatten()
     }
 
+    /// Errors: `MapFailed` as for [`Claim::publish`].
     #[inline]
-    pub(super) fn fill_one(mut self, record: &Record<'_>) {
+    pub(super) fn fill_one(mut self, record: &Record<'_>) -> Result<(), MapFailed> {
         let offset = self.offset();
-        let Some(mut claim) = self.claim.take() else { return };
+        let Some(mut claim) = self.claim.take() else { return Ok(()) };
         // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
         let Some(header) = record::seal(self.life, offset, record) else {
             self.claim = Some(claim);
-            return;
+            return Ok(());
         };
         copy(&mut claim, 0, &header, record.fields, record.payload);
-        claim.publish(record::word_of(&header));
+        claim.publish(record::word_of(&header))
     }
 
-    pub(super) fn fill_batch(mut self, drafts: &[Draft<'_>], first: u32, count: u32, time: Timestamp) {
+    /// Errors: `MapFailed` as for [`Claim::publish`].
+    pub(super) fn fill_batch(
+        mut self,
+        drafts: &[Draft<'_>],
+        first: u32,
+        count: u32,
+        time: Timestamp,
+    ) -> Result<(), MapFailed> {
         let offset = self.offset();
         let mut at = offset_of(HEADER_BYTES);
         let mut bodies = Vec::with_capacity(drafts.len());
@@ -64,21 +74,21 @@ impl Extent<'_> {
                 fields: draft.fields,
                 payload: draft.payload,
             };
-            let Some(header) = record::seal(self.life, offset + at, &record) else { return };
+            let Some(header) = record::seal(self.life, offset + at, &record) else { return Ok(()) };
             if let Some(segment) = self.crosses_stride(index) {
                 segment.note_record(index, offset + at);
             }
             bodies.push((at, header));
             at += record::word_of(&header).bytes();
         }
-        let Some(mut claim) = self.claim.take() else { return };
+        let Some(mut claim) = self.claim.take() else { return Ok(()) };
         for ((at, header), draft) in bodies.iter().zip(drafts) {
             claim.write(*at as usize, header.get(..8).unwrap_or_default());
             copy(&mut claim, *at as usize, header, draft.fields, draft.payload);
         }
         let header = record::seal_batch(self.life, offset, at, first, count, time);
         copy(&mut claim, 0, &header, &[], &[]);
-        claim.publish(record::word_of(&header));
+        claim.publish(record::word_of(&header))
     }
 }
 
@@ -90,7 +100,8 @@ impl Drop for Extent<'_> {
             }
             let offset = offset_of(claim.start());
             let bytes = claim.bytes();
-            claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));
+            // A panic is on its way up: there is nobody to tell, and the next publish or commit finds the same.
+            let _failed = claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));
         }
     }
 }

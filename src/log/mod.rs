@@ -9,9 +9,11 @@
 //! 1. *claim*: under the log's claim lock, for a few nanoseconds: the extent's word (length, tied to this
 //!    life and offset) is stored at the frontier, then the frontier and the record index move.
 //! 2. *fill*: with no lock held, header and payload are copied into the extent.
-//! 3. *publish*: the final word is stored with release order. A panic in between publishes padding.
+//! 3. *publish*: the final word is stored with release order, then the segment's failed flag is read: a publish into
+//!    a failed map is an error. A panic in between publishes padding.
 //! 4. *commit*: one at a time per log: a mark for what the last commit made durable goes in; the contiguous
-//!    published prefix is taken; every file of that prefix is synced; only then the durable watermark moves.
+//!    published prefix is taken; every file of that prefix is synced; only then, and if no map of them failed, the
+//!    durable watermark moves.
 //!
 //! What is on disk between the steps: after 1 the claim word may or may not be (a hole of known size, or
 //! the end of the log); after 2 any sectors of the fill; after 3 the same, and nothing is acknowledged at
@@ -29,7 +31,7 @@ pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{Appended, Birth, Counted, Draft, Log, Refused};
+pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended, map_failed};
 pub(crate) use cursor::{Cursor, Source, Step};
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};

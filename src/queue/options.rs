@@ -60,6 +60,7 @@ pub struct Options {
     pub(super) spin: Option<Duration>,
     pub(super) on_damage: OnDamage,
     pub(super) on_volatile: OnVolatile,
+    pub(super) sigbus_guard: bool,
 }
 
 impl Options {
@@ -163,6 +164,32 @@ impl Options {
     #[must_use]
     pub fn on_volatile(mut self, what: OnVolatile) -> Self {
         self.on_volatile = what;
+        self
+    }
+
+    /// Whether an I/O error under a mapped segment fails that segment instead of ending the process; off by default. Not
+    /// stored.
+    ///
+    /// Segments are memory-mapped. They are allocated and faulted in before they are used, and cold ones are checked just
+    /// before they are read, so that most failures of a device come out as errors in any case. What is left (a page
+    /// that was evicted and can't be read back, a file that somebody cut) raises SIGBUS, whose default is to end the
+    /// process. With the guard a handler marks the segment as failed and puts a page of zeros there. From then on
+    ///
+    /// - an enqueue or a settle that wrote into it is in doubt ([`Error::InDoubt`], at `Process` too), a commit of it fails,
+    ///   and the queue is poisoned: reopen it, and recovery finds what the disk still has;
+    /// - nothing of it is handed out any more; it is reported by [`Queue::damage`], and its tasks wait for a reopen;
+    /// - a delivery of it that is out can't be settled ([`Error::Io`] with the segment's file): its payload may have
+    ///   turned to zeros while it was being read. The task comes again after a reopen.
+    ///
+    /// The handler is the process's: the first open that asks for it installs it, and it stays for the life of the
+    /// process. It knows the ranges of queues that were opened with the guard; any other SIGBUS goes to the handler that
+    /// was there before, or to the default. Install your own handler before, or chain to this one.
+    ///
+    /// What it can't do: help a thread that blocks SIGBUS, or a system call that is given a payload's bytes (that
+    /// fails with EFAULT); or bring the page back.
+    #[must_use]
+    pub fn sigbus_guard(mut self, on: bool) -> Self {
+        self.sigbus_guard = on;
         self
     }
 

@@ -52,6 +52,6 @@ impl HeapMemory {
         let start = NonNull::from(&*self.words).cast::<u8>();
         // SAFETY: the words are 8-aligned, interior-mutable and live in the box that the Arc below keeps. The
         // length never changes. A file writes below a region's mark only in recovery, before it maps the file.
-        unsafe { Region::new(start, bytes, Box::new(Arc::clone(self))) }
+        unsafe { Region::new(start, bytes, Arc::default(), Box::new(Arc::clone(self))) }
     }
 }

@@ -4,6 +4,11 @@
 //! reaches a disk through two small traits, so that a simulated disk can stand in for the real one, and
 //! touches mapped memory only through [`Region`], whose safe verbs keep its contract.
 //!
+//! An I/O error under a map comes as a signal, not as a result. Three things turn it into one: segments are allocated,
+//! written and faulted in before they are used; cold bytes are faulted in by a call that returns the error, just
+//! before they are read; and under the guard (`disk/guard.rs`, if the caller asks for it) what is left fails the map that it
+//! hit. Every region knows whether its map failed.
+//!
 //! Absent from here: the on-disk format, policy, retries. A failed call is reported once, as it was.
 
 use std::io;
@@ -15,7 +20,7 @@ pub(crate) mod disk;
 pub(crate) mod memory;
 pub(crate) mod region;
 
-pub(crate) use region::{Claim, Frontier, Region};
+pub(crate) use region::{Claim, Frontier, Health, MapFailed, Populated, Region, any_map_failed};
 
 /// The file that the directory's lock is on; never mapped, never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
@@ -79,7 +84,8 @@ pub(crate) trait File: Send + Sync {
     /// After an error nothing may be assumed of them, and a later success proves nothing.
     fn sync(&self) -> io::Result<()>;
     /// As [`File::sync`], for the bytes of `range` alone (and the length): what was stored or written elsewhere in
-    /// the file may stay behind. So a segment can be kept dirty and mapped ahead of its tail.
+    /// the file may stay behind. So a segment can be kept dirty and mapped ahead of its tail. Fails where the file does
+    /// not reach to the end of the range any more.
     fn sync_range(&self, range: Range<u64>) -> io::Result<()>;
     /// Maps the whole file, shared.
     fn map(&self) -> io::Result<Region>;

@@ -5,6 +5,9 @@
 //! # The contract
 //!
 //! - Bytes below the *readable* mark never change, so `&[u8]` over them is sound.
+//!   One thing breaks in from outside: where an I/O error hits the map under the SIGBUS guard, zeros take the
+//!   page's place and the map's [`Health`] says so. Without the guard the process would be dead at that load; with it
+//!   whoever looked at bytes asks [`Region::has_failed`] afterwards, and believes nothing of what it saw if so.
 //! - Bytes above belong to whoever claimed them and are written through raw pointers, by that claim alone.
 //! - The first word of an extent is shared; it is touched as an atomic only, until it is below the mark.
 //! - There is never a `&mut [u8]` over a region, nor a `&[u8]` that reaches above the mark.
@@ -14,7 +17,8 @@
 //! One life of a region has one [`Frontier`], which is not `Clone`: only it hands out claims, each behind
 //! the one before. A [`Claim`] is published once, by storing its final word with release order; the mark
 //! moves over final extents only ([`Region::advance`]), reading their words with acquire order. So whoever
-//! sees the mark moved sees the bytes.
+//! sees the mark moved sees the bytes. A publish into a map that failed says so ([`MapFailed`]): the flag is read
+//! behind the last store, so a fault of any store of the claim is known to its own thread by then.
 
 #![expect(unsafe_code, reason = "mapped memory is this room's business; every block names the fact it rests on")]
 
@@ -22,9 +26,52 @@ use std::any::Any;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use crate::types::ExtentWord;
+
+/// Whether an I/O error hit a map. Shared by the map's region and by whoever may notice first; a signal handler may set
+/// it.
+#[derive(Default)]
+pub(crate) struct Health {
+    failed: AtomicBool,
+}
+
+/// Set once any map of the process failed, so that the usual case costs one load.
+static ANY_FAILED: AtomicBool = AtomicBool::new(false);
+
+/// True once any map of this process failed.
+pub(crate) fn any_map_failed() -> bool {
+    // Acquire: pairs with the release in `Health::fail`; who sees this sees which map it was.
+    ANY_FAILED.load(Ordering::Acquire)
+}
+
+impl Health {
+    /// Tells that an I/O error hit the map. For good: pages of it are not the file's any more.
+    pub(crate) fn fail(&self) {
+        // Release: both pair with the acquire loads in `has_failed` and `any_map_failed`.
+        self.failed.store(true, Ordering::Release);
+        ANY_FAILED.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// What was published may never reach the file: an I/O error hit the map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MapFailed;
+
+/// Whether a range is known to be readable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Populated {
+    /// Every page was faulted in.
+    Whole,
+    /// The kernel can't tell, or had no memory for it: read through the file to be sure.
+    Unknown,
+}
 
 /// A shared range of mapped memory. See the module's contract.
 pub(crate) struct Region {
@@ -34,8 +81,8 @@ pub(crate) struct Region {
     claimed: AtomicUsize,
     /// Every byte below is final. Only grows within one life.
     readable: AtomicUsize,
-    /// Set when an I/O error hit the map; what was published since may be lost.
-    failed: AtomicBool,
+    /// Failed when an I/O error hit the map; what was published since may be lost.
+    health: Arc<Health>,
     /// Keeps the memory mapped.
     _memory: Box<dyn Any + Send + Sync>,
 }
@@ -52,17 +99,16 @@ impl Region {
     /// # Safety
     /// The range must be readable and writable, 8-aligned, and stay so, with its length, until `memory` is
     /// dropped; nothing else in this process may write it except through the region or through the file
-    /// handle below a mark that moved already.
-    pub(crate) unsafe fn new(start: NonNull<u8>, bytes: usize, memory: Box<dyn Any + Send + Sync>) -> Self {
+    /// handle below a mark that moved already. Pages that the process loses meanwhile may turn to zeros, if
+    /// `health` is failed before.
+    pub(crate) unsafe fn new(
+        start: NonNull<u8>,
+        bytes: usize,
+        health: Arc<Health>,
+        memory: Box<dyn Any + Send + Sync>,
+    ) -> Self {
         assert_eq!(start.as_ptr() as usize % 8, 0, "a region is 8-aligned");
-        Region {
-            start,
-            bytes,
-            claimed: AtomicUsize::new(0),
-            readable: AtomicUsize::new(0),
-            failed: AtomicBool::new(false),
-            _memory: memory,
-        }
+        Region { start, bytes, claimed: AtomicUsize::new(0), readable: AtomicUsize::new(0), health, _memory: memory }
     }
 
     /// Length of the region.
@@ -71,12 +117,11 @@ impl Region {
     }
 
     /// Begins a life: writes `prelude` at the start, makes it readable and hands out the one frontier behind
-    /// it. Taking the region by value proves that nobody reads it.
-    pub(crate) fn begin(mut self, prelude: &[u8]) -> Frontier {
+    /// it. Taking the region by value proves that nobody reads it. A map that failed stays failed.
+    pub(crate) fn begin(self, prelude: &[u8]) -> Frontier {
         assert!(prelude.len() <= self.bytes && prelude.len().is_multiple_of(8), "a prelude is whole words and fits");
         // SAFETY: the range is inside the region (asserted) and nobody else holds the region (by value).
         unsafe { self.start.as_ptr().copy_from_nonoverlapping(prelude.as_ptr(), prelude.len()) };
-        *self.failed.get_mut() = false;
         self.resume(prelude.len())
     }
 
@@ -152,22 +197,23 @@ impl Region {
     /// Tells that an I/O error hit the map.
     #[cfg(test)]
     pub(crate) fn mark_failed(&self) {
-        // Release: pairs with the acquire in `has_failed`.
-        self.failed.store(true, Ordering::Release);
+        self.health.fail();
     }
 
     /// True once an I/O error hit the map: nothing published since may be acknowledged.
+    #[inline]
     pub(crate) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+        self.health.has_failed()
     }
 
-    /// Asks the kernel to fault `range` in for reading, so that an I/O error is an error and not a signal.
-    pub(crate) fn populate_read(&self, range: Range<usize>) -> std::io::Result<()> {
+    /// Asks the kernel to fault `range` in for reading, so that an I/O error is an error and not a signal. That holds
+    /// now: what is not touched for long may be evicted, and must be asked for again.
+    pub(crate) fn populate_read(&self, range: Range<usize>) -> std::io::Result<Populated> {
         super::disk::populate_read(self.start, self.bytes, range)
     }
 
     /// Asks the kernel to fault everything in for writing, so that no store of a bulk append meets a page fault.
-    pub(crate) fn populate_write(&self) -> std::io::Result<()> {
+    pub(crate) fn populate_write(&self) -> std::io::Result<Populated> {
         super::disk::populate_write(self.start, self.bytes, 0..self.bytes)
     }
 
@@ -248,13 +294,19 @@ impl Claim {
 
     /// Stores the final word: from here on the bytes never change.
     ///
+    /// Errors: `MapFailed` if an I/O error hit the map; the extent is published all the same, and nothing may be
+    /// acknowledged of it.
+    ///
     /// # Panics
     /// If `word` is not final or names another length than was claimed.
     #[inline]
-    pub(crate) fn publish(self, word: ExtentWord) {
+    pub(crate) fn publish(self, word: ExtentWord) -> Result<(), MapFailed> {
         assert!(word.is_final() && word.bytes() as usize == self.bytes, "an extent is published as it was claimed");
         // Release: pairs with the acquire in `Region::advance`; the fill is seen before the word.
         self.region.word(self.start).store(word.0, Ordering::Release);
+        // A fault of these stores is handled in this thread, so the compiler alone could read the flag too early.
+        compiler_fence(Ordering::SeqCst);
+        if self.region.has_failed() { Err(MapFailed) } else { Ok(()) }
     }
 
     /// Length of the extent.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use rustix::fs::{self, FallocateFlags};
 
+use super::guard::Guard;
 use super::lock::Lock;
 use super::map::{self, Held};
 use super::refuse_fork;
@@ -24,14 +25,21 @@ pub(super) struct DiskFile {
     /// How it was made, for a file that this open made; that decides what is faulted in when it is mapped.
     made: Option<Prepare>,
     lock: Option<Arc<Lock>>,
+    guard: Option<Guard>,
     process: u32,
     /// The map, for as long as somebody has it.
     mapped: Mutex<Weak<Held>>,
 }
 
 impl DiskFile {
-    pub(super) fn new(file: StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>, process: u32) -> Self {
-        DiskFile { file, made, lock, process, mapped: Mutex::default() }
+    pub(super) fn new(
+        file: StdFile,
+        made: Option<Prepare>,
+        lock: Option<Arc<Lock>>,
+        guard: Option<Guard>,
+        process: u32,
+    ) -> Self {
+        DiskFile { file, made, lock, guard, process, mapped: Mutex::default() }
     }
 }
 
@@ -63,15 +71,21 @@ impl File for DiskFile {
     fn sync_range(&self, range: Range<u64>) -> io::Result<()> {
         refuse_fork(self.process)?;
         let mapped = self.mapped.lock().upgrade();
+        let end = range.end;
         match mapped {
-            Some(held) => held.sync(range),
-            // What was written through the handle: a map of the moment names the range.
-            None => map::map(&self.file, None, self.lock.clone())?.sync(range),
+            Some(held) => held.sync(range)?,
+            // What was written through the handle: a map of the moment, which nobody touches, names the range.
+            None => map::map(&self.file, None, self.lock.clone(), None)?.sync(range)?,
         }
+        // Pages of a file that was cut are gone, so there was nothing of them to sync, and the call succeeded.
+        if u64::try_from(fs::fstat(&self.file)?.st_size).unwrap_or(0) < end {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was in use"));
+        }
+        Ok(())
     }
 
     fn map(&self) -> io::Result<Region> {
-        let held = Arc::new(map::map(&self.file, self.made, self.lock.clone())?);
+        let held = Arc::new(map::map(&self.file, self.made, self.lock.clone(), self.guard)?);
         *self.mapped.lock() = Arc::downgrade(&held);
         map::region(held)
     }

@@ -8,15 +8,20 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::io::Errno;
 use rustix::mm::{Advice as RawAdvice, MsyncFlags, madvise, msync};
 
+use super::guard::{Guard, Watch};
 use super::lock::Lock;
-use crate::storage::{Prepare, Region};
+use crate::storage::{Health, Populated, Prepare, Region};
 
 const PAGE_BYTES: usize = 4096;
 
 /// A map and the directory's lock: who borrows bytes keeps others out of the directory.
 pub(super) struct Held {
+    /// Before the map, because it must be dropped before the map is.
+    _watch: Option<Watch>,
+    health: Arc<Health>,
     map: MmapRaw,
     _lock: Option<Arc<Lock>>,
 }
@@ -24,7 +29,8 @@ pub(super) struct Held {
 impl Held {
     /// Syncs the pages of `range`. On a shared map msync(2) with `MS_SYNC` is a ranged fdatasync through the same
     /// open file that was mapped: it writes the range's dirty pages, commits what metadata they need, flushes the
-    /// device, and reports an earlier writeback error of the file once, exactly as fdatasync does.
+    /// device, and reports an earlier writeback error of the file once, exactly as fdatasync does. It passes over pages
+    /// that were put in place of lost ones; whoever syncs asks the region afterwards whether there are any.
     pub(super) fn sync(&self, range: Range<u64>) -> io::Result<()> {
         let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.map.len());
         let (from, to) = (clamp(range.start) / PAGE_BYTES * PAGE_BYTES, clamp(range.end));
@@ -38,7 +44,12 @@ impl Held {
 }
 
 /// Maps the whole file, shared; read-only and private when the directory is not locked.
-pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>) -> io::Result<Held> {
+pub(super) fn map(
+    file: &StdFile,
+    made: Option<Prepare>,
+    lock: Option<Arc<Lock>>,
+    guard: Option<Guard>,
+) -> io::Result<Held> {
     let map = if lock.is_some() {
         MmapOptions::new().map_raw(file)?
     } else {
@@ -49,6 +60,13 @@ pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>
     // A child must not write through inherited pages; where the kernel can't promise that, fork is the
     // caller's to avoid, and handles refuse to work in the child anyway.
     let _not_in_children = map.advise(Advice::DontFork);
+    let health = Arc::<Health>::default();
+    let watch = guard.zip(NonNull::new(map.as_mut_ptr())).map(|(guard, start)| {
+        // SAFETY: the range is the whole map. It is unmapped when `Held` drops, which is when the last region over it
+        // and with it the last reader is gone, and the watch drops first; that pages may turn to zeros is in the
+        // region's contract.
+        unsafe { guard.watch(start, map.len(), Arc::clone(&health)) }
+    });
     match made {
         // Everything will be dirty soon: all page faults now, in one call, as an error instead of a signal.
         Some(Prepare::Bulk) => populate(&map, Advice::PopulateWrite)?,
@@ -56,50 +74,67 @@ pub(super) fn map(file: &StdFile, made: Option<Prepare>, lock: Option<Arc<Lock>>
         Some(Prepare::Small) => populate(&map, Advice::PopulateRead)?,
         None => {}
     }
-    Ok(Held { map, _lock: lock })
+    Ok(Held { _watch: watch, health, map, _lock: lock })
 }
 
 /// The region over a map.
 pub(super) fn region(held: Arc<Held>) -> io::Result<Region> {
     let bytes = held.map.len();
     let start = NonNull::new(held.map.as_mut_ptr()).ok_or_else(|| io::Error::other("the map has no address"))?;
+    let health = Arc::clone(&held.health);
     // SAFETY: the map is page-aligned, readable and writable, `bytes` long, and lives in `Held` as long as the
     // region. The file does not shrink while it is mapped: only recovery cuts files, before it maps them, and the
-    // lock that `Held` keeps lets no other recovery in.
-    Ok(unsafe { Region::new(start, bytes, Box::new(held)) })
+    // lock that `Held` keeps lets no other recovery in. Pages turn to zeros by the guard alone, which fails `health`.
+    Ok(unsafe { Region::new(start, bytes, health, Box::new(held)) })
 }
 
 fn populate(map: &MmapRaw, advice: Advice) -> io::Result<()> {
-    match map.advise(advice) {
-        Ok(()) => Ok(()),
+    let Err(error) = map.advise(advice) else { return Ok(()) };
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
         // A kernel before 5.14 does not know the advice; faults then happen one by one.
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => Ok(()),
-        Err(error) => Err(error),
+        Some(Errno::INVAL) => Ok(()),
+        Some(errno) => Err(no_page(errno)),
+        None => Err(error),
     }
 }
 
 /// Faults in the pages of `range` of a region for reading. An I/O error comes back as one.
-pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<()> {
+pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<Populated> {
     populate_range(start, bytes, range, RawAdvice::LinuxPopulateRead)
 }
 
 /// Faults in the pages of `range` of a region for writing, which makes them dirty.
-pub(crate) fn populate_write(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<()> {
+pub(crate) fn populate_write(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<Populated> {
     populate_range(start, bytes, range, RawAdvice::LinuxPopulateWrite)
 }
 
-fn populate_range(start: NonNull<u8>, bytes: usize, range: Range<usize>, advice: RawAdvice) -> io::Result<()> {
+fn populate_range(start: NonNull<u8>, bytes: usize, range: Range<usize>, advice: RawAdvice) -> io::Result<Populated> {
     let from = range.start.min(bytes) / PAGE_BYTES * PAGE_BYTES;
     let to = range.end.min(bytes);
     let aligned = (start.as_ptr() as usize).is_multiple_of(PAGE_BYTES);
     if !aligned || from >= to {
         // Ordinary memory (a simulated disk's) is always there.
-        return Ok(());
+        return Ok(Populated::Whole);
     }
     // SAFETY: [from, to) lies in the region, whose memory the caller keeps; the advice changes no contents.
     let advised = unsafe { madvise(start.as_ptr().add(from).cast(), to - from, advice) };
     match advised {
-        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOMEM) => Ok(()),
-        Err(error) => Err(io::Error::other(format!("the bytes could not be read in: {error}"))),
+        Ok(()) => Ok(Populated::Whole),
+        // INVAL: a kernel before 5.14, or a sandbox, that does not know the advice. NOMEM: no memory for a page or for a
+        // page table, which says nothing of the pages behind; a real access would wait for memory, not fail.
+        Err(Errno::INVAL | Errno::NOMEM) => Ok(Populated::Unknown),
+        Err(errno) => Err(no_page(errno)),
+    }
+}
+
+/// What it means that a page can't be faulted in.
+fn no_page(errno: Errno) -> io::Error {
+    match errno {
+        // The kernel says "bad address" where an access would raise SIGBUS.
+        Errno::FAULT => io::Error::other(
+            "a page can't be had: the device failed, the file system has no room for it, or the file was cut",
+        ),
+        Errno::HWPOISON => io::Error::other("a page can't be had: its memory is broken"),
+        _ => errno.into(),
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 pub(crate) mod clock;
 mod file;
 pub(crate) mod fork;
+mod guard;
 mod lock;
 mod map;
 mod medium;
@@ -28,6 +29,7 @@ mod tests;
 pub(super) use map::{populate_read, populate_write};
 
 use file::DiskFile;
+use guard::Guard;
 use lock::Lock;
 
 /// A queue's directory.
@@ -36,6 +38,8 @@ pub(crate) struct DiskStorage {
     /// Held until the storage and the last map are gone. `None` when only looking.
     lock: Option<Arc<Lock>>,
     medium: Medium,
+    /// Maps are made under it, if the caller asked for it.
+    guard: Option<Guard>,
     /// Who opened it: a forked child must not write through inherited handles.
     process: u32,
 }
@@ -49,6 +53,13 @@ impl DiskStorage {
         let dir = open_directory(path)?;
         let lock = Lock::take(&dir, path)?;
         Self::over(dir, Some(Arc::new(lock)))
+    }
+
+    /// The same directory under the SIGBUS guard: maps made from here on fail instead of ending the process. Installs
+    /// the process's handler, if no earlier call did.
+    pub(crate) fn guarded(mut self) -> Result<DiskStorage> {
+        self.guard = Some(Guard::install().map_err(|error| Error::io(".", "install the SIGBUS handler", error))?);
+        Ok(self)
     }
 
     /// Opens the directory for looking: no lock, nothing is made, every write is refused.
@@ -68,7 +79,7 @@ impl DiskStorage {
 
     fn over(dir: OwnedFd, lock: Option<Arc<Lock>>) -> Result<DiskStorage> {
         let medium = medium::of(&dir).map_err(|error| Error::io(".", "statfs", error))?;
-        Ok(DiskStorage { dir, lock, medium, process: std::process::id() })
+        Ok(DiskStorage { dir, lock, medium, guard: None, process: std::process::id() })
     }
 
     fn may_write(&self) -> io::Result<()> {
@@ -114,13 +125,13 @@ impl Storage for DiskStorage {
             let _swept = fs::unlinkat(&self.dir, name, AtFlags::empty());
             return Err(error);
         }
-        Ok(Arc::new(DiskFile::new(file, Some(prepare), self.lock.clone(), self.process)))
+        Ok(Arc::new(DiskFile::new(file, Some(prepare), self.lock.clone(), self.guard, self.process)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let flags = if self.lock.is_some() { OFlags::RDWR } else { OFlags::RDONLY };
         let file = self.open_at(name, flags)?;
-        Ok(Arc::new(DiskFile::new(file, None, self.lock.clone(), self.process)))
+        Ok(Arc::new(DiskFile::new(file, None, self.lock.clone(), self.guard, self.process)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
