@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use lanelog::{DamageKind, Delivery, Durability, Error, Options, Queue, Reserve, Task, TaskId, inspect};
-use support::{Place, drain, place, small, texts};
+use lanelog::{ConsumerOptions, DamageKind, Durability, Error, Options, Queue, Reserve, Start, Task, TaskId, inspect};
+use support::{drain, place, small, texts};
 
 const CHILD: &str = "LANELOG_IO_CHILD";
 const PAGE_BYTES: u64 = 4096;
@@ -33,20 +35,23 @@ fn child_process() {
     let (scene, path) = spec.split_once(':').unwrap();
     let path = PathBuf::from(path);
     match scene {
-        "enqueue at power" => enqueue_into_a_cut_segment(&path, Durability::Power),
-        "enqueue at process" => enqueue_into_a_cut_segment(&path, Durability::Process),
+        "unguarded" => enqueue_into_a_cut_segment(&Options::new(), &path, Durability::Power),
+        "enqueue at power" => enqueue_into_a_cut_segment(&guarded(), &path, Durability::Power),
+        "enqueue at process" => enqueue_into_a_cut_segment(&guarded(), &path, Durability::Process),
         "batch" => batch_into_a_cut_segment(&path),
         "commit" => commit_of_a_cut_segment(&path),
         "settle" => settle_from_a_cut_segment(&path),
         "journal" => settle_into_a_cut_journal(&path),
-        "hand out" => hand_out_from_a_cut_segment(&path),
-        "evicted" => reserve_from_a_segment_cut_while_it_is_read(&path),
+        "many maps" => a_fault_in_the_last_of_many_maps(&path),
+        "first read" => first_read_of_a_cut_segment(&path),
+        "second read" => second_read_of_a_cut_segment(&path),
         "redelivery" => redelivery_from_a_cut_segment(&path),
         "chain to function" => chain_to_a_function(&path),
-        "chain to default" => chain_to(&path, libc::SIG_DFL),
-        "chain to ignore" => chain_to(&path, libc::SIG_IGN),
-        "sent and ignored" => sent_and_ignored(&path),
-        "many maps" => a_fault_in_the_last_of_many_maps(&path),
+        "chain to std" => a_fault_of_somebody_elses(&path),
+        "chain to default" => under(libc::SIG_DFL, || a_fault_of_somebody_elses(&path)),
+        "chain to ignored" => under(libc::SIG_IGN, || a_fault_of_somebody_elses(&path)),
+        "sent, default" => under(libc::SIG_DFL, || a_signal_that_was_sent(&path)),
+        "sent, ignored" => under(libc::SIG_IGN, || a_signal_that_was_sent(&path)),
         other => panic!("no scene {other}"),
     }
 }
@@ -80,6 +85,11 @@ fn cut(file: &Path, bytes: u64) {
     std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(bytes).unwrap();
 }
 
+fn segment_files(path: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|kind| kind == "seg")).collect()
+}
+
 fn in_doubt(error: &Error, file: &Path) -> bool {
     let name = file.file_name().unwrap().to_str().unwrap();
     matches!(error, Error::InDoubt { cause, .. } if matches!(&**cause, Error::Io { file, .. } if file == name))
@@ -95,8 +105,8 @@ fn served_or_reported(path: &Path, count: usize) -> usize {
     served.len()
 }
 
-fn enqueue_into_a_cut_segment(path: &Path, durability: Durability) {
-    let queue = guarded().open(path).unwrap();
+fn enqueue_into_a_cut_segment(options: &Options, path: &Path, durability: Durability) {
+    let queue = options.open(path).unwrap();
     let ids = enqueue(&queue, 0..10);
     queue.checkpoint().unwrap();
     let (file, _) = place_of(path, ids[9]);
@@ -123,7 +133,7 @@ fn batch_into_a_cut_segment(path: &Path) {
 }
 
 fn commit_of_a_cut_segment(path: &Path) {
-    let queue = guarded().sync_interval(std::time::Duration::from_secs(3600)).open(path).unwrap();
+    let queue = guarded().sync_interval(Duration::from_secs(3600)).open(path).unwrap();
     let ids = enqueue(&queue, 0..1);
     queue.checkpoint().unwrap();
     let (file, _) = place_of(path, ids[0]);
@@ -146,12 +156,323 @@ fn enqueue_commit_and_batch_into_a_segment_that_fails_acknowledge_nothing_and_th
         assert!(served < 10, "{scene}: more than the file still holds");
     }
 }
-fn settle_from_a_cut_segment(_: &Path) {}
-fn settle_into_a_cut_journal(_: &Path) {}
-fn hand_out_from_a_cut_segment(_: &Path) {}
-fn reserve_from_a_segment_cut_while_it_is_read(_: &Path) {}
-fn redelivery_from_a_cut_segment(_: &Path) {}
-fn a_fault_in_the_last_of_many_maps(_: &Path) {}
-fn chain_to_a_function(_: &Path) {}
-fn chain_to(_: &Path, _: usize) {}
-fn sent_and_ignored(_: &Path) {}
+
+#[test]
+fn without_the_guard_the_signal_ends_the_process() {
+    let place = place();
+    assert_eq!(play("unguarded", &place.path).signal(), Some(libc::SIGBUS), "so the other scenes do raise it");
+    served_or_reported(&place.path, 10);
+}
+
+fn a_fault_in_the_last_of_many_maps(path: &Path) {
+    let options = guarded().segment_bytes(PAGE_BYTES).sync_interval(Duration::from_secs(3600));
+    let queue = options.open(path).unwrap();
+    enqueue(&queue, 0..300);
+    assert!(queue.stats().lanes[0].segments > 64, "more than one block of ranges");
+    for file in segment_files(path) {
+        cut(&file, 0);
+    }
+    // One may roll into a segment that was made ready since.
+    let outcomes = (0..8).map(|_| queue.enqueue(Task::new(&text(0)).durability(Durability::Process)));
+    let error = outcomes.filter_map(Result::err).next().expect("all was cut");
+    assert!(segment_files(path).iter().any(|file| in_doubt(&error, file)), "{error}");
+}
+
+#[test]
+fn any_number_of_segments_can_be_mapped_under_the_guard() {
+    let status = play("many maps", &place().path);
+    assert!(status.success(), "{status}");
+}
+
+// ---- settling ----
+
+fn settle_from_a_cut_segment(path: &Path) {
+    let queue = guarded().sync_interval(Duration::from_secs(3600)).open(path).unwrap();
+    let ids = enqueue(&queue, 0..10);
+    queue.checkpoint().unwrap();
+    let (file, _) = place_of(path, ids[9]);
+    let consumer = queue.consumer();
+    let mut taken = consumer.reserve(Reserve::new().tasks(9)).unwrap();
+    cut(&file, PAGE_BYTES);
+    let last = taken.pop().unwrap();
+    assert!(last.payload().iter().all(|byte| *byte == 0), "the worker reads zeros, and lives");
+    let refused = |outcome: Result<(), Error>| {
+        let error = outcome.unwrap_err();
+        assert!(matches!(&error, Error::Io { file: name, .. } if file.ends_with(name)), "{error}");
+    };
+    refused(last.extend(Duration::from_secs(60)));
+    refused(last.ack());
+    refused(taken.pop().unwrap().nack(None, "no"));
+    refused(taken.pop().unwrap().release());
+    refused(taken.pop().unwrap().reject("no"));
+    let answers = consumer.ack_batch(taken).unwrap();
+    answers.into_iter().for_each(refused);
+    // What was not handed out yet is not handed out any more, and it is said why.
+    assert!(consumer.reserve(Reserve::new()).unwrap().is_empty());
+    let damage = queue.damage();
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!((damage[0].kind, damage[0].lane), (DamageKind::Unreadable, Some(ids[0].lane())));
+    assert!(file.ends_with(&damage[0].file));
+}
+
+fn settle_into_a_cut_journal(path: &Path) {
+    let queue = guarded().sync_interval(Duration::from_secs(3600)).open(path).unwrap();
+    let ids = enqueue(&queue, 0..10);
+    let delivery = queue.consumer().reserve(Reserve::new()).unwrap().pop().unwrap();
+    let (lane_file, _) = place_of(path, ids[0]);
+    // Of the files that were attached the one that is not the lane's is the journal's.
+    let is_attached = |file: &PathBuf| std::fs::read(file).unwrap().starts_with(b"LANESEG1");
+    let journal = segment_files(path).into_iter().find(|file| *file != lane_file && is_attached(file));
+    let journal = journal.expect("a journal");
+    cut(&journal, 0);
+    let error = delivery.ack().unwrap_err();
+    assert!(in_doubt(&error, &journal), "{error}");
+    assert!(matches!(queue.consumer().reserve(Reserve::new()), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn settles_from_a_segment_that_fails_are_refused_and_its_tasks_come_again_after_a_reopen() {
+    let place = place();
+    let status = play("settle", &place.path);
+    assert!(status.success(), "{status}");
+    let served = served_or_reported(&place.path, 10);
+    assert!(served > 0, "what the file still holds was not acked");
+}
+
+#[test]
+fn settle_into_a_journal_that_fails_is_in_doubt() {
+    let place = place();
+    let status = play("journal", &place.path);
+    assert!(status.success(), "{status}");
+    assert!(served_or_reported(&place.path, 10) >= 9, "at most the ack in doubt counted");
+}
+
+// ---- reading, without the guard ----
+
+/// Thirty tasks, three to a segment, closed and opened again; and the file of the fifth segment.
+fn at_rest(path: &Path) -> (Queue, PathBuf) {
+    let queue = small().open(path).unwrap();
+    let ids = enqueue(&queue, 0..30);
+    queue.create_group("other", Start::Oldest).unwrap();
+    queue.close().unwrap();
+    let (file, _) = place_of(path, ids[13]);
+    (small().open(path).unwrap(), file)
+}
+
+/// Everything but the segment's three tasks is served, and the segment is reported.
+fn rest_is_served(queue: &Queue, file: &Path) {
+    let left = texts(&drain(queue));
+    assert_eq!(left.len(), 27);
+    let damage = queue.damage();
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!(damage[0].kind, DamageKind::Unreadable, "{damage:?}");
+    assert!(file.ends_with(&damage[0].file), "{damage:?}");
+    let (first, last) = damage[0].lost.expect("which tasks");
+    assert_eq!(last.0 - first.0 + 1, 3, "{damage:?}");
+    let lane = &queue.stats().groups[0].lanes[0];
+    assert_eq!(lane.depth, 0, "nothing that can be had waits");
+}
+
+fn first_read_of_a_cut_segment(path: &Path) {
+    let (queue, file) = at_rest(path);
+    cut(&file, 0);
+    rest_is_served(&queue, &file);
+}
+
+fn second_read_of_a_cut_segment(path: &Path) {
+    let (queue, file) = at_rest(path);
+    // Another group has read the segment, so it is mapped and was found readable.
+    let other = queue.consumer_of("other", ConsumerOptions::new()).unwrap();
+    assert_eq!(other.reserve(Reserve::new().tasks(30)).unwrap().len(), 30);
+    cut(&file, 0);
+    rest_is_served(&queue, &file);
+}
+
+fn redelivery_from_a_cut_segment(path: &Path) {
+    let (queue, file) = at_rest(path);
+    let consumer = queue.consumer();
+    for delivery in consumer.reserve(Reserve::new().tasks(30)).unwrap() {
+        delivery.release().unwrap();
+    }
+    cut(&file, 0);
+    assert_eq!(texts(&drain(&queue)).len(), 27);
+    let damage = queue.damage();
+    assert!(!damage.is_empty() && damage.iter().all(|d| d.kind == DamageKind::Unreadable), "{damage:?}");
+    assert!(damage.iter().all(|d| file.ends_with(&d.file)), "{damage:?}");
+    assert_eq!(queue.stats().groups[0].lanes[0].depth, 0);
+    // They are not settled, so their segment is kept, whatever is checkpointed meanwhile.
+    queue.checkpoint().unwrap();
+    queue.checkpoint().unwrap();
+    assert!(file.exists());
+}
+
+#[test]
+fn cold_segment_that_fails_costs_its_own_tasks_and_no_signal_without_the_guard() {
+    for scene in ["first read", "second read", "redelivery"] {
+        let place = place();
+        let status = play(scene, &place.path);
+        assert!(status.success(), "{scene}: {status}");
+        served_or_reported(&place.path, 0);
+    }
+}
+
+#[test]
+fn segment_that_was_unreadable_is_kept_and_read_again_after_a_reopen() {
+    let place = place();
+    let (queue, file) = at_rest(&place.path);
+    let bytes = std::fs::read(&file).unwrap();
+    cut(&file, 0);
+    rest_is_served(&queue, &file);
+    queue.checkpoint().unwrap();
+    queue.checkpoint().unwrap();
+    queue.close().unwrap();
+    // The device came back.
+    std::fs::write(&file, bytes).unwrap();
+    let queue = Queue::open(&place.path).unwrap();
+    assert_eq!(texts(&drain(&queue)), (12..15).map(text).collect());
+    assert_eq!(queue.damage(), []);
+}
+
+#[test]
+fn file_that_was_cut_at_rest_is_reported_with_the_tasks_it_cost_and_the_rest_is_served() {
+    // Each task takes 1,032 bytes behind a prelude of 512.
+    for (bytes, kind, kept) in [
+        (0, DamageKind::Missing, 0),
+        (100, DamageKind::Missing, 0),
+        (512, DamageKind::Unreadable, 0),
+        (600, DamageKind::Unreadable, 0),
+        (512 + 1032, DamageKind::Unreadable, 1),
+        (512 + 1032 + 500, DamageKind::Unreadable, 1),
+        (512 + 3 * 1032 - 8, DamageKind::Unreadable, 2),
+    ] {
+        let place = place();
+        let (queue, file) = at_rest(&place.path);
+        queue.close().unwrap();
+        cut(&file, bytes);
+        for round in ["verify", "first open", "second open"] {
+            let at = format!("{bytes} bytes, {round}");
+            let damage = match round {
+                "verify" => inspect(&place.path).unwrap().verify(),
+                _ => {
+                    let queue = Queue::open(&place.path).unwrap();
+                    let consumer = queue.consumer();
+                    let taken = consumer.reserve(Reserve::new().tasks(30)).unwrap();
+                    assert_eq!(taken.len(), 27 + kept, "{at}");
+                    let whole: BTreeSet<String> = (0..30).map(text).collect();
+                    assert!(texts(&taken.iter().map(|d| d.payload().to_vec()).collect::<Vec<_>>()).is_subset(&whole));
+                    taken.into_iter().for_each(|delivery| delivery.release().unwrap());
+                    let damage = queue.damage();
+                    queue.close().unwrap();
+                    damage
+                }
+            };
+            if kind == DamageKind::Missing && round == "second open" {
+                // What is missing is forgotten by the checkpoint of the open that reported it.
+                assert_eq!(damage, [], "{at}");
+                continue;
+            }
+            assert_eq!(damage.len(), 1, "{at}: {damage:?}");
+            assert_eq!(damage[0].kind, kind, "{at}: {damage:?}");
+            assert!(file.ends_with(&damage[0].file), "{at}: {damage:?}");
+            let (first, last) = damage[0].lost.unwrap_or_else(|| panic!("{at}: {damage:?}"));
+            assert_eq!(last.0 - first.0 + 1, 3 - kept as u64, "{at}: {damage:?}");
+        }
+    }
+}
+
+#[test]
+fn queue_whose_free_room_was_cut_goes_on_elsewhere_and_loses_nothing() {
+    for clean in [true, false] {
+        let place = place();
+        let queue = Queue::open(&place.path).unwrap();
+        let ids = enqueue(&queue, 0..10);
+        let (file, _) = place_of(&place.path, ids[0]);
+        if clean {
+            queue.close().unwrap();
+        } else {
+            drop(queue);
+        }
+        cut(&file, 5 * PAGE_BYTES);
+        let queue = Queue::open(&place.path).unwrap();
+        enqueue(&queue, 10..40);
+        assert_eq!(texts(&drain(&queue)), (0..40).map(text).collect(), "clean {clean}");
+        assert_eq!(queue.damage(), [], "clean {clean}");
+    }
+}
+
+// ---- the handler before ----
+
+/// Maps a file, cuts it, and gives the address where it was.
+fn a_page_that_is_gone(dir: &Path) -> *const u8 {
+    let file = dir.with_extension("not-ours");
+    std::fs::write(&file, [1; PAGE_BYTES as usize]).unwrap();
+    let opened = std::os::fd::OwnedFd::from(open(&file));
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&opened);
+    let (bytes, protection) = (PAGE_BYTES as usize, libc::PROT_READ);
+    // SAFETY: a map of its own at an address that the kernel picks.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, descriptor, 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    cut(&file, 0);
+    page.cast()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a file that is not the queue's")]
+fn open(file: &Path) -> std::fs::File {
+    std::fs::File::open(file).unwrap()
+}
+
+static EXPECTED: AtomicUsize = AtomicUsize::new(0);
+const CALLED: i32 = 42;
+
+extern "C" fn called(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel's siginfo, as the guard passes it on.
+    let address = unsafe { (*info).si_addr() }.addr();
+    let right = signal == libc::SIGBUS && address == EXPECTED.load(Ordering::Relaxed);
+    // SAFETY: ends the process, here and now.
+    unsafe { libc::_exit(if right { CALLED } else { CALLED + 1 }) }
+}
+
+fn chain_to_a_function(path: &Path) {
+    // SAFETY: the struct is numbers; zero is no flags and no mask.
+    let mut own: libc::sigaction = unsafe { std::mem::zeroed() };
+    own.sa_sigaction = (called as extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void)) as usize;
+    own.sa_flags = libc::SA_SIGINFO;
+    // SAFETY: a whole action, whose handler only ends the process.
+    assert_eq!(unsafe { libc::sigaction(libc::SIGBUS, &raw const own, std::ptr::null_mut()) }, 0);
+    a_fault_of_somebody_elses(path);
+}
+
+/// The engine's own fault is mended; the next one is not its.
+fn a_fault_of_somebody_elses(path: &Path) {
+    enqueue_into_a_cut_segment(&guarded(), path, Durability::Power);
+    let page = a_page_that_is_gone(path);
+    EXPECTED.store(page.addr(), Ordering::Relaxed);
+    // SAFETY: it is mapped; that the load does not come back is what is tested.
+    let read = unsafe { page.read_volatile() };
+    panic!("a page that is gone was read: {read}");
+}
+
+fn a_signal_that_was_sent(path: &Path) {
+    let queue = guarded().open(path).unwrap();
+    // SAFETY: a signal to this thread.
+    unsafe { libc::raise(libc::SIGBUS) };
+    enqueue(&queue, 0..3);
+}
+
+fn under(action: libc::sighandler_t, scene: impl FnOnce()) {
+    // SAFETY: one of the two actions that are no function.
+    assert_ne!(unsafe { libc::signal(libc::SIGBUS, action) }, libc::SIG_ERR);
+    scene();
+}
+
+#[test]
+fn fault_outside_the_engine_goes_to_the_handler_that_was_there_before() {
+    let status = play("chain to function", &place().path);
+    assert_eq!(status.code(), Some(CALLED), "{status}");
+    for scene in ["chain to std", "chain to default", "chain to ignored", "sent, default"] {
+        let status = play(scene, &place().path);
+        assert_eq!(status.signal(), Some(libc::SIGBUS), "{scene}: {status}");
+    }
+    let status = play("sent, ignored", &place().path);
+    assert!(status.success(), "{status}");
+}

@@ -21,6 +21,8 @@ pub(crate) struct LifeAcks {
 /// is acked.
 pub(crate) struct GroupLane {
     pub cursor: Cursor,
+    /// When it was last checked that what lies ahead of the cursor can be read, on the boot clock.
+    pub read_ms: u64,
     /// First sequence that the group sees.
     pub start: Seq,
     pub lives: BTreeMap<u64, LifeAcks>,
@@ -38,6 +40,7 @@ impl GroupLane {
     pub(crate) fn new(start: Seq) -> Self {
         GroupLane {
             cursor: Cursor::from_base(0),
+            read_ms: 0,
             start,
             lives: BTreeMap::new(),
             done: BTreeSet::new(),
@@ -54,6 +57,11 @@ impl GroupLane {
         let is_open = !life.acks.contains(index);
         life.open += u32::from(is_open);
         is_open
+    }
+
+    /// Something of the life can't be read in this open: it is not done before a reopen, so it is not given back.
+    pub(crate) fn hold(&mut self, base: u64) {
+        self.lives.entry(base).or_default().open += 1;
     }
 
     /// The first index of the life at or behind `index` that is not acked.

@@ -58,11 +58,23 @@ impl Group {
 
     /// Ends a lease that holds: the attempt never began, and the task is due at once.
     pub(crate) fn release(&mut self, ticket: Ticket, changes: &mut Runs) {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return };
+        if self.take_back(ticket, changes) {
+            self.make_due(ticket.slot);
+        }
+    }
+
+    /// Ends a lease whose bytes can't be read: the attempt never began, and the task waits for a reopen. Its slot keeps
+    /// its life from being done.
+    pub(crate) fn park(&mut self, ticket: Ticket, changes: &mut Runs) {
+        self.take_back(ticket, changes);
+    }
+
+    fn take_back(&mut self, ticket: Ticket, changes: &mut Runs) -> bool {
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return false };
         task.attempts = task.attempts.saturating_sub(1);
         changes.released(task.lane, task.seq, task.attempts);
         self.end_lease(ticket.slot);
-        self.make_due(ticket.slot);
+        true
     }
 
     /// Ends a lease that holds: the task is dead at once.

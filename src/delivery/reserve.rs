@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::journal::{DeadCause, Run};
-use crate::format::record::{self, Found, Header, Kind};
+use crate::format::record::{Found, Header, Kind};
 use crate::log::{Lanes, Log, Segment, Source, Step};
 use crate::types::{LaneId, LaneSet, Now, Seq};
 
@@ -43,7 +43,7 @@ pub(crate) struct Granted {
 /// Something that could not be handed out and must be reported.
 pub(crate) enum Lost {
     Damaged { segment: Arc<Segment>, offset: u32, bytes: u32, lost: Option<(u32, u32)> },
-    Unreadable { segment: Arc<Segment>, offset: u32, error: io::Error },
+    Unreadable { segment: Arc<Segment>, offset: u32, lost: Option<(u32, u32)>, error: io::Error },
 }
 
 impl Granted {
@@ -94,6 +94,12 @@ impl Group {
 
     fn take_from_lane(&mut self, take: &mut Take<'_, '_>, granted: &mut Granted) -> More {
         self.meet_lane(take.lane);
+        if let Some(lane) = self.lanes.get_mut(take.lane)
+            && take.now.boot_ms.saturating_sub(lane.read_ms) >= CHECK_HOLDS_MS
+        {
+            lane.read_ms = take.now.boot_ms;
+            lane.cursor.distrust();
+        }
         let durable = take.log.durable();
         while granted.grants.len() < take.ask.tasks {
             let due = self.next_due(take, granted);
@@ -119,6 +125,8 @@ impl Group {
             let (_, slot) = self.lanes.get_mut(take.lane)?.due.pop_first()?;
             match self.find_again(slot, take.log) {
                 Ok((source, header)) => return Some((slot, granted.source(&source), header)),
+                // Its slot stays open, due and in no list, so that its life and its attempts are kept for a reopen.
+                Err(Some(lost @ Lost::Unreadable { .. })) => take.lost.push(lost),
                 Err(lost) => {
                     take.lost.extend(lost);
                     self.void(slot);
@@ -132,17 +140,14 @@ impl Group {
         let task = self.slots.slot(slot).ok_or(None)?;
         let segment = log.segment_of(task.seq).ok_or(None)?;
         let offset = task.offset;
-        let region = match segment.region() {
-            Ok(region) => region,
-            Err(error) => return Err(Some(Lost::Unreadable { segment, offset, error })),
-        };
-        let bytes = region.slice(offset as usize..region.readable()).unwrap_or_default();
-        match record::read(segment.life(), offset, bytes) {
-            Found::Record(header) if header.kind == Kind::Task => Ok((Source { segment, region }, header)),
-            _ => {
-                let index = segment.index(task.seq);
-                Err(Some(Lost::Damaged { segment, offset, bytes: 8, lost: index.map(|index| (index, index)) }))
+        let lost = segment.index(task.seq).map(|index| (index, index));
+        let found = segment.region().and_then(|region| Ok((segment.read_again(&region, offset)?, region)));
+        match found {
+            Ok((Found::Record(header), region)) if header.kind == Kind::Task => {
+                Ok((Source { segment, region }, header))
             }
+            Ok(_) => Err(Some(Lost::Damaged { segment, offset, bytes: 8, lost })),
+            Err(error) => Err(Some(Lost::Unreadable { segment, offset, lost, error })),
         }
     }
 
@@ -153,6 +158,9 @@ impl Group {
             let before = lane.cursor.base();
             let step = lane.cursor.step(take.log, durable);
             let after = lane.cursor.base();
+            if let Step::Unreadable { segment, .. } = &step {
+                lane.hold(segment.base());
+            }
             if after != before {
                 pass_lives(lane, take.log, before, after);
             }
@@ -163,8 +171,8 @@ impl Group {
                 Step::Damaged { segment, offset, bytes, lost } => {
                     take.lost.push(Lost::Damaged { segment, offset, bytes, lost });
                 }
-                Step::Unreadable { segment, offset, error } => {
-                    take.lost.push(Lost::Unreadable { segment, offset, error });
+                Step::Unreadable { segment, offset, lost, error } => {
+                    take.lost.push(Lost::Unreadable { segment, offset, lost, error });
                 }
                 Step::Task(header) => {
                     if let Some(slot) = self.meet(&header, take) {
@@ -237,6 +245,9 @@ impl Group {
         })
     }
 }
+
+/// How long bytes ahead of a cursor that were checked are taken to be in memory still.
+const CHECK_HOLDS_MS: u64 = 1_000;
 
 /// What a lane had to offer.
 enum More {

@@ -63,10 +63,17 @@ impl Engine {
             lost: lost.map(|(first, last)| (segment.seq(first), segment.seq(last))),
             what,
         };
-        if self.damage.lock().add(damage)
-            && let Some((first, last)) = lost
-        {
-            segment.count_void(last - first + 1);
+        let is_new = self.damage.lock().add(damage);
+        let count = lost.map(|(first, last)| last - first + 1);
+        match (kind, count) {
+            // They may be read after a reopen, so no checkpoint may forget them. Without a count it is the whole life.
+            (DamageKind::Unreadable, count) => {
+                if is_new || segment.parked() == 0 {
+                    segment.park(count.unwrap_or(u32::MAX));
+                }
+            }
+            (_, Some(count)) if is_new => segment.count_void(count),
+            _ => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Order of things: under the group's lock the tasks are chosen, leased, and their attempts go to the
 //! journal (published, so they survive the process). Bodies are verified after the lock is given up; one
-//! that fails is reported, and its lease ends as if it had never been a task.
+//! that fails is reported, and its lease ends as if it had never been a task. What lies in a segment whose map failed is
+//! handed out no more: its attempts are taken back, and it waits for a reopen.
 
 use std::ops::Range;
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use crate::delivery::{Ask, Grant, Granted, Lost};
 use crate::error::{DamageKind, Result};
 use crate::format::record;
-use crate::log::Source;
+use crate::log::{Segment, Source, map_failed};
 use crate::types::{LaneSet, Now, TaskId, Timestamp};
 
 use super::Engine;
@@ -29,7 +30,7 @@ pub(crate) struct Handed {
 impl Engine {
     /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
-    /// Errors: `Poisoned`; `Full` if the attempts could not be journaled, in which case nothing is on loan.
+    /// Errors: `Poisoned`; `Full` or `InDoubt` if the attempts could not be journaled, in which case nothing is on loan.
     pub(crate) fn reserve<T>(
         &self,
         cell: &GroupCell,
@@ -57,7 +58,7 @@ impl Engine {
         for lost in lost {
             self.report_lost(lost);
         }
-        Ok(self.verify(cell, &granted, make))
+        Ok(self.verify(cell, &granted, now.wall, make))
     }
 
     /// True if a reserve might hand something out now.
@@ -91,7 +92,13 @@ impl Engine {
         Ok(next)
     }
 
-    fn verify<T>(&self, cell: &GroupCell, granted: &Granted, mut make: impl FnMut(Handed) -> T) -> Vec<T> {
+    fn verify<T>(
+        &self,
+        cell: &GroupCell,
+        granted: &Granted,
+        time: Timestamp,
+        mut make: impl FnMut(Handed) -> T,
+    ) -> Vec<T> {
         let mut handed = Vec::with_capacity(granted.grants.len());
         let mut window: Option<Window<'_>> = None;
         let mut rest = granted.grants.as_slice();
@@ -100,7 +107,13 @@ impl Engine {
             if !window.as_ref().is_some_and(|window| window.covers(grant)) {
                 window = Window::over(&granted.sources, grant, after);
             }
-            match window.as_ref().and_then(|window| window.cut(grant)) {
+            let cut = window.as_ref().and_then(|window| window.cut(grant));
+            // Asked after the look: what was read of a failed map proves nothing.
+            if let Some(source) = granted.sources.get(grant.source).filter(|source| source.region.has_failed()) {
+                self.park(cell, &source.segment, grant, time);
+                continue;
+            }
+            match cut {
                 Some((fields, payload)) => {
                     let task = TaskId { queue: self.queue, lane: grant.lane, seq: grant.seq };
                     let receipt = Receipt {
@@ -138,13 +151,33 @@ impl Engine {
                 };
                 self.report(&segment, DamageKind::Corrupt, (offset, bytes), lost, what.to_owned());
             }
-            Lost::Unreadable { segment, offset, error } => {
-                let lost = segment.sealed().and_then(|s| s.records.checked_sub(1)).map(|last| (0, last));
+            Lost::Unreadable { segment, .. } if segment.has_failed() => self.report_failed(&segment),
+            Lost::Unreadable { segment, offset, lost, error } => {
                 let bytes = segment.sealed().map_or(0, |s| s.end.saturating_sub(offset));
                 let what = format!("the segment can't be read ({error}); its tasks wait for a reopen");
                 self.report(&segment, DamageKind::Unreadable, (offset, bytes), lost, what);
             }
         }
+    }
+
+    /// Takes a task back that lies in a segment whose map failed.
+    fn park(&self, cell: &GroupCell, segment: &Segment, grant: &Grant, time: Timestamp) {
+        {
+            let mut work = cell.state.lock();
+            let work = &mut *work;
+            work.group.park(grant.ticket, &mut work.changes);
+            // If the journal fails too the attempt stays counted, and the engine is poisoned.
+            let _counted = self.write_changes(work, time);
+        }
+        self.report_failed(segment);
+    }
+
+    /// Reports a segment whose map failed, once and as a whole: which of its pages are lost is not known.
+    fn report_failed(&self, segment: &Segment) {
+        let end = segment.sealed().map_or(segment.limit(), |sealed| sealed.end);
+        let lost = segment.sealed().and_then(|s| s.records.checked_sub(1)).map(|last| (0, last));
+        let what = format!("{}; its tasks wait for a reopen", map_failed());
+        self.report(segment, DamageKind::Unreadable, (0, end), lost, what);
     }
 }
 

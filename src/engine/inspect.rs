@@ -240,7 +240,9 @@ impl Inspection {
 
     /// Every record of a life, verified.
     fn walk(&self, life: &FoundLife, visit: &mut Visit<'_>, damage: &mut dyn FnMut(Damage)) {
-        let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
+        // What a file that was cut still has; that it was cut is in the picture's damage.
+        let there = u32::try_from(life.file_bytes).unwrap_or(u32::MAX).min(life.end);
+        let mut bytes = vec![0; there as usize];
         let place = |offset: u32, bytes: u32, lost: Option<(u32, u32)>, kind, what: &str| Damage {
             kind,
             file: life.name(),
@@ -260,6 +262,7 @@ impl Inspection {
         let mut index = 0;
         while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
             match record::read(salted, at, rest) {
+                Found::Record(header) if header.step() > there - at => break,
                 Found::Record(header) => {
                     match record::verify(salted, &header, rest) {
                         Some(body) if header.kind == Kind::Task => visit(&header, body.fields, body.payload),
@@ -277,7 +280,7 @@ impl Inspection {
                 Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
                 Found::Empty | Found::Invalid => {
                     let next = scan::resync(salted, at, rest);
-                    let (to, until) = next.map_or((life.end, life.records), |header| (header.offset, header.index));
+                    let (to, until) = next.map_or((there, life.records), |header| (header.offset, header.index));
                     let lost = (is_lane && until > index).then(|| (index, until - 1));
                     let what = "record headers do not verify";
                     damage(place(at, to - at, lost, DamageKind::Corrupt, what));

@@ -1,7 +1,11 @@
 //! Settling: ack, nack, release, reject, extend.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
-use crate::types::Now;
+use crate::log::map_failed;
+use crate::storage::any_map_failed;
+use crate::types::{Now, TaskId};
 
 use super::Engine;
 use super::groups::{GroupCell, GroupWork};
@@ -34,7 +38,8 @@ impl Engine {
     /// Settles receipts that all belong to `cell`. What is accepted takes effect for other consumers at once
     /// and is durable when the journal's durable mark reaches `end`; many receipts are one entry.
     ///
-    /// Errors: `Poisoned`; `InDoubt` if the entry could not be written.
+    /// Errors: `Poisoned`; `InDoubt` if the entry could not be written. An answer is `Io` where the task lies in a segment
+    /// whose map failed since it was handed out: nobody knows what its consumer read.
     pub(crate) fn settle(
         &self,
         cell: &GroupCell,
@@ -52,7 +57,10 @@ impl Engine {
         if end.is_err() {
             work.changes.clear();
         }
-        let in_doubt = |cause| Error::InDoubt { task: None, cause: std::sync::Arc::new(cause) };
+        let in_doubt = |error| match error {
+            Error::InDoubt { .. } => error,
+            cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
+        };
         let settled = Settled { answers, end: end.map_err(in_doubt)? };
         if !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
@@ -70,6 +78,7 @@ impl Engine {
         if !work.group.holds(ticket, task.lane, task.seq) {
             return Err(Error::LeaseLost { task });
         }
+        self.check_source(task)?;
         let rules = &self.settings.rules;
         match how {
             Settle::Ack => {
@@ -95,6 +104,19 @@ impl Engine {
         let end = self.write_changes(work, now.wall)?;
         self.arrivals.wake_all();
         Ok(end)
+    }
+
+    /// Refuses to settle a task whose bytes may have turned to zeros while its consumer read them. The lease goes on.
+    #[inline]
+    fn check_source(&self, task: TaskId) -> Result<()> {
+        if !any_map_failed() {
+            return Ok(());
+        }
+        let segment = self.lanes.log(task.lane).and_then(|log| log.segment_of(task.seq));
+        match segment.filter(|segment| segment.has_failed()) {
+            Some(segment) => Err(Error::io(segment.file_name(), "read through the map", map_failed())),
+            None => Ok(()),
+        }
     }
 
     fn check_receipt(&self, receipt: &Receipt) -> Result<()> {

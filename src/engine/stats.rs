@@ -195,10 +195,11 @@ impl Engine {
     }
 }
 
-/// Tasks of a life that a group has not acked; those before its start don't count.
+/// Tasks of a life that a group has not acked; those before its start, and those that can't be had before a reopen,
+/// don't count.
 fn unsettled(segment: &Segment, acked: u32, start: u64) -> u64 {
     let before = u32::try_from(start.saturating_sub(segment.base())).unwrap_or(u32::MAX);
-    u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked))
+    u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked).saturating_sub(segment.parked()))
 }
 
 fn lane_stats(lane: LaneId, log: &Log) -> LaneStats {

@@ -12,7 +12,7 @@ use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
 use super::extent::Extent;
 use super::ready::Ready;
-use super::segment::{Place, Sealed, Segment};
+use super::segment::{Place, Sealed, Segment, map_failed};
 use crate::format::segment::{LifeHeader, block_for};
 
 /// A lane's log, or the journal.
@@ -424,11 +424,6 @@ fn refuse_failed(lives: &[(Arc<Segment>, Place)]) -> Result<(), (String, io::Err
         Some((segment, _)) => Err((segment.file_name(), map_failed())),
         None => Ok(()),
     }
-}
-
-/// What is said of a segment whose map failed.
-pub(crate) fn map_failed() -> io::Error {
-    io::Error::other("an I/O error hit the mapped segment")
 }
 
 /// What a new life is born with.

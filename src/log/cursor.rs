@@ -6,12 +6,12 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::format::record::{self, Found, Header, Kind};
+use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind};
 use crate::storage::Region;
 
 use super::append::Log;
 use super::scan;
-use super::segment::Segment;
+use super::segment::{Segment, map_failed};
 
 /// A position of a reader in a log.
 pub(crate) struct Cursor {
@@ -34,6 +34,8 @@ struct At {
     index: u32,
     /// Readable end as last seen.
     readable: u32,
+    /// Bytes below were checked a moment ago: reading them raises no signal.
+    checked: u32,
 }
 
 /// What a step found.
@@ -46,8 +48,8 @@ pub(crate) enum Step {
     End,
     /// Bytes that don't verify were skipped. `lost` are the record indices that were among them.
     Damaged { segment: Arc<Segment>, offset: u32, bytes: u32, lost: Option<(u32, u32)> },
-    /// The bytes could not be read; the whole rest of the life is skipped.
-    Unreadable { segment: Arc<Segment>, offset: u32, error: io::Error },
+    /// The bytes could not be read; the whole rest of the life is skipped. `lost` are the record indices there.
+    Unreadable { segment: Arc<Segment>, offset: u32, lost: Option<(u32, u32)>, error: io::Error },
 }
 
 impl Cursor {
@@ -91,6 +93,13 @@ impl Cursor {
         }
     }
 
+    /// Checks again before the next step that what it reads can be read: what was checked long ago may be evicted.
+    pub(crate) fn distrust(&mut self) {
+        if let Some(at) = &mut self.at {
+            at.checked = 0;
+        }
+    }
+
     /// Leaves the current life, or skips the next one, whatever it still holds.
     pub(crate) fn skip_life(&mut self) {
         if let Some(at) = self.at.take() {
@@ -104,12 +113,13 @@ impl Cursor {
         match segment.region() {
             Ok(region) => {
                 let offset = offset_of(crate::format::segment::PRELUDE_BYTES);
-                self.at = Some(At { source: Source { segment, region }, offset, index: 0, readable: 0 });
+                self.at = Some(At { source: Source { segment, region }, offset, index: 0, readable: 0, checked: 0 });
                 Step::Entered
             }
             Err(error) => {
                 self.from_base = segment.base() + 1;
-                Step::Unreadable { segment, offset: 0, error }
+                let lost = rest_of(&segment, 0);
+                Step::Unreadable { segment, offset: 0, lost, error }
             }
         }
     }
@@ -125,6 +135,11 @@ impl Cursor {
                         Some(sealed) if at.offset >= sealed.end => {
                             self.skip_life();
                             continue;
+                        }
+                        Some(sealed) if at.source.region.bytes() < sealed.end as usize => {
+                            let step = at.ends_early();
+                            self.skip_life();
+                            return step;
                         }
                         _ => return Step::End,
                     }
@@ -143,10 +158,10 @@ impl Cursor {
 impl At {
     /// One record: `None` if it was nothing to deliver.
     fn step(&mut self, durable: u64) -> Option<Step> {
-        let Source { segment, region } = &self.source;
-        if let Err(error) = segment.make_resident(region, self.offset, self.readable) {
-            return Some(Step::Unreadable { segment: Arc::clone(segment), offset: self.offset, error });
+        if let Err(error) = self.check(HEADER_BYTES_U32) {
+            return Some(self.unreadable(error));
         }
+        let Source { segment, region } = &self.source;
         let bytes = region.slice(self.offset as usize..self.readable as usize).unwrap_or_default();
         match record::read(segment.life(), self.offset, bytes) {
             // Only in a file that was cut: of a life that is written nothing is readable in part.
@@ -155,6 +170,13 @@ impl At {
                 let end = segment.position(self.offset + header.bytes);
                 if header.is_power() && end > durable {
                     return Some(Step::End);
+                }
+                if header.bytes > self.readable - self.offset {
+                    return Some(self.ends_early());
+                }
+                // Its body is verified in a moment.
+                if let Err(error) = self.check(header.bytes) {
+                    return Some(self.unreadable(error));
                 }
                 self.offset += header.bytes;
                 self.index = header.index + 1;
@@ -175,12 +197,48 @@ impl At {
         }
     }
 
+    /// Makes sure that `bytes` bytes from here on, as far as they are readable, can be read without a signal.
+    #[inline]
+    fn check(&mut self, bytes: u32) -> io::Result<()> {
+        let Source { segment, region } = &self.source;
+        let to = self.offset.saturating_add(bytes).min(self.readable);
+        if to > self.checked || region.has_failed() {
+            self.checked = segment.check_readable(region, self.offset, to)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn unreadable(&self, error: io::Error) -> Step {
+        self.nothing_from(self.offset, error)
+    }
+
+    /// The file was cut: it ends before its records do.
+    #[cold]
+    fn ends_early(&self) -> Step {
+        let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before its records do");
+        self.nothing_from(self.readable, error)
+    }
+
+    fn nothing_from(&self, offset: u32, error: io::Error) -> Step {
+        let segment = Arc::clone(&self.source.segment);
+        let lost = rest_of(&segment, self.index);
+        Step::Unreadable { segment, offset, lost, error }
+    }
+
     /// Goes on at the next header that verifies, and says what lies between.
     fn skip_damage(&mut self) -> Step {
+        if let Err(error) = self.check(self.readable - self.offset) {
+            return self.unreadable(error);
+        }
         let Source { segment, region } = &self.source;
         let bytes = region.slice(self.offset as usize..self.readable as usize).unwrap_or_default();
         let from = self.offset;
         let next = scan::resync(segment.life(), from, bytes);
+        // Asked after the look: zeros in a failed map are no damage of the file's.
+        if region.has_failed() {
+            return self.unreadable(map_failed());
+        }
         let resumed = next.as_ref().map_or(self.readable, |header| header.offset);
         let expected = self.index;
         let until = match &next {
@@ -194,6 +252,15 @@ impl At {
         Step::Damaged { segment, offset: from, bytes: resumed - from, lost }
     }
 }
+
+/// The record indices of a sealed life from `index` on.
+fn rest_of(segment: &Segment, index: u32) -> Option<(u32, u32)> {
+    let last = segment.sealed()?.records.checked_sub(1)?;
+    (index <= last).then_some((index, last))
+}
+
+const HEADER_BYTES_U32: u32 = 32;
+const _: () = assert!(HEADER_BYTES_U32 as usize == HEADER_BYTES, "one header");
 
 /// Offsets in a segment fit 32 bits: a segment is at most 1 GiB.
 fn offset_of(at: usize) -> u32 {

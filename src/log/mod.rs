@@ -31,8 +31,8 @@ pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended, map_failed};
+pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended};
 pub(crate) use cursor::{Cursor, Source, Step};
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};
-pub(crate) use segment::{Place, Sealed, Segment};
+pub(crate) use segment::{Place, Sealed, Segment, map_failed};

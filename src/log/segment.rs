@@ -4,9 +4,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::format::record::{self, Life};
+use crate::format::record::{self, Found, Life};
 use crate::format::segment::{LifeHeader, SEEK_STRIDE, file_name, record_limit};
-use crate::storage::{File, Region};
+use crate::storage::{File, Populated, Region};
 use crate::sync::Mutex;
 use crate::types::{LogId, Seq};
 
@@ -41,8 +41,8 @@ pub(crate) struct Segment {
     tasks: AtomicU32,
     /// Claims of task records that ended as padding.
     voids: AtomicU32,
-    /// Bytes below are known to be in memory; only grows. For segments found at open.
-    resident: AtomicU32,
+    /// Tasks that wait for a reopen because they can't be read in this one.
+    parked: AtomicU32,
     /// Offset of every `SEEK_STRIDE`-th record: (index, offset), increasing.
     seek: Mutex<Vec<(u32, u32)>>,
     /// The footer was written, or is not wanted any more.
@@ -55,13 +55,15 @@ pub(crate) struct Segment {
 
 /// Cold bytes are faulted in this far ahead, so that a walk asks the kernel once in a while only.
 const WINDOW_BYTES: u32 = 1 << 20;
+/// A record that is looked up by its place is expected to take no more than this.
+const REREAD_BYTES: u32 = 4 << 10;
+const PIECE_BYTES: u32 = 16 << 10;
 
 impl Segment {
     /// A life that begins now, over a region that is mapped and resident.
     pub(crate) fn active(header: LifeHeader, file: Arc<dyn File>, region: Arc<Region>, start: u64) -> Self {
         let file_bytes = header.size;
-        Segment { resident: AtomicU32::new(u32::MAX), ..Self::cold(header, file, start, file_bytes) }
-            .with_region(region)
+        Self::cold(header, file, start, file_bytes).with_region(region)
     }
 
     /// A sealed life found at open; mapped when somebody reads it.
@@ -91,7 +93,7 @@ impl Segment {
             sealed: OnceLock::new(),
             tasks: AtomicU32::new(0),
             voids: AtomicU32::new(0),
-            resident: AtomicU32::new(0),
+            parked: AtomicU32::new(0),
             seek: Mutex::new(Vec::new()),
             footed: AtomicBool::new(false),
             file_bytes,
@@ -170,7 +172,18 @@ impl Segment {
     /// Task records that a group must settle before it is done with the segment. Final once sealed.
     pub(crate) fn tasks(&self) -> u32 {
         // Acquire: pairs with the release in `count_void`.
-        self.tasks.load(Ordering::Acquire) - self.voids.load(Ordering::Acquire)
+        self.tasks.load(Ordering::Acquire).saturating_sub(self.voids.load(Ordering::Acquire))
+    }
+
+    /// Tasks that nobody gets before a reopen, as far as they are counted: at most all.
+    pub(crate) fn parked(&self) -> u32 {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Counts tasks that can't be read.
+    pub(crate) fn park(&self, count: u32) {
+        let parked = self.parked().saturating_add(count);
+        self.parked.store(parked, Ordering::Relaxed);
     }
 
     /// Sets the count of task records claimed so far. Under the log's claim lock, or before the segment is shared.
@@ -196,14 +209,54 @@ impl Segment {
     }
 
     /// Makes sure that `from..to` can be read without a signal: an I/O error comes out as an error.
-    pub(crate) fn make_resident(&self, region: &Region, from: u32, to: u32) -> io::Result<()> {
-        if to <= self.resident.load(Ordering::Relaxed) {
-            return Ok(());
-        }
+    ///
+    /// Gives the end of what was checked: a window ahead where that can be, so that a walk asks the kernel once in a
+    /// while only. It holds for a reader that comes along soon; what nobody touches may be evicted.
+    pub(crate) fn check_readable(&self, region: &Region, from: u32, to: u32) -> io::Result<u32> {
         let end = u32::try_from(region.bytes()).unwrap_or(u32::MAX);
-        let to = to.max(from.saturating_add(WINDOW_BYTES)).min(end);
-        region.populate_read(from as usize..to as usize)?;
-        self.resident.fetch_max(to, Ordering::Relaxed);
+        let ahead = to.max(from.saturating_add(WINDOW_BYTES)).min(end);
+        if self.fault_in(region, from, ahead).is_ok() {
+            return Ok(ahead);
+        }
+        // Something ahead can't be read; what is wanted now may well be.
+        self.fault_in(region, from, to)?;
+        Ok(to)
+    }
+
+    /// Reads the header at `offset` again, once it is checked that header and record can be read without a signal.
+    pub(crate) fn read_again(&self, region: &Region, offset: u32) -> io::Result<Found> {
+        let readable = u32::try_from(region.readable()).unwrap_or(u32::MAX);
+        self.fault_in(region, offset, offset.saturating_add(REREAD_BYTES).min(readable))?;
+        let bytes = region.slice(offset as usize..readable as usize).unwrap_or_default();
+        let found = record::read(self.life(), offset, bytes);
+        if let Found::Record(header) = &found
+            && header.bytes > REREAD_BYTES
+        {
+            self.fault_in(region, offset, offset.saturating_add(header.bytes).min(readable))?;
+        }
+        // Asked after the look: what was read of a failed map proves nothing.
+        if region.has_failed() { Err(map_failed()) } else { Ok(found) }
+    }
+
+    fn fault_in(&self, region: &Region, from: u32, to: u32) -> io::Result<()> {
+        if region.has_failed() {
+            return Err(map_failed());
+        }
+        match region.populate_read(from as usize..to as usize)? {
+            Populated::Whole => Ok(()),
+            Populated::Unknown => self.read_through(from, to),
+        }
+    }
+
+    /// Reads bytes through the file and forgets them: what can't be read is an error here, and what can is in memory.
+    fn read_through(&self, from: u32, to: u32) -> io::Result<()> {
+        let mut piece = [0; PIECE_BYTES as usize];
+        let mut at = from;
+        while at < to {
+            let take = (to - at).min(PIECE_BYTES);
+            self.file.read_at(u64::from(at), piece.get_mut(..take as usize).unwrap_or_default())?;
+            at += take;
+        }
         Ok(())
     }
 
@@ -269,6 +322,11 @@ impl Segment {
     pub(crate) fn has_failed(&self) -> bool {
         self.region.lock().as_ref().is_some_and(|region| region.has_failed())
     }
+}
+
+/// What is said of a segment whose map failed.
+pub(crate) fn map_failed() -> io::Error {
+    io::Error::other("an I/O error hit the mapped segment")
 }
 
 /// Records are sealed for the life they lie in; this names the widths that the claim word's fields rely on.

@@ -16,6 +16,8 @@ use crate::log::scan::{self, Scan};
 use crate::storage::{File, Region, Storage};
 use crate::types::{LogId, QueueId, Seq, Timestamp};
 
+use super::cut;
+
 /// A life found on disk.
 pub(crate) struct FoundLife {
     pub header: LifeHeader,
@@ -272,13 +274,15 @@ impl Search<'_> {
                 let scan = scan_life(&life.header, bytes, listed.as_ref(), durable, successor_says);
                 (life.end, life.records, life.tasks) = (scan.end, scan.records, scan.tasks);
                 life.seek.clone_from(&scan.seek);
-                self.report(&life, &scan);
-                life.scan = Some(scan);
+                if u64::from(scan.durable) > life.file_bytes {
+                    life.end = scan.durable;
+                } else {
+                    self.report(&life, &scan);
+                    life.scan = Some(scan);
+                }
             }
         }
-        if u64::from(life.end) > life.file_bytes {
-            self.cut_short(&mut life);
-        }
+        self.damage.extend(cut::report(&life));
         life
     }
 }

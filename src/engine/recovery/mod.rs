@@ -13,7 +13,8 @@
 //! 3. A checkpoint with a new epoch lists all of that; its ceiling is above every sequence handed out before.
 //! 4. Files that it does not list are removed, in the background.
 //!
-//! After a clean close there is nothing to rewrite, and lives that were open go on where they ended.
+//! After a clean close there is nothing to rewrite, and lives that were open go on where they ended, if their room can
+//! be faulted in. A file that was cut below what is proven of it is neither mended nor gone on with ([`cut`]).
 //!
 //! # What is decided how
 //!
@@ -25,6 +26,7 @@
 //! | none, no lives | a new queue |
 //! | another version | refused, untouched |
 
+mod cut;
 pub(crate) mod lives;
 pub(crate) mod mend;
 pub(crate) mod open;

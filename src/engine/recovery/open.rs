@@ -1,6 +1,7 @@
 //! From a directory to a running engine.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -11,7 +12,7 @@ use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::StoredOptions;
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
-use crate::storage::{Prepare, Storage};
+use crate::storage::{Prepare, Region, Storage};
 use crate::sync::{Mutex, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId};
 
@@ -97,11 +98,11 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         .map_or(Place::default(), |meta| Place { base: meta.journal_base, offset: meta.journal_offset });
     let mut logs = std::mem::take(&mut picture.logs);
     let journal_found = logs.remove(&LogId::JOURNAL.0).unwrap_or_default();
-    let journal = make_log(LogId::JOURNAL, journal_found, &picture.last_bases, resume)?;
+    let journal = make_log(LogId::JOURNAL, journal_found, &picture.last_bases, resume);
     let lanes = Lanes::new(usize::from(stored.lanes));
     for (log, found) in logs {
         let Some(lane) = LogId(log).lane() else { continue };
-        let made = make_log(LogId(log), found, &picture.last_bases, resume)?;
+        let made = make_log(LogId(log), found, &picture.last_bases, resume);
         lanes.start(lane, || made);
     }
     if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
@@ -160,7 +161,7 @@ fn create_store(storage: &dyn Storage, queue: QueueId) -> Result<Store> {
 }
 
 /// The running log over the lives that were found.
-fn make_log(id: LogId, found: FoundLog, last_bases: &BTreeMap<u16, u64>, resume: bool) -> Result<Log> {
+fn make_log(id: LogId, found: FoundLog, last_bases: &BTreeMap<u16, u64>, resume: bool) -> Log {
     let last_base = last_bases.get(&id.0).copied().unwrap_or(0);
     let mut start = 0;
     let (mut sealed, mut open) = (Vec::new(), None);
@@ -168,17 +169,27 @@ fn make_log(id: LogId, found: FoundLog, last_bases: &BTreeMap<u16, u64>, resume:
         let is_open = life.scan.is_some() && resume;
         let log_position = start;
         start += life.header.size.max(life.file_bytes);
-        if is_open {
-            open = Some((life, log_position));
-        } else {
-            sealed.push(Arc::new(found_segment(life, log_position)));
+        // A file whose room can't be had is not gone on with: it stays, sealed where it ended.
+        match is_open.then(|| room_behind(&life)) {
+            Some(Ok(region)) => open = Some((life, region, log_position)),
+            Some(Err(_)) | None => sealed.push(Arc::new(found_segment(life, log_position))),
         }
     }
     let log = Log::new(id, sealed, last_base);
-    if let Some((life, log_position)) = open {
-        go_on(&log, life, log_position)?;
+    if let Some((life, region, log_position)) = open {
+        go_on(&log, life, region, log_position);
     }
-    Ok(log)
+    log
+}
+
+/// The map of a life that is to be gone on with, its free room faulted in: an append must not meet an I/O error there.
+fn room_behind(life: &FoundLife) -> io::Result<Region> {
+    if life.file_bytes < life.header.size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let region = life.file.map()?;
+    region.populate_read(life.end as usize..region.bytes())?;
+    Ok(region)
 }
 
 fn found_segment(life: FoundLife, start: u64) -> Segment {
@@ -187,9 +198,7 @@ fn found_segment(life: FoundLife, start: u64) -> Segment {
 }
 
 /// Goes on in a life that a clean close left open.
-fn go_on(log: &Log, life: FoundLife, start: u64) -> Result<()> {
-    let name = life.name();
-    let region = life.file.map().map_err(|error| Error::io(name, "map", error))?;
+fn go_on(log: &Log, life: FoundLife, region: Region, start: u64) {
     let frontier = region.resume(life.end as usize);
     let segment = Segment::active(life.header, life.file, Arc::clone(frontier.region()), start);
     segment.set_tasks(life.tasks);
@@ -198,7 +207,6 @@ fn go_on(log: &Log, life: FoundLife, start: u64) -> Result<()> {
     }
     debug_assert!(life.records <= block_for(segment.header().size), "indices stay inside the block");
     log.resume(&Arc::new(segment), frontier, life.records);
-    Ok(())
 }
 
 /// The lanes that a picture knows, for looking without opening.

@@ -4,7 +4,7 @@ use crate::error::{Damage, DamageKind};
 use crate::format::meta::ListedLife;
 use crate::format::segment::{PRELUDE_BYTES, file_name};
 use crate::log::Place;
-use crate::log::scan::{self, Flaw, Scan};
+use crate::log::scan::{Flaw, Scan};
 use crate::types::Seq;
 
 use super::lives::{Draft, FoundLife, Search};
@@ -65,28 +65,6 @@ impl Search<'_> {
         }
     }
 
-    /// The file ends before the life does: what is behind its end is lost, and the rest is served.
-    pub(super) fn cut_short(&mut self, life: &mut FoundLife) {
-        let scanned = life.scan.as_ref().filter(|scan| u64::from(scan.end) <= life.file_bytes);
-        let first = scanned.map_or_else(|| first_beyond(life), |scan| scan.records);
-        let last = life.records.saturating_sub(1);
-        let lost = (life.header.log.lane().is_some() && first <= last).then(|| (life.seq(first), life.seq(last)));
-        let end = u32::try_from(life.file_bytes).unwrap_or(u32::MAX) & !7;
-        self.damage.push(Damage {
-            kind: DamageKind::Missing,
-            file: life.name(),
-            offset: life.file_bytes,
-            bytes: u64::from(life.end) - life.file_bytes,
-            lane: life.header.log.lane(),
-            lost,
-            what: "the file is shorter than what was written to it".to_owned(),
-        });
-        life.end = end;
-        if let Some(scan) = &mut life.scan {
-            scan.end = end;
-        }
-    }
-
     pub(super) fn missing(&mut self, life: &ListedLife, what: &str) {
         self.lost_file(life, DamageKind::Missing, what);
     }
@@ -116,20 +94,4 @@ impl Search<'_> {
             what: what.to_owned(),
         });
     }
-}
-
-/// Index of the first record that does not end inside the file of a sealed life.
-fn first_beyond(life: &FoundLife) -> u32 {
-    let end = usize::try_from(life.file_bytes).unwrap_or(0);
-    let known = life.seek.iter().take_while(|(_, offset)| u64::from(*offset) < life.file_bytes).last();
-    let prelude = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
-    let (index, from) = known.copied().unwrap_or((0, prelude));
-    let Ok(region) = life.file.map() else { return index };
-    if region.populate_read(from as usize..end).is_err() {
-        return index;
-    }
-    let region = region.trust(end);
-    let scan = scan::walk(life.header.life(), region.slice(0..end).unwrap_or_default(), from, index, life.end);
-    let cut = scan.flaws.last().and_then(|flaw| flaw.lost()).filter(|(_, last)| last + 1 == scan.records);
-    cut.map_or(scan.records, |(first, _)| first)
 }

@@ -187,3 +187,69 @@ fn failed_segment_acknowledges_nothing() {
     assert!(matches!(append(&engine, 1), Err(Error::Poisoned { .. })));
     assert!(!engine.stats(NOW).lanes.is_empty(), "looking goes on");
 }
+
+#[test]
+fn publish_into_a_failed_segment_is_in_doubt_at_either_durability() {
+    for durability in [Durability::Power, Durability::Process] {
+        let disk = SimDisk::new(5);
+        let engine = open(&disk, NOW).unwrap();
+        append(&engine, 0).unwrap();
+        engine.lanes().log(LaneId(0)).unwrap().segments()[0].region().unwrap().mark_failed();
+        let payload = payload(1);
+        let task = TaskDraft { fields: &[], payload: &payload, durability };
+        let refused = ready(&engine, || engine.append(LaneId(0), &task, NOW.wall)).unwrap_err();
+        assert!(matches!(&refused, Error::InDoubt { task: Some(_), .. }), "{refused}");
+        assert!(matches!(append(&engine, 2), Err(Error::Poisoned { .. })), "{durability:?}");
+        let cell = engine.group("default").unwrap();
+        assert!(engine.reserve(&cell, &super::world::ask(9), NOW, |one| one).is_err(), "nothing is handed out");
+    }
+}
+
+#[test]
+fn settle_whose_journal_failed_is_in_doubt() {
+    let disk = SimDisk::new(6);
+    let engine = open(&disk, NOW).unwrap();
+    append(&engine, 0).unwrap();
+    engine.sync_all(NOW.wall).unwrap();
+    let cell = engine.group("default").unwrap();
+    let one = engine.reserve(&cell, &super::world::ask(1), NOW, |one| one).unwrap().pop().unwrap();
+    engine.journal().segments().last().unwrap().region().unwrap().mark_failed();
+    let outcome = engine.settle(&cell, std::iter::once(one.receipt), Settle::Ack, NOW);
+    assert!(matches!(outcome, Err(Error::InDoubt { task: None, .. })));
+    assert!(matches!(engine.check_poison(), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn failed_segment_is_reported_once_and_costs_nothing_for_good() {
+    const TASKS: usize = 200;
+    let disk = queue_at_rest(TASKS, true);
+    let engine = open(&disk, NOW).unwrap();
+    let cell = engine.group("default").unwrap();
+    let reserve = |tasks| engine.reserve(&cell, &super::world::ask(tasks), NOW, |one| one).unwrap();
+    let loan = reserve(1).pop().unwrap();
+    let segments = engine.lanes().log(LaneId(0)).unwrap().segments();
+    assert!(segments.len() > 2, "the workload rolls");
+    // The one that the loan is from fails, with the cursor in it, and one that nobody read yet.
+    let failed = [&segments[0], &segments[1]];
+    failed.iter().for_each(|segment| segment.region().unwrap().mark_failed());
+    let settled = engine.settle(&cell, std::iter::once(loan.receipt), Settle::Ack, NOW).unwrap();
+    assert!(matches!(settled.answers[..], [Err(Error::Io { .. })]) && settled.end.is_none(), "nothing is journaled");
+    let lost: usize = failed.iter().map(|segment| segment.tasks() as usize).sum();
+    let rest = drain(&engine, NOW);
+    assert_eq!(rest.len(), TASKS - lost);
+    let acked = engine.settle(&cell, rest.iter().map(|one| one.receipt), Settle::Ack, NOW).unwrap();
+    assert!(acked.answers.iter().all(Result::is_ok));
+    let damage = engine.damage();
+    let known: Vec<_> = damage.iter().map(|d| (d.kind, d.file.clone(), d.lane)).collect();
+    let expected = failed.map(|segment| (DamageKind::Unreadable, segment.file_name(), Some(LaneId(0))));
+    assert_eq!(known, expected);
+    engine.check_poison().expect("what only reads fails alone");
+    // Everybody else is done, twice; the failed segments are neither given back nor recycled.
+    engine.checkpoint(NOW, false).unwrap();
+    engine.checkpoint(NOW, true).unwrap();
+    let engine = open(&disk.restart(Loss::Process), NOW).unwrap();
+    let again: BTreeSet<Vec<u8>> = payloads(&engine).into_iter().collect();
+    assert_eq!(again.len(), lost);
+    assert!(rest.iter().all(|one| !again.contains(&*one.payload)), "what was acked stays acked");
+    assert_eq!(engine.damage(), []);
+}
