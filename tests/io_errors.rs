@@ -3,6 +3,15 @@
 //! A file that is cut under its map stands for a device that fails: the kernel answers both with SIGBUS. What may be
 //! killed by that runs in a process of its own.
 #![expect(unsafe_code, reason = "the tests raise and catch the signal that the guard is about")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::fn_to_numeric_cast_any,
+    reason = "a helper fails the test that called it"
+)]
 
 mod support;
 
@@ -35,7 +44,7 @@ fn child_process() {
     let (scene, path) = spec.split_once(':').unwrap();
     let path = PathBuf::from(path);
     match scene {
-        "unguarded" => enqueue_into_a_cut_segment(&Options::new(), &path, Durability::Power),
+        "unguarded" => enqueue_into_a_cut_segment(&unguarded(), &path, Durability::Power),
         "enqueue at power" => enqueue_into_a_cut_segment(&guarded(), &path, Durability::Power),
         "enqueue at process" => enqueue_into_a_cut_segment(&guarded(), &path, Durability::Process),
         "batch" => batch_into_a_cut_segment(&path),
@@ -56,8 +65,13 @@ fn child_process() {
     }
 }
 
+/// Nothing is committed that nobody waits for, so that a scene meets its own error first.
+fn unguarded() -> Options {
+    Options::new().sync_interval(Duration::from_secs(3600))
+}
+
 fn guarded() -> Options {
-    Options::new().sigbus_guard(true)
+    unguarded().sigbus_guard(true)
 }
 
 /// A thousand bytes, so that four tasks take a page.
@@ -133,7 +147,7 @@ fn batch_into_a_cut_segment(path: &Path) {
 }
 
 fn commit_of_a_cut_segment(path: &Path) {
-    let queue = guarded().sync_interval(Duration::from_secs(3600)).open(path).unwrap();
+    let queue = guarded().open(path).unwrap();
     let ids = enqueue(&queue, 0..1);
     queue.checkpoint().unwrap();
     let (file, _) = place_of(path, ids[0]);
@@ -165,8 +179,7 @@ fn without_the_guard_the_signal_ends_the_process() {
 }
 
 fn a_fault_in_the_last_of_many_maps(path: &Path) {
-    let options = guarded().segment_bytes(PAGE_BYTES).sync_interval(Duration::from_secs(3600));
-    let queue = options.open(path).unwrap();
+    let queue = guarded().segment_bytes(PAGE_BYTES).open(path).unwrap();
     enqueue(&queue, 0..300);
     assert!(queue.stats().lanes[0].segments > 64, "more than one block of ranges");
     for file in segment_files(path) {
@@ -187,7 +200,7 @@ fn any_number_of_segments_can_be_mapped_under_the_guard() {
 // ---- settling ----
 
 fn settle_from_a_cut_segment(path: &Path) {
-    let queue = guarded().sync_interval(Duration::from_secs(3600)).open(path).unwrap();
+    let queue = guarded().open(path).unwrap();
     let ids = enqueue(&queue, 0..10);
     queue.checkpoint().unwrap();
     let (file, _) = place_of(path, ids[9]);
@@ -216,7 +229,7 @@ fn settle_from_a_cut_segment(path: &Path) {
 }
 
 fn settle_into_a_cut_journal(path: &Path) {
-    let queue = guarded().sync_interval(Duration::from_secs(3600)).open(path).unwrap();
+    let queue = guarded().open(path).unwrap();
     let ids = enqueue(&queue, 0..10);
     let delivery = queue.consumer().reserve(Reserve::new()).unwrap().pop().unwrap();
     let (lane_file, _) = place_of(path, ids[0]);
@@ -336,15 +349,9 @@ fn segment_that_was_unreadable_is_kept_and_read_again_after_a_reopen() {
 #[test]
 fn file_that_was_cut_at_rest_is_reported_with_the_tasks_it_cost_and_the_rest_is_served() {
     // Each task takes 1,032 bytes behind a prelude of 512.
-    for (bytes, kind, kept) in [
-        (0, DamageKind::Missing, 0),
-        (100, DamageKind::Missing, 0),
-        (512, DamageKind::Unreadable, 0),
-        (600, DamageKind::Unreadable, 0),
-        (512 + 1032, DamageKind::Unreadable, 1),
-        (512 + 1032 + 500, DamageKind::Unreadable, 1),
-        (512 + 3 * 1032 - 8, DamageKind::Unreadable, 2),
-    ] {
+    for (bytes, kept) in
+        [(0, 0), (100, 0), (512, 0), (600, 0), (512 + 1032, 1), (512 + 1032 + 500, 1), (512 + 3 * 1032 - 8, 2)]
+    {
         let place = place();
         let (queue, file) = at_rest(&place.path);
         queue.close().unwrap();
@@ -366,14 +373,15 @@ fn file_that_was_cut_at_rest_is_reported_with_the_tasks_it_cost_and_the_rest_is_
                     damage
                 }
             };
-            if kind == DamageKind::Missing && round == "second open" {
-                // What is missing is forgotten by the checkpoint of the open that reported it.
-                assert_eq!(damage, [], "{at}");
-                continue;
-            }
+            assert!(damage.iter().all(|d| file.ends_with(&d.file)), "{at}: {damage:?}");
+            let others = damage.iter().filter(|d| d.kind != DamageKind::Unreadable).count();
+            assert_eq!(
+                others,
+                usize::from(bytes == 0),
+                "{at}: the first sector, of which one copy is enough: {damage:?}"
+            );
+            let damage: Vec<_> = damage.into_iter().filter(|d| d.kind == DamageKind::Unreadable).collect();
             assert_eq!(damage.len(), 1, "{at}: {damage:?}");
-            assert_eq!(damage[0].kind, kind, "{at}: {damage:?}");
-            assert!(file.ends_with(&damage[0].file), "{at}: {damage:?}");
             let (first, last) = damage[0].lost.unwrap_or_else(|| panic!("{at}: {damage:?}"));
             assert_eq!(last.0 - first.0 + 1, 3 - kept as u64, "{at}: {damage:?}");
         }

@@ -11,8 +11,8 @@ use super::Engine;
 #[derive(Default)]
 pub(crate) struct DamageList {
     found: Vec<Damage>,
-    /// File number and offset of each place, so that several groups report it once.
-    places: BTreeSet<(String, u64)>,
+    /// File, offset and kind of each, so that several groups report it once.
+    places: BTreeSet<(String, u64, u8)>,
 }
 
 impl DamageList {
@@ -24,9 +24,9 @@ impl DamageList {
         list
     }
 
-    /// True if the place is new.
+    /// True if it is new.
     pub(crate) fn add(&mut self, damage: Damage) -> bool {
-        let new = self.places.insert((damage.file.clone(), damage.offset));
+        let new = self.places.insert((damage.file.clone(), damage.offset, damage.kind as u8));
         if new {
             self.found.push(damage);
         }
@@ -67,11 +67,10 @@ impl Engine {
         let count = lost.map(|(first, last)| last - first + 1);
         match (kind, count) {
             // They may be read after a reopen, so no checkpoint may forget them. Without a count it is the whole life.
-            (DamageKind::Unreadable, count) => {
-                if is_new || segment.parked() == 0 {
-                    segment.park(count.unwrap_or(u32::MAX));
-                }
+            (DamageKind::Unreadable, count) if is_new || segment.parked() == 0 => {
+                segment.park(count.unwrap_or(u32::MAX));
             }
+            (DamageKind::Unreadable, _) => {}
             (_, Some(count)) if is_new => segment.count_void(count),
             _ => {}
         }

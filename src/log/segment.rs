@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::format::record::{self, Found, Life};
 use crate::format::segment::{LifeHeader, SEEK_STRIDE, file_name, record_limit};
-use crate::storage::{File, Populated, Region};
+use crate::storage::{File, Region};
 use crate::sync::Mutex;
 use crate::types::{LogId, Seq};
 
@@ -57,7 +57,6 @@ pub(crate) struct Segment {
 const WINDOW_BYTES: u32 = 1 << 20;
 /// A record that is looked up by its place is expected to take no more than this.
 const REREAD_BYTES: u32 = 4 << 10;
-const PIECE_BYTES: u32 = 16 << 10;
 
 impl Segment {
     /// A life that begins now, over a region that is mapped and resident.
@@ -242,22 +241,7 @@ impl Segment {
         if region.has_failed() {
             return Err(map_failed());
         }
-        match region.populate_read(from as usize..to as usize)? {
-            Populated::Whole => Ok(()),
-            Populated::Unknown => self.read_through(from, to),
-        }
-    }
-
-    /// Reads bytes through the file and forgets them: what can't be read is an error here, and what can is in memory.
-    fn read_through(&self, from: u32, to: u32) -> io::Result<()> {
-        let mut piece = [0; PIECE_BYTES as usize];
-        let mut at = from;
-        while at < to {
-            let take = (to - at).min(PIECE_BYTES);
-            self.file.read_at(u64::from(at), piece.get_mut(..take as usize).unwrap_or_default())?;
-            at += take;
-        }
-        Ok(())
+        region.check_readable(&*self.file, from as usize..to as usize)
     }
 
     /// Takes the map out of a segment that nobody refers to any more, if nobody borrows its bytes.

@@ -23,11 +23,13 @@
 #![expect(unsafe_code, reason = "mapped memory is this room's business; every block names the fact it rests on")]
 
 use std::any::Any;
+use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
+use super::File;
 use crate::types::ExtentWord;
 
 /// Whether an I/O error hit a map. Shared by the map's region and by whoever may notice first; a signal handler may set
@@ -206,14 +208,17 @@ impl Region {
         self.health.has_failed()
     }
 
-    /// Asks the kernel to fault `range` in for reading, so that an I/O error is an error and not a signal. That holds
-    /// now: what is not touched for long may be evicted, and must be asked for again.
-    pub(crate) fn populate_read(&self, range: Range<usize>) -> std::io::Result<Populated> {
-        super::disk::populate_read(self.start, self.bytes, range)
+    /// Makes sure that `range` can be read without a signal: an I/O error comes out as an error. `file` is what is
+    /// mapped. That holds for a reader that comes along soon; what is not touched for long may be evicted.
+    pub(crate) fn check_readable(&self, file: &dyn File, range: Range<usize>) -> io::Result<()> {
+        match super::disk::populate_read(self.start, self.bytes, range.clone())? {
+            Populated::Whole => Ok(()),
+            Populated::Unknown => read_through(file, range),
+        }
     }
 
     /// Asks the kernel to fault everything in for writing, so that no store of a bulk append meets a page fault.
-    pub(crate) fn populate_write(&self) -> std::io::Result<Populated> {
+    pub(crate) fn populate_write(&self) -> io::Result<Populated> {
         super::disk::populate_write(self.start, self.bytes, 0..self.bytes)
     }
 
@@ -225,6 +230,20 @@ impl Region {
         unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
     }
 }
+
+/// Reads bytes through the file and forgets them: what can't be read is an error here, and what can is in memory.
+fn read_through(file: &dyn File, range: Range<usize>) -> io::Result<()> {
+    let mut piece = [0; PIECE_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let take = (range.end - at).min(PIECE_BYTES);
+        file.read_at(at as u64, piece.get_mut(..take).unwrap_or_default())?;
+        at += take;
+    }
+    Ok(())
+}
+
+const PIECE_BYTES: usize = 16 << 10;
 
 /// The one right to claim extents of a region's life.
 pub(crate) struct Frontier {

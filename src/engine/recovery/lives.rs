@@ -11,8 +11,8 @@ use crate::format::segment::{
     BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name,
     parse_file_name, record_limit,
 };
-use crate::log::Place;
 use crate::log::scan::{self, Scan};
+use crate::log::{Place, map_failed};
 use crate::storage::{File, Region, Storage};
 use crate::types::{LogId, QueueId, Seq, Timestamp};
 
@@ -222,7 +222,7 @@ impl Search<'_> {
                 strays.push(header.file);
                 continue;
             }
-            found.lives.push(self.settle(draft, durable, end));
+            found.lives.push(self.settle(draft, durable, end)?);
         }
         Ok(found)
     }
@@ -245,9 +245,9 @@ impl Search<'_> {
     }
 
     /// Turns a draft into a life, by what is known of it.
-    fn settle(&mut self, draft: Draft, durable: Place, successor_says: Option<u32>) -> FoundLife {
-        let Draft { candidate, footer, bytes } = draft;
-        let bytes = bytes_of(bytes.as_ref());
+    fn settle(&mut self, draft: Draft, durable: Place, successor_says: Option<u32>) -> Result<FoundLife> {
+        let Draft { candidate, footer, bytes: region } = draft;
+        let bytes = bytes_of(region.as_ref());
         let Candidate { header, file, file_bytes, listed } = candidate;
         let is_listed = listed.is_some();
         let mut life = FoundLife {
@@ -272,6 +272,10 @@ impl Search<'_> {
             }
             (listed, None) => {
                 let scan = scan_life(&life.header, bytes, listed.as_ref(), durable, successor_says);
+                // Asked after the look: zeros in a failed map must not be taken for the end of the log, and cut.
+                if region.as_ref().is_some_and(Region::has_failed) {
+                    return Err(Error::io(life.name(), "read through the map", map_failed()));
+                }
                 (life.end, life.records, life.tasks) = (scan.end, scan.records, scan.tasks);
                 life.seek.clone_from(&scan.seek);
                 if u64::from(scan.durable) > life.file_bytes {
@@ -283,7 +287,7 @@ impl Search<'_> {
             }
         }
         self.damage.extend(cut::report(&life));
-        life
+        Ok(life)
     }
 }
 
@@ -391,7 +395,7 @@ fn map_tail(candidate: &Candidate, task_bytes_max: u64) -> io::Result<Region> {
     let region = candidate.file.map()?.trust(limit);
     let listed = candidate.listed.as_ref().map_or(0, |listed| listed.offset as usize);
     let from = listed.max(PRELUDE_BYTES).min(limit);
-    let mut tail = Tail { region: &region, at: from, ready: from, limit };
+    let mut tail = Tail { region: &region, file: &*candidate.file, at: from, ready: from, limit };
     while tail.at < limit {
         let bytes = tail.ahead(HEADER_BYTES)?;
         let offset = u32::try_from(tail.at).unwrap_or(u32::MAX);
@@ -415,6 +419,7 @@ fn map_tail(candidate: &Candidate, task_bytes_max: u64) -> io::Result<Region> {
 /// How far a life was faulted in.
 struct Tail<'a> {
     region: &'a Region,
+    file: &'a dyn File,
     at: usize,
     /// Everything from the start up to here is in memory.
     ready: usize,
@@ -427,7 +432,7 @@ impl<'a> Tail<'a> {
         let wanted = self.at.saturating_add(bytes).min(self.limit);
         while self.ready < wanted {
             let next = self.ready.max(wanted - 1).saturating_add(WINDOW_BYTES).min(self.limit);
-            self.region.populate_read(self.ready..next)?;
+            self.region.check_readable(self.file, self.ready..next)?;
             self.ready = next;
         }
         Ok(self.region.slice(self.at..self.ready.max(self.at)).unwrap_or_default())

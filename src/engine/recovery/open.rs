@@ -188,7 +188,7 @@ fn room_behind(life: &FoundLife) -> io::Result<Region> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let region = life.file.map()?;
-    region.populate_read(life.end as usize..region.bytes())?;
+    region.check_readable(&*life.file, life.end as usize..region.bytes())?;
     Ok(region)
 }
 

@@ -296,7 +296,7 @@ impl Slot {
     fn try_take(&self, range: &std::ops::Range<usize>, health: *mut Health) -> bool {
         // Acquire: pairs with the release in `settle`; the start that is read next is of this version or later.
         let version = self.version.load(Ordering::Acquire);
-        if version % 2 != 0 || self.start.load(Ordering::Relaxed) != 0 {
+        if !version.is_multiple_of(2) || self.start.load(Ordering::Relaxed) != 0 {
             return false;
         }
         // If the version still stands, so did the start.
