@@ -131,7 +131,8 @@ impl Consumer {
     /// nothing else; the attempts are journaled in memory that survives the process.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`]; [`Error::Full`] if not even the journal could grow.
+    /// [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`]; [`Error::Full`] if not even the journal could grow,
+    /// [`Error::InDoubt`] if an I/O error hit it. Nothing is on loan then.
     pub fn reserve(&self, ask: Reserve) -> Result<Vec<Delivery>> {
         let core = self.queue.core();
         let cell = self.cell()?;

@@ -144,7 +144,7 @@ impl Queue {
     /// # Errors
     /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::NoSuchLane`],
     /// [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
-    /// [`Error::InDoubt`] with the task's id, if the sync failed.
+    /// [`Error::InDoubt`] with the task's id, if the sync failed or an I/O error hit the segment.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
         producer::enqueue(self.core(), &task)
@@ -227,7 +227,7 @@ impl Queue {
     ///
     /// # Errors
     /// [`Error::LeaseLost`] for a stale receipt, [`Error::BadReceipt`] for a foreign one, [`Error::InDoubt`] if the
-    /// sync failed.
+    /// sync failed; [`Error::Io`] if an I/O error hit the task's segment while it was out ([`Options::sigbus_guard`]).
     pub fn ack(&self, receipt: &Receipt) -> Result<()> {
         consumer::settle_one(self.core(), receipt, Settle::Ack, Durability::Power)?.wait()
     }
