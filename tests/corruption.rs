@@ -112,7 +112,10 @@ fn a_segment_that_was_cut_short_serves_what_is_left_of_it() {
             assert_eq!(drain(&queue).len(), 60 - lost.len(), "{what}: {:?}", queue.damage());
             let damage = queue.damage();
             let named: Vec<_> = damage.iter().filter_map(|found| found.lost).collect();
-            assert!(named.iter().all(|(first, last)| lost.contains(first) && lost.contains(last)), "{what}: {damage:?}");
+            assert!(
+                named.iter().all(|(first, last)| lost.contains(first) && lost.contains(last)),
+                "{what}: {damage:?}"
+            );
             // What lies behind the last mark can't be told from what was being written.
             let torn = !clean && damage.iter().any(|found| found.kind == DamageKind::Torn);
             assert!(torn || named.iter().any(|(first, _)| *first == lost[0]), "{what}: {damage:?}");

@@ -142,7 +142,6 @@ impl Walk<'_> {
     fn step(&mut self) -> bool {
         let Some(rest) = self.bytes.get(self.at as usize..).filter(|rest| rest.len() >= 8) else { return false };
         let below = self.at < self.scan.durable;
-        let whole = |bytes: u32| bytes as usize <= rest.len();
         match record::read(self.life, self.at, rest) {
             found if found.extent_bytes() as usize > rest.len() => return self.cut_off(rest, below),
             Found::Record(header) => self.record(&header, rest),
