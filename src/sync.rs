@@ -57,6 +57,8 @@ impl WaitWord {
     /// Counts the caller as a waiter and takes the number.
     pub(crate) fn enrol(&self) -> Enrolled<'_> {
         self.enrolled.fetch_add(1, Ordering::SeqCst);
+        // Pairs with the fence in `wake`: the condition that is checked from here on is read after the count is seen.
+        fence(Ordering::SeqCst);
         Enrolled { of: self, ticket: self.word.load(Ordering::SeqCst) }
     }
 
@@ -74,6 +76,12 @@ impl WaitWord {
     /// True if somebody is enrolled.
     pub(crate) fn has_waiters(&self) -> bool {
         self.enrolled.load(Ordering::SeqCst) > 0
+    }
+
+    /// How many are enrolled.
+    #[cfg(test)]
+    pub(crate) fn waiters(&self) -> u32 {
+        self.enrolled.load(Ordering::SeqCst)
     }
 
     /// Wakes every waiter.

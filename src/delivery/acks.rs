@@ -40,6 +40,12 @@ impl SegmentAcks {
         self.words.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
+    /// Bytes that the bitmap takes.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.words.len() * 8
+    }
+
     /// How many bits are set.
     pub(crate) fn count(&self) -> u32 {
         self.count

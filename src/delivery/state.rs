@@ -76,10 +76,12 @@ pub(crate) enum Change {
     },
 }
 
-/// Where the records of a lane are, as far as recovery knows: base and record count of the life of a sequence.
+/// Where the records of a lane are, as far as recovery knows.
 pub(crate) trait Locate {
-    /// The base of the retained life that holds `seq`, if a record with that sequence survived.
-    fn base_of(&self, lane: LaneId, seq: Seq) -> Option<u64>;
+    /// The base of the retained life whose records `seq` is among.
+    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64>;
+    /// True if that record did not survive as one.
+    fn is_void(&self, seq: Seq) -> bool;
 }
 
 impl GroupState {
@@ -129,12 +131,13 @@ impl GroupState {
     ) {
         for run in runs {
             // A run lies in one life; but a hostile one may be long, so it ends with the life's records.
-            let Some(base) = records.base_of(run.lane, run.first) else { continue };
+            let Some(base) = records.life_of(run.lane, run.first) else { continue };
             for seq in (run.first.0..).take(run.count as usize).map(Seq) {
-                if records.base_of(run.lane, seq) != Some(base) {
+                if records.life_of(run.lane, seq) != Some(base) {
                     break;
                 }
-                if !self.is_acked((run.lane, seq), base) {
+                // A record that is lost takes nothing along of what is said of its neighbours.
+                if !records.is_void(seq) && !self.is_acked((run.lane, seq), base) {
                     apply(self, (run.lane, seq), base);
                 }
             }
@@ -142,7 +145,8 @@ impl GroupState {
     }
 
     fn one(&mut self, key: TaskKey, records: &impl Locate, apply: impl FnOnce(&mut Self, TaskKey)) {
-        if let Some(base) = records.base_of(key.0, key.1)
+        if let Some(base) = records.life_of(key.0, key.1)
+            && !records.is_void(key.1)
             && !self.is_acked(key, base)
         {
             apply(self, key);

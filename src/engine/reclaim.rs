@@ -46,9 +46,12 @@ impl Engine {
     /// nobody who opens a queue should wait for.
     pub(crate) fn sweep_strays(&self) {
         let strays = std::mem::take(&mut *self.strays.lock());
-        for number in strays {
+        for number in &strays {
             // What can't be removed now is found stray again at the next open.
-            let _later = self.storage.remove(&file_name(number));
+            let _later = self.storage.remove(&file_name(*number));
+        }
+        if !strays.is_empty() {
+            let _later = self.storage.sync_dir();
         }
     }
 

@@ -18,11 +18,12 @@
 //! | 112 | 2 | count of logs |
 //! | 114 | 10 each | log id (2), highest base of the log (8) |
 //!
-//! Valid if and only if the root is, the counts fit the length, and every option is in its bounds.
+//! Valid if and only if the root is, the counts fit the length, every number of a sequence or an epoch is below 2^62, and
+//! every option is in its bounds.
 
 use crate::types::{LaneId, LogId, Seq, Timestamp};
 
-use super::segment::SEGMENT_BYTES_MAX;
+use super::segment::{SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
 /// Kinds of checkpoint keys.
@@ -41,6 +42,8 @@ pub(crate) mod kind {
     pub(crate) const DEAD: u8 = 6;
 }
 
+/// No group's number reaches this.
+pub(crate) const GROUP_IDS_END: u32 = 1 << 20;
 /// How many sequences share one blob of notes: at 230 bytes each at most, a blob stays below 8 KiB.
 pub(crate) const NOTES_PER_BLOB: u64 = 32;
 
@@ -110,8 +113,11 @@ impl Meta {
             sync_interval_ms: from.u64()?,
         };
         let count = from.u16()?;
-        let last_bases = (0..count).map(|_| Some((LogId(from.u16()?), from.u64()?))).collect::<Option<_>>()?;
-        Some(Meta { epoch, next_base, ceiling, journal_base, journal_offset, clean, options, last_bases })
+        let last_bases: Vec<(LogId, u64)> =
+            (0..count).map(|_| Some((LogId(from.u16()?), from.u64()?))).collect::<Option<_>>()?;
+        let highest = last_bases.iter().map(|(_, base): &(LogId, u64)| *base).max().unwrap_or(0);
+        let fits = [epoch, next_base, ceiling, journal_base, highest].iter().all(|number| *number < SEQUENCES_END);
+        fits.then_some(Meta { epoch, next_base, ceiling, journal_base, journal_offset, clean, options, last_bases })
     }
 }
 
@@ -156,7 +162,10 @@ impl ListedLife {
             return None;
         }
         let seek = (0..count).map(|_| from.u32()).collect::<Option<_>>()?;
-        let fits = u64::from(offset) <= SEGMENT_BYTES_MAX && records <= offset / 32 && tasks <= records;
+        let fits = base < SEQUENCES_END
+            && u64::from(offset) <= SEGMENT_BYTES_MAX
+            && records <= offset / 32
+            && tasks <= records;
         fits.then_some(ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek })
     }
 }

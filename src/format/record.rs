@@ -16,7 +16,7 @@
 //!
 //! Valid if and only if the head check is the CRC-32 of bytes 0–32, with zeros for 4–8, under the head seed, the kind is
 //! known, the state is *published*, the extent's length is exactly what the lengths need (for a batch: at least
-//! the header), the index is at most the record's offset / 32 (no record is smaller), the body check is the CRC-32 of fields and payload under the body seed, and what
+//! the header and 32 bytes for each of its records), the index is at most the record's offset / 32 (no record is smaller), the body check is the CRC-32 of fields and payload under the body seed, and what
 //! follows them up to the extent's end is zero.
 //!
 //! # Seeds
@@ -367,7 +367,9 @@ fn decode(life: Life, offset: u32, bytes: &[u8; HEADER_BYTES]) -> Option<Header>
     let fields_bytes = u16::from_le_bytes(field::<14, 2>(bytes));
     let payload_bytes = u32::from_le_bytes(field::<16, 4>(bytes));
     let consistent = match kind {
-        Kind::Batch => word.bytes() >= BATCH_STEP,
+        Kind::Batch => {
+            word.bytes() >= BATCH_STEP && payload_bytes <= (word.bytes() - BATCH_STEP) / BATCH_STEP && fields_bytes == 0
+        }
         Kind::Task | Kind::Mark | Kind::Entry => {
             extent_bytes(usize::from(fields_bytes), payload_bytes as usize) == Some(word.bytes())
         }

@@ -23,7 +23,7 @@
 //! | 80 | 4 | CRC-32 of bytes 0–80 |
 //!
 //! Valid if and only if one copy has the magic, a known version and its CRC, the log is known, the size is at most
-//! 1 GiB, the block is what such a size needs, and base and block stay below 2^63.
+//! 1 GiB, the block is what such a size needs, and the base is below 2^62.
 //!
 //! # The footer: the last bytes of the file, once the life is sealed and durable
 //!
@@ -55,8 +55,10 @@ pub(crate) const PRELUDE_BYTES: usize = 512;
 pub(crate) const SEEK_STRIDE: u32 = 1024;
 /// The largest segment: offsets fit 32 bits with room to spare.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
-/// No base reaches this: far above what a queue can hand out, and counting on from there never overflows.
-const SEQUENCES_END: u64 = 1 << 63;
+/// No sequence reaches this: far above what a queue can hand out, and counting on from there never overflows.
+pub(crate) const SEQUENCES_END: u64 = 1 << 62;
+/// No file number reaches this, likewise.
+const FILES_END: u32 = 1 << 31;
 /// Bytes of the footer without its seek table.
 pub(crate) const FOOTER_TRAILER_BYTES: usize = 48;
 
@@ -241,11 +243,12 @@ pub(crate) fn file_name(number: u32) -> String {
     format!("{number:08x}.seg")
 }
 
-/// The number in a segment file's name.
+/// The number in a segment file's name; `None` if it is no name of ours.
 pub(crate) fn parse_file_name(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 8)?;
     let canonical = digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    canonical.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+    let number = canonical.then(|| u32::from_str_radix(digits, 16).ok()).flatten();
+    number.filter(|number| *number < FILES_END)
 }
 
 const _: () = assert!(CHECKED_BYTES + 4 <= COPY_BYTES && 2 * COPY_BYTES == PRELUDE_BYTES, "two copies in a sector");

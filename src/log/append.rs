@@ -56,6 +56,8 @@ struct Committing {
     marked: u64,
     /// The last durable place at which the counts are known: where the frontier stood as a commit began.
     counted: Counted,
+    /// The file whose sync failed first: nothing of this log is durable any more until a reopen.
+    failed: Option<String>,
 }
 
 /// A durable place of a life, with what lies below it there.
@@ -114,7 +116,7 @@ impl Log {
             unsynced: Mutex::new(VecDeque::new()),
             durable: AtomicU64::new(start),
             syncing: AtomicU64::new(0),
-            committing: Mutex::new(Committing { durable, marked: start, counted: Counted::default() }),
+            committing: Mutex::new(Committing { durable, marked: start, counted: Counted::default(), failed: None }),
             filled: AtomicU64::new(filled),
             powered: AtomicBool::new(false),
         }
@@ -253,6 +255,18 @@ impl Log {
     /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
     pub(crate) fn commit(&self, time: Timestamp) -> Result<u64, (String, io::Error)> {
         let mut committing = self.committing.lock();
+        if let Some(file) = &committing.failed {
+            // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
+            return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
+        }
+        let outcome = self.commit_with(&mut committing, time);
+        if let Err((file, _)) = &outcome {
+            committing.failed = Some(file.clone());
+        }
+        outcome
+    }
+
+    fn commit_with(&self, committing: &mut Committing, time: Timestamp) -> Result<u64, (String, io::Error)> {
         let durable = self.durable();
         if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
             let place = committing.durable;
@@ -341,6 +355,11 @@ impl Log {
     pub(crate) fn published(&self) -> u64 {
         let prefix = self.published_prefix();
         prefix.last().map_or_else(|| self.durable(), |(segment, place)| segment.position(place.offset))
+    }
+
+    /// Log position behind everything that was accepted, published or about to be.
+    pub(crate) fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Relaxed)
     }
 
     /// True if something is published and not durable.

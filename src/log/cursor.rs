@@ -164,8 +164,6 @@ impl At {
         let Source { segment, region } = &self.source;
         let bytes = region.slice(self.offset as usize..self.readable as usize).unwrap_or_default();
         match record::read(segment.life(), self.offset, bytes) {
-            // Only in a file that was cut: of a life that is written nothing is readable in part.
-            found if found.extent_bytes() > self.readable - self.offset => Some(self.skip_damage()),
             Found::Record(header) if header.kind == Kind::Task => {
                 let end = segment.position(self.offset + header.bytes);
                 if header.is_power() && end > durable {

@@ -44,14 +44,18 @@ impl Extent<'_> {
     #[inline]
     pub(super) fn fill_one(mut self, record: &Record<'_>) -> Result<(), MapFailed> {
         let offset = self.offset();
-        let Some(mut claim) = self.claim.take() else { return Ok(()) };
         // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
-        let Some(header) = record::seal(self.life, offset, record) else {
-            self.claim = Some(claim);
-            return Ok(());
-        };
-        copy(&mut claim, 0, &header, record.fields, record.payload);
-        claim.publish(record::word_of(&header))
+        let Some(header) = record::seal(self.life, offset, record) else { return Ok(()) };
+        // The claim stays in its guard until the copy is done: a panic in between must not leave a hole.
+        if let Some(claim) = &mut self.claim {
+            copy(claim, 0, &header, record.fields, record.payload);
+        }
+        self.publish(&header)
+    }
+
+    #[inline]
+    fn publish(&mut self, header: &[u8; HEADER_BYTES]) -> Result<(), MapFailed> {
+        self.claim.take().map_or(Ok(()), |claim| claim.publish(record::word_of(header)))
     }
 
     /// Errors: `MapFailed` as for [`Claim::publish`].
@@ -64,7 +68,6 @@ impl Extent<'_> {
     ) -> Result<(), MapFailed> {
         let offset = self.offset();
         let mut at = offset_of(HEADER_BYTES);
-        let mut bodies = Vec::with_capacity(drafts.len());
         for (index, draft) in (first..).zip(drafts) {
             let record = Record {
                 index,
@@ -78,17 +81,17 @@ impl Extent<'_> {
             if let Some(segment) = self.crosses_stride(index) {
                 segment.note_record(index, offset + at);
             }
-            bodies.push((at, header));
+            if let Some(claim) = &mut self.claim {
+                claim.write(at as usize, header.get(..8).unwrap_or_default());
+                copy(claim, at as usize, &header, draft.fields, draft.payload);
+            }
             at += record::word_of(&header).bytes();
         }
-        let Some(mut claim) = self.claim.take() else { return Ok(()) };
-        for ((at, header), draft) in bodies.iter().zip(drafts) {
-            claim.write(*at as usize, header.get(..8).unwrap_or_default());
-            copy(&mut claim, *at as usize, header, draft.fields, draft.payload);
-        }
         let header = record::seal_batch(self.life, offset, at, first, count, time);
-        copy(&mut claim, 0, &header, &[], &[]);
-        claim.publish(record::word_of(&header))
+        if let Some(claim) = &mut self.claim {
+            copy(claim, 0, &header, &[], &[]);
+        }
+        self.publish(&header)
     }
 }
 

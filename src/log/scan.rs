@@ -99,6 +99,25 @@ fn mark_at(life: Life, bytes: &[u8], at: u32) -> Option<Place> {
     Some(Place { base, offset })
 }
 
+/// Where the last extent of a life ends that was written to its end, damaged places stepped over.
+pub(crate) fn last_end(life: Life, bytes: &[u8], from: u32) -> u32 {
+    let (mut at, mut end) = (from, from);
+    while let Some(rest) = bytes.get(at as usize..).filter(|rest| rest.len() >= 8) {
+        let extent = record::read(life, at, rest).extent_bytes();
+        at = match extent {
+            0 => match resync(life, at, rest) {
+                Some(header) => header.offset,
+                None => break,
+            },
+            _ => at.saturating_add(extent),
+        };
+        if extent > 0 {
+            end = at.min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        }
+    }
+    end
+}
+
 /// The next record header that verifies behind `from`; `bytes` begin at `from`.
 pub(crate) fn resync(life: Life, from: u32, bytes: &[u8]) -> Option<Header> {
     let mut skip = 8;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::log::Log;
 use crate::storage::disk::clock;
 use crate::types::LogId;
 
@@ -66,22 +67,18 @@ fn janitor(core: &Core) {
     while !core.closed.load(Ordering::SeqCst) {
         let enrolled = core.engine.housework.enrol();
         let now = clock::now();
-        let mut more = false;
-        match core.engine.prepare() {
-            Ok(made) => {
-                more = made;
-                if made {
-                    core.ready.wake_all();
-                }
-            }
+        // One segment a round: producers that outrun this must not keep the rest of the house from being kept.
+        let more = match core.engine.prepare() {
+            Ok(made) => made,
             Err(error) => {
                 *core.failure.lock() = Some(error);
                 core.failures.fetch_add(1, Ordering::SeqCst);
                 core.ready.wake_all();
+                false
             }
-        }
+        };
         if more {
-            continue;
+            core.ready.wake_all();
         }
         // A poisoned engine refuses; the callers learn it from their own calls.
         let next_ms = core.engine.tick(now).ok().flatten();
@@ -90,6 +87,9 @@ fn janitor(core: &Core) {
         if core.engine.wants_checkpoint(now) {
             // Without room the old checkpoint stands and the next round tries again.
             let _later = core.engine.checkpoint(now, false);
+        }
+        if more {
+            continue;
         }
         let rest = next_ms.map_or(ROUND, |due| Duration::from_millis(due.saturating_sub(now.boot_ms)).min(ROUND));
         enrolled.sleep(Some(rest.max(Duration::from_millis(1))));
@@ -105,7 +105,7 @@ fn committer(core: &Core) {
         }
         let busy = core.has_unsynced();
         // An error poisons the engine, and everybody learns it from there.
-        let outcome = core.sync_all();
+        let outcome = core.sync_published();
         if outcome.is_ok() && !busy {
             let _poisoned = core.engine.mark_idle(clock::coarse_wall());
         }
@@ -113,17 +113,27 @@ fn committer(core: &Core) {
 }
 
 impl Core {
-    /// Waits until everything that is published now is durable, in every log.
+    /// Waits until everything that was accepted so far is durable, in every log.
     pub(super) fn sync_all(&self) -> Result<()> {
+        self.sync_to(Log::filled)
+    }
+
+    /// Waits until what is published without a gap is durable, in every log: a producer that stands still between
+    /// claim and publish does not hold this up.
+    fn sync_published(&self) -> Result<()> {
+        self.sync_to(Log::published)
+    }
+
+    fn sync_to(&self, end: impl Fn(&Log) -> u64) -> Result<()> {
         for (_, log) in self.engine.lanes().all() {
             if log.has_unsynced() {
-                self.wait_durable(log, log.published())?;
+                self.wait_durable(log, end(log))?;
             }
         }
         let journal = self.engine.journal();
         debug_assert_eq!(journal.id(), LogId::JOURNAL, "the journal is the journal");
         if journal.has_unsynced() {
-            self.wait_durable(journal, journal.published())?;
+            self.wait_durable(journal, end(journal))?;
         }
         self.engine.check_poison()
     }

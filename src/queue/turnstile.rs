@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::sync::WaitWord;
 
+#[cfg(test)]
+mod tests;
+
 /// How many commits one leader makes in a row while others gather. It is on a core already; a new leader would have
 /// to get one first, with the device idle. More than a few would make its own caller wait for strangers.
 const ROUNDS_MAX: usize = 4;

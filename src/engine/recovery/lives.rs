@@ -48,6 +48,9 @@ impl FoundLife {
 #[derive(Default)]
 pub(crate) struct FoundLog {
     pub lives: Vec<FoundLife>,
+    /// Highest base that was seen, those of lives that don't count included: a new life must not look like their
+    /// successor's successor should their files turn up again.
+    pub highest_base: u64,
 }
 
 /// Everything the search for lives needs and gives.
@@ -215,6 +218,7 @@ impl Search<'_> {
             let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
             let follows = !unlisted || self.chain_may_miss || is_known(header.predecessor);
             previous = header.base.max(previous);
+            found.highest_base = previous;
             if !follows && !cut {
                 cut = self.broken_chain(&draft, durable);
             }
@@ -370,7 +374,8 @@ fn proven_durable(drafts: &[Draft]) -> Place {
     };
     for draft in drafts {
         let header = &draft.candidate.header;
-        if let Some(listed) = &draft.candidate.listed {
+        // Offset 0 says that nothing of it is known durable, and so nothing of the life before it.
+        if let Some(listed) = draft.candidate.listed.as_ref().filter(|listed| listed.offset > 0) {
             prove(Place { base: header.base, offset: listed.offset });
         }
         if let Some(footer) = &draft.footer {
@@ -459,7 +464,8 @@ fn scan_life(
     let (from, records, tasks) =
         listed.filter(|l| l.offset >= start).map_or((start, 0, 0), |l| (l.offset, l.records, l.tasks));
     let known = match durable.base.cmp(&header.base) {
-        std::cmp::Ordering::Greater => successor_says.unwrap_or(from),
+        // Wholly durable; where the next life is gone only the records themselves tell where it ended.
+        std::cmp::Ordering::Greater => successor_says.unwrap_or_else(|| scan::last_end(header.life(), bytes, from)),
         std::cmp::Ordering::Equal => durable.offset,
         std::cmp::Ordering::Less => 0,
     };

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::{BlobError, Key, Store};
-use crate::delivery::acks::SegmentAcks;
+use crate::delivery::acks::{CHUNK_BITS, SegmentAcks};
 use crate::delivery::state::Locate;
 use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::{self, DeadCause, Entry};
-use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, kind};
+use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, kind};
 use crate::format::record::{self, Found, Kind};
 use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for, parse_file_name};
 use crate::storage::Storage;
@@ -173,7 +173,8 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> (Option<Base>, Vec<D
     let listed = base.listed.iter();
     let lane_of: BTreeMap<u64, LaneId> = listed.filter_map(|life| Some((life.base, life.log.lane()?))).collect();
     for (key, value) in acks {
-        if let Some(lane) = lane_of.get(&key.b) {
+        let is_possible = key.a < GROUP_IDS_END && key.c <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
+        if let Some(lane) = lane_of.get(&key.b).filter(|_| is_possible) {
             let group = base.groups.entry(key.a).or_default();
             group.acks.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
         }
@@ -188,6 +189,7 @@ fn load_blob(
     listed: &mut Vec<ListedLife>,
 ) -> Option<()> {
     match key.kind {
+        _ if key.kind != kind::LIFE && key.a >= GROUP_IDS_END => return None,
         kind::LIFE => listed.push(ListedLife::decode(value)?),
         kind::GROUP => {
             let group = ListedGroup::decode(value)?;
@@ -239,7 +241,8 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     };
     let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
-    replay(&logs, &unread, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
+    let records = Records::of(&logs, &listed, &unread);
+    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
     damage.retain(|found| !is_settled_loss(found, &groups, &listed));
     forget_gone(&mut groups, &logs, &unread);
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
@@ -265,9 +268,13 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
 fn forget_gone(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>, unread: &[ListedLife]) {
     let found = logs.values().flat_map(|log| &log.lives).map(|life| life.header.base);
     let bases: BTreeSet<u64> = found.chain(unread.iter().map(|life| life.base)).collect();
+    let kept = Records::of(logs, &[], unread);
     for group in groups.values_mut() {
         group.acks.retain(|(_, base), _| bases.contains(base));
         group.done.retain(|(_, base)| bases.contains(base));
+        let is_there = |lane: LaneId, seq: Seq| kept.life_of(lane, seq).is_some();
+        group.notes.retain(|(lane, seq), _| is_there(*lane, *seq));
+        group.dead.retain(|(lane, seq), _| is_there(*lane, *seq));
     }
 }
 
@@ -298,7 +305,8 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
             .to_owned(),
     });
     let mut groups = BTreeMap::from([(0, default_group())]);
-    replay(&logs, &unread, (0, 0), &mut groups, &mut damage);
+    let records = Records::of(&logs, &[], &unread);
+    replay(&logs, &records, (0, 0), &mut groups, &mut damage);
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
@@ -330,9 +338,8 @@ fn above(logs: &BTreeMap<u16, FoundLog>) -> u64 {
 
 fn newest_bases(mut known: BTreeMap<u16, u64>, logs: &BTreeMap<u16, FoundLog>) -> BTreeMap<u16, u64> {
     for (log, found) in logs {
-        let newest = found.lives.last().map_or(0, |life| life.header.base);
         let base = known.entry(*log).or_default();
-        *base = newest.max(*base);
+        *base = found.highest_base.max(*base);
     }
     known
 }
@@ -364,18 +371,22 @@ struct Records<'a> {
 }
 
 impl Locate for Records<'_> {
-    fn base_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
+    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
         let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
-        let is_void = self.voids.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last);
-        (seq.0 - base < u64::from(*records) && !is_void).then_some(*base)
+        (seq.0 - base < u64::from(*records)).then_some(*base)
+    }
+
+    fn is_void(&self, seq: Seq) -> bool {
+        self.voids.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last)
     }
 }
 
 impl<'a> Records<'a> {
-    fn of(logs: &'a BTreeMap<u16, FoundLog>, unread: &[ListedLife]) -> Self {
+    fn of(logs: &'a BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) -> Self {
         let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
-        for life in unread {
-            // Which of its records survived is not known: what the journal says of any of them is kept.
+        // Of lives that can't be read it is not known which records survived, and those that are gone may be gone
+        // because everything in them was acked: what the journal says of either is taken up.
+        for life in listed.iter().chain(unread) {
             let Some(lane) = life.log.lane() else { continue };
             lives.entry(lane.0).or_default().insert(life.base, block_for(SEGMENT_BYTES_MAX));
         }
@@ -396,16 +407,15 @@ impl<'a> Records<'a> {
 /// Applies the journal from `from` (base, offset) on.
 fn replay(
     logs: &BTreeMap<u16, FoundLog>,
-    unread: &[ListedLife],
+    records: &Records<'_>,
     from: (u64, u32),
     groups: &mut BTreeMap<u32, GroupState>,
     damage: &mut Vec<Damage>,
 ) {
     let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return };
-    let records = Records::of(logs, unread);
     for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
         let start = if life.header.base == from.0 { from.1 } else { 0 };
-        if let Err(error) = replay_life(life, start, groups, &records) {
+        if let Err(error) = replay_life(life, start, groups, records) {
             damage.push(Damage {
                 kind: DamageKind::Corrupt,
                 file: life.name(),
@@ -461,6 +471,9 @@ fn apply(
     for entry in journal::entries(payload) {
         let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
         match &entry {
+            Entry::GroupCreated { group, .. } if *group >= GROUP_IDS_END => {
+                return Err("a group's number is out of bounds".to_owned());
+            }
             Entry::GroupCreated { group, name, starts } => {
                 let state = groups.entry(*group).or_default();
                 (*name).clone_into(&mut state.name);

@@ -13,7 +13,8 @@ impl Search<'_> {
     /// A life between the last and this one is not there. True if the log ends before it.
     pub(super) fn broken_chain(&mut self, draft: &Draft, durable: Place) -> bool {
         let header = &draft.candidate.header;
-        let proven = durable.base >= header.base;
+        // A mark here speaks of the life before, and proves that it was there.
+        let proven = durable.base >= header.predecessor;
         self.damage.push(Damage {
             kind: if proven { DamageKind::Missing } else { DamageKind::Torn },
             file: file_name(header.file),

@@ -253,3 +253,19 @@ fn failed_segment_is_reported_once_and_costs_nothing_for_good() {
     assert!(rest.iter().all(|one| !again.contains(&*one.payload)), "what was acked stays acked");
     assert_eq!(engine.damage(), []);
 }
+
+#[test]
+fn failed_sync_is_final_for_whoever_commits_next() {
+    const EIO: i32 = 5;
+    let disk = SimDisk::new(4);
+    let engine = open(&disk, NOW).unwrap();
+    append(&engine, 0).unwrap();
+    let log = engine.lanes().log(LaneId(0)).unwrap();
+    // Two committers pass the check for poison, the janitor's mark and a producer; the first one's sync fails, and
+    // the second has waited for the commit lock meanwhile. The kernel tells it that all is well now.
+    disk.fail_at(disk.operations(), EIO);
+    let before = log.durable();
+    assert!(log.commit(NOW.wall).is_err());
+    assert!(log.commit(NOW.wall).is_err(), "the bytes are marked clean and gone");
+    assert_eq!(log.durable(), before);
+}

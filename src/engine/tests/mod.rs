@@ -1,6 +1,11 @@
 //! The engine on the simulated disk: a small workload, a crash at every operation, and an oracle; flipped bits,
 //! lost files, a full disk.
 
+mod contained;
 mod crash;
 mod faults;
+mod flaky;
+mod hostile;
+mod many;
+mod wide;
 mod world;

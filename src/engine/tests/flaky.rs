@@ -1,0 +1,108 @@
+//! A disk on which one kind of call fails for a while: what a full process or a sick device does beside crashes.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sim::SimDisk;
+use crate::storage::{File, Medium, Prepare, Region, Storage};
+
+/// The simulated disk, with switches.
+#[derive(Clone)]
+pub(super) struct Flaky {
+    disk: SimDisk,
+    switches: Arc<Switches>,
+}
+
+#[derive(Default)]
+pub(super) struct Switches {
+    /// Mapping fails: no address space, too many maps.
+    pub maps: AtomicBool,
+    /// Removing a name fails.
+    pub removes: AtomicBool,
+}
+
+struct FlakyFile {
+    file: Arc<dyn File>,
+    switches: Arc<Switches>,
+}
+
+impl Flaky {
+    pub(super) fn over(disk: &SimDisk) -> (Flaky, Arc<Switches>) {
+        let switches = Arc::new(Switches::default());
+        (Flaky { disk: disk.clone(), switches: Arc::clone(&switches) }, switches)
+    }
+
+    fn wrap(&self, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(FlakyFile { file: file?, switches: Arc::clone(&self.switches) }))
+    }
+}
+
+fn refuse(switch: &AtomicBool, errno: i32) -> io::Result<()> {
+    if switch.load(Ordering::SeqCst) { Err(io::Error::from_raw_os_error(errno)) } else { Ok(()) }
+}
+
+impl Storage for Flaky {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str, len: u64, prepare: Prepare) -> io::Result<Arc<dyn File>> {
+        self.wrap(self.disk.create(name, len, prepare))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.wrap(self.disk.open(name))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        const EPERM: i32 = 1;
+        refuse(&self.switches.removes, EPERM)?;
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn random(&self) -> u64 {
+        self.disk.random()
+    }
+
+    fn medium(&self) -> Medium {
+        self.disk.medium()
+    }
+}
+
+impl File for FlakyFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, bytes)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    fn sync_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.file.sync_range(range)
+    }
+
+    fn map(&self) -> io::Result<Region> {
+        const ENOMEM: i32 = 12;
+        refuse(&self.switches.maps, ENOMEM)?;
+        self.file.map()
+    }
+}
