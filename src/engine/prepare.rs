@@ -69,7 +69,7 @@ impl Engine {
             .map(|(_, log)| {
                 let newest = log.newest_bytes();
                 let bytes = self.settings.lane_segment_bytes(newest);
-                (bytes, newest.is_some() && !log.is_powered())
+                (bytes, log.is_bulk())
             })
             .collect();
         if wants.is_empty() {

@@ -30,8 +30,10 @@ pub(crate) struct Log {
     committing: Mutex<Committing>,
     /// Log position behind the last record that is not a mark. For knowing when a last mark is wanted.
     filled: AtomicU64,
-    /// Somebody waited for `Power` since the last segment was taken: small commits are to be expected.
+    /// Somebody waited for `Power` since the active segment was taken: small commits are to be expected.
     powered: AtomicBool,
+    /// Nobody did in the whole life of the segment before.
+    calm: AtomicBool,
 }
 
 /// What the claim lock protects.
@@ -119,6 +121,7 @@ impl Log {
             committing: Mutex::new(Committing { durable, marked: start, counted: Counted::default(), failed: None }),
             filled: AtomicU64::new(filled),
             powered: AtomicBool::new(false),
+            calm: AtomicBool::new(false),
         }
     }
 
@@ -232,21 +235,22 @@ impl Log {
         let frontier = ready.region.begin(&header.encode());
         let region = Arc::clone(frontier.region());
         let segment = Arc::new(Segment::active(header, ready.file, region, claiming.next_start));
-        self.seal_active(&mut claiming);
+        let was_active = self.seal_active(&mut claiming);
+        self.calm.store(was_active && !self.powered.swap(false, Ordering::Relaxed), Ordering::Relaxed);
         claiming.last_base = birth.base;
         claiming.next_start = segment.next_start();
         // Readers of `segments` may see the new life before it is active; it is empty then.
         self.segments.write().insert(birth.base, Arc::clone(&segment));
         self.unsynced.lock().push_back(Arc::clone(&segment));
         claiming.active = Some(Active { segment, frontier, index: 0, tasks: 0 });
-        self.powered.store(false, Ordering::Relaxed);
         None
     }
 
-    fn seal_active(&self, claiming: &mut Claiming) {
-        if let Some(active) = claiming.active.take() {
-            active.segment.seal(Sealed { end: offset_of(active.frontier.end()), records: active.index });
-        }
+    /// True if there was an active life.
+    fn seal_active(&self, claiming: &mut Claiming) -> bool {
+        let Some(active) = claiming.active.take() else { return false };
+        active.segment.seal(Sealed { end: offset_of(active.frontier.end()), records: active.index });
+        true
     }
 
     /// One commit. Returns the durable mark, which covers everything published before the call began.
@@ -432,8 +436,11 @@ impl Log {
         }
     }
 
-    pub(crate) fn is_powered(&self) -> bool {
-        self.powered.load(Ordering::Relaxed)
+    /// True if a whole life went by without anybody waiting for `Power`, and nobody does now: large appends and rare
+    /// syncs are to be expected. A segment prepared for those makes small commits several times dearer, so one that
+    /// was only just taken tells nothing.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.calm.load(Ordering::Relaxed) && !self.powered.load(Ordering::Relaxed)
     }
 }
 
