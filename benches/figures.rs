@@ -136,12 +136,15 @@ fn power(dir: &Path) -> Result<()> {
         let alone = 5000.0 / began.elapsed().as_secs_f64();
         times.sort_unstable();
         let median = times[times.len() / 2];
+        let commits = queue.stats().commits;
         let many = many_threads(&queue, 64, Duration::from_secs(2));
+        let commits = (queue.stats().commits - commits) as f64 / 2.0;
         println!(
             "Power, 512 bytes, round {round}: one thread median {median:.0?} ({:.2} of a bare fdatasync's {bare:.0?}), \
-             {alone:.0}/s; 64 threads {many:.0}/s ({:.1} times one)",
+             {alone:.0}/s; 64 threads {many:.0}/s ({:.1} times one, {:.0} in a commit)",
             median.as_secs_f64() / bare.as_secs_f64(),
-            many / alone
+            many / alone,
+            many / commits
         );
     }
     Ok(())

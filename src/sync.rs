@@ -73,13 +73,7 @@ impl WaitWord {
         }
     }
 
-    /// True if somebody is enrolled.
-    pub(crate) fn has_waiters(&self) -> bool {
-        self.enrolled.load(Ordering::SeqCst) > 0
-    }
-
     /// How many are enrolled.
-    #[cfg(test)]
     pub(crate) fn waiters(&self) -> u32 {
         self.enrolled.load(Ordering::SeqCst)
     }

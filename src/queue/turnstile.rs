@@ -1,11 +1,13 @@
 //! Leader commit: whoever waits and finds no commit running makes one, for all who gathered.
 //!
-//! While a commit runs, those it covers sleep on one word and those who came too late on the other. When it
-//! ends, everybody on the first word wakes, and one of the second, to lead the next commit; the words change
-//! roles. So one system call wakes a whole group, nobody wakes for nothing, no timer makes groups, and no
-//! hand-off to another thread is on the path of a single producer.
+//! While a commit runs, those it covers sleep on one word and those who came too late on the other. When it ends,
+//! everybody on the first word wakes, and one of the second, to lead the next commit; the words change roles. So one
+//! system call wakes a whole group, no timer makes groups, and no hand-off to another thread is on the path of a single
+//! producer.
 //!
-//! Nobody is forgotten: whoever wakes and needs no commit passes the wake-up on.
+//! Nobody is forgotten. Whoever sleeps does so while a commit runs, on the word of that one or of the next. The end of a
+//! commit wakes all of its word, so it is enough that the next one is led: by the one who is woken for it, or by whoever
+//! else takes the lead; and whoever slept and leaves while nobody leads passes the wake-up on, to both words.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,65 +23,40 @@ mod tests;
 /// to get one first, with the device idle. More than a few would make its own caller wait for strangers.
 const ROUNDS_MAX: usize = 4;
 
-/// Commits whose waiters are kept apart: the one that runs, the next, and two whose waiters are still being woken.
-const WORDS: usize = 4;
-/// How many a waker wakes.
-const FAN_OUT: u32 = 2;
-
 /// Where the waiters of one log meet.
 #[derive(Default)]
 pub(super) struct Turnstile {
     running: AtomicBool,
     /// Number of the commit that runs, or of the next one.
     number: AtomicU64,
-    words: [WaitWord; WORDS],
+    /// Those who sleep until an even commit ends, and until an odd one.
+    words: [Word; 2],
+}
+
+/// The sleepers of one commit.
+#[derive(Default)]
+struct Word {
+    sleepers: WaitWord,
+    /// The commit ended and somebody was woken to wake the others, while the leader goes on.
+    deputy: AtomicBool,
 }
 
 impl Turnstile {
     /// Returns when the log is durable up to `end`; `commit` makes one commit of it.
     pub(super) fn pass(&self, log: &Log, end: u64, commit: impl Fn() -> Result<u64>) -> Result<()> {
-        let mut slept = None;
-        while log.durable() < end {
-            if let Some(leading) = self.lead() {
-                if log.durable() >= end {
-                    break;
-                }
-                let mut outcome = commit();
-                for _ in 1..ROUNDS_MAX {
-                    if outcome.is_err() || log.durable() < end || !leading.others_wait() {
-                        break;
-                    }
-                    leading.next();
-                    outcome = commit();
-                }
-                drop(leading);
-                if outcome.map_err(in_doubt)? < end {
-                    // Somebody stands between claim and publish before us, and may want this core for it.
-                    std::thread::yield_now();
-                }
-                continue;
-            }
-            let number = self.number.load(Ordering::SeqCst);
-            // The hint may be from before this commit took its prefix: then the wait is one commit longer.
-            let covered = end <= log.syncing();
-            let word = self.word(if covered { number } else { number + 1 });
-            let enrolled = word.enrol();
-            let unchanged = self.running.load(Ordering::SeqCst) && self.number.load(Ordering::SeqCst) == number;
-            if unchanged && log.durable() < end {
-                enrolled.sleep(None);
-                drop(enrolled);
-                slept = Some(word);
-                if log.durable() >= end {
-                    word.wake(FAN_OUT);
-                }
+        let mut slept = false;
+        let mut outcome = Ok(());
+        while outcome.is_ok() && log.durable() < end {
+            match self.lead() {
+                Some(leading) => outcome = leading.commits(log, end, &commit),
+                None => slept |= self.sleep(log, end),
             }
         }
-        if let Some(word) = slept
-            && !self.running.load(Ordering::SeqCst)
-        {
-            word.wake(1);
+        // A wake-up that was meant for a next leader may have come here, to somebody who needs no commit any more.
+        if slept && !self.running.load(Ordering::SeqCst) {
+            self.words.iter().for_each(|word| word.sleepers.wake(1));
         }
-        Ok(())
+        outcome
     }
 
     fn lead(&self) -> Option<Leading<'_>> {
@@ -88,22 +65,28 @@ impl Turnstile {
         free.is_ok().then(|| Leading { of: self })
     }
 
-    /// Starts the waking of everybody whom commit `number` covered: two here, and each who wakes wakes two more, so
-    /// that the device need not wait for all those system calls. Whoever such a chain missed two commits ago is
-    /// woken now; there is hardly ever anybody.
-    fn wake_covered(&self, number: u64) {
-        self.word(number).wake(FAN_OUT);
-        self.word(number.wrapping_add(2)).wake_all();
+    /// Sleeps until the commit ends that covers `end`, as far as that can be told. True if it slept.
+    fn sleep(&self, log: &Log, end: u64) -> bool {
+        let number = self.number.load(Ordering::SeqCst);
+        // The hint may be from before this commit took its prefix: then the wait is one commit longer.
+        let covered = end <= log.syncing();
+        let word = self.word(if covered { number } else { number + 1 });
+        let enrolled = word.sleepers.enrol();
+        let unchanged = self.running.load(Ordering::SeqCst) && self.number.load(Ordering::SeqCst) == number;
+        if !unchanged || log.durable() >= end {
+            return false;
+        }
+        enrolled.sleep(None);
+        drop(enrolled);
+        if word.deputy.swap(false, Ordering::SeqCst) {
+            word.sleepers.wake_all();
+        }
+        true
     }
 
-    fn word(&self, number: u64) -> &WaitWord {
-        let [a, b, c, d] = &self.words;
-        match number % WORDS as u64 {
-            0 => a,
-            1 => b,
-            2 => c,
-            _ => d,
-        }
+    fn word(&self, number: u64) -> &Word {
+        let [even, odd] = &self.words;
+        if number.is_multiple_of(2) { even } else { odd }
     }
 }
 
@@ -113,15 +96,42 @@ struct Leading<'a> {
 }
 
 impl Leading<'_> {
-    /// True if somebody came too late for the commit that just ended.
-    fn others_wait(&self) -> bool {
-        self.of.word(self.of.number.load(Ordering::SeqCst) + 1).has_waiters()
+    /// Commits until the log is durable up to `end`, and on while others gather, a few times.
+    fn commits(self, log: &Log, end: u64, commit: &impl Fn() -> Result<u64>) -> Result<()> {
+        if log.durable() >= end {
+            return Ok(());
+        }
+        let mut durable = commit().map_err(in_doubt)?;
+        for _ in 1..ROUNDS_MAX {
+            if durable < end || !self.others_wait() {
+                break;
+            }
+            self.next();
+            // Whoever leads is covered; a failure is for those who gathered since.
+            durable = commit().unwrap_or(durable);
+        }
+        drop(self);
+        if durable < end {
+            // Somebody stands between claim and publish before us, and may want this core for it.
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
-    /// Ends one commit and begins the next.
+    /// True if somebody came too late for the commit that just ended.
+    fn others_wait(&self) -> bool {
+        self.of.word(self.of.number.load(Ordering::SeqCst) + 1).sleepers.waiters() > 0
+    }
+
+    /// Ends one commit and begins the next: those whom it covered are woken by one of them, so that the device need
+    /// not wait for that.
     fn next(&self) {
         let number = self.of.number.fetch_add(1, Ordering::SeqCst);
-        self.of.wake_covered(number);
+        let word = self.of.word(number);
+        if word.sleepers.waiters() > 0 {
+            word.deputy.store(true, Ordering::SeqCst);
+            word.sleepers.wake(1);
+        }
     }
 }
 
@@ -130,8 +140,8 @@ impl Drop for Leading<'_> {
         let number = self.of.number.fetch_add(1, Ordering::SeqCst);
         self.of.running.store(false, Ordering::SeqCst);
         // First a leader for those who gathered meanwhile, so that the device is busy while the others wake.
-        self.of.word(number + 1).wake(1);
-        self.of.wake_covered(number);
+        self.of.word(number + 1).sleepers.wake(1);
+        self.of.word(number).sleepers.wake_all();
     }
 }
 

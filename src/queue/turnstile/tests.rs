@@ -148,7 +148,7 @@ impl Stage {
     }
 
     fn waiters(&self, word: u64) -> u32 {
-        self.turnstile.word(word).waiters()
+        self.turnstile.word(word).sleepers.waiters()
     }
 }
 
@@ -210,7 +210,7 @@ fn run(seed: u64) -> Option<u32> {
     leader.join().unwrap();
     // A watchdog, not a measure: what is durable comes at once.
     let back = (0..SLEEPERS).map_while(|_| came.recv_timeout(Duration::from_secs(5)).ok()).count();
-    (0..4).for_each(|word| stage.turnstile.word(word).wake_all());
+    (0..4).for_each(|word| stage.turnstile.word(word).sleepers.wake_all());
     (!stage.spoiled.load(Ordering::SeqCst)).then(|| u32::try_from(back).unwrap())
 }
 
