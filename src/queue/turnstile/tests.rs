@@ -205,12 +205,15 @@ fn run(seed: u64) -> Option<u32> {
     until(|| stage.waiters(1) == SLEEPERS && threads.iter().all(|thread| sleeps(*thread)));
     stage.open.store(true, Ordering::SeqCst);
     // Those two now sleep on the word of the commit that runs: its sync lasts until then.
-    until(|| stage.spoiled.load(Ordering::SeqCst) || stage.waiters(2) == SLEEPERS - 1);
+    until(|| {
+        let asleep = stage.waiters(2) + stage.waiters(3) == SLEEPERS && threads.iter().all(|thread| sleeps(*thread));
+        stage.spoiled.load(Ordering::SeqCst) || (stage.turnstile.number.load(Ordering::SeqCst) == 2 && asleep)
+    });
     stage.gate.shut.store(false, Ordering::SeqCst);
     leader.join().unwrap();
     // A watchdog, not a measure: what is durable comes at once.
     let back = (0..SLEEPERS).map_while(|_| came.recv_timeout(Duration::from_secs(5)).ok()).count();
-    (0..4).for_each(|word| stage.turnstile.word(word).sleepers.wake_all());
+    (0..2).for_each(|word| stage.turnstile.word(word).sleepers.wake_all());
     (!stage.spoiled.load(Ordering::SeqCst)).then(|| u32::try_from(back).unwrap())
 }
 
