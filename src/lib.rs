@@ -104,7 +104,7 @@ mod queue;
 mod sim;
 
 // The queue and how it is opened.
-pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue};
+pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};
 
 // Producing.
 pub use queue::{Pending, Producer, Task};

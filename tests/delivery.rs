@@ -126,6 +126,27 @@ fn nack_delays_release_does_not_count_reject_ends_and_a_drop_backs_off() {
 }
 
 #[test]
+fn settles_can_be_submitted_and_take_effect_before_they_are_waited_for() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let consumer = queue.consumer();
+    queue.enqueue(Task::new("work")).unwrap();
+    let released = one(&consumer).submit_release().unwrap();
+    let again = consumer.reserve(Reserve::new()).unwrap().pop().expect("due at once");
+    let nacked = again.submit_nack(Some(Duration::ZERO), "once more").unwrap();
+    let again = consumer.reserve(Reserve::new()).unwrap().pop().expect("due at once");
+    assert_eq!(again.attempt(), 2);
+    let rejected = again.submit_reject("never").unwrap();
+    assert_eq!(queue.dead_letters("default").unwrap().len(), 1);
+    queue.enqueue(Task::new("other")).unwrap();
+    let acked = one(&consumer).submit_ack().unwrap();
+    assert!(nothing(&consumer));
+    for pending in [released, nacked, rejected, acked] {
+        pending.wait().unwrap();
+    }
+}
+
+#[test]
 fn closing_a_consumer_releases_what_it_holds() {
     let place = place();
     let queue = small().open(&place.path).unwrap();

@@ -16,6 +16,7 @@ fn a_second_opener_is_told_the_process_that_has_the_queue() {
     assert!(matches!(refused, Error::Locked { pid: Some(pid), .. } if pid == std::process::id()), "{refused}");
     queue.enqueue(Task::new("goes on")).unwrap();
     assert_eq!(inspect(&place.path).unwrap().stats().lanes.len(), 1, "looking needs no lock");
+    assert_eq!(Queue::open_read_only(&place.path).unwrap().id(), queue.id());
 }
 
 #[test]

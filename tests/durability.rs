@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lanelog::{Durability, LaneId, Options, Queue, Reserve, Task};
+use lanelog::{Durability, Error, LaneId, Options, Queue, Reserve, Task};
 use support::{drain, place, small, texts};
 
 const CHILD: &str = "LANELOG_TEST_CHILD";
@@ -111,11 +111,31 @@ fn watermarks_tell_what_is_published_and_what_is_durable() {
     let place = place();
     let queue = small().sync_interval(Duration::from_secs(3600)).open(&place.path).unwrap();
     queue.enqueue(Task::new("to the kernel").durability(Durability::Process)).unwrap();
-    let before = queue.stats().lanes[0].clone();
+    let before = queue.watermarks(LaneId(0)).unwrap();
     assert!(before.published > before.durable, "{before:?}");
     queue.sync().unwrap();
-    let after = queue.stats().lanes[0].clone();
-    assert_eq!(after.published, after.durable);
+    let after = queue.watermarks(LaneId(0)).unwrap();
+    assert!(after.published == after.durable && after.durable >= before.published, "{before:?}, {after:?}");
+    let stats = queue.stats().lanes[0].clone();
+    assert_eq!((stats.published, stats.durable), (after.published, after.durable));
+    assert_eq!(queue.watermarks(LaneId(2)).unwrap().published, 0, "a lane that nobody used");
+    assert!(matches!(queue.watermarks(LaneId(3)), Err(Error::NoSuchLane { .. })));
+}
+
+#[test]
+fn padded_commits_end_at_a_physical_block_and_cost_no_task() {
+    let place = place();
+    let options = small().segment_bytes(1 << 16).pad_commits(true);
+    let queue = options.open(&place.path).unwrap();
+    for number in 0..30 {
+        queue.enqueue(Task::new(&format!("{number}"))).unwrap();
+        // The last block of a segment has a footer to leave room for.
+        let durable = queue.watermarks(LaneId(0)).unwrap().durable;
+        assert!(durable.is_multiple_of(4096) || durable % (1 << 16) > (1 << 16) - 4096, "{durable}");
+    }
+    drop(queue);
+    let queue = options.open(&place.path).unwrap();
+    assert_eq!((drain(&queue).len(), queue.damage()), (30, Vec::new()));
 }
 
 #[test]

@@ -59,6 +59,8 @@ fn payloads_stay_valid_while_they_are_held_and_their_segments_are_listed() {
     let delivery = support::one(&queue.consumer());
     let kept = delivery.payload().clone();
     delivery.ack().unwrap();
+    let pins = queue.pins();
+    assert!(matches!(pins.as_slice(), [pin] if pin.held > 0 && !pin.waits), "held, and in use besides: {pins:?}");
     for round in 0..60_u8 {
         queue.enqueue(Task::new(&[round; 900])).unwrap();
     }
@@ -66,7 +68,7 @@ fn payloads_stay_valid_while_they_are_held_and_their_segments_are_listed() {
     queue.checkpoint().unwrap();
     let pins = queue.pins();
     assert_eq!((pins.len(), kept.as_ref()), (1, b"keep me".as_ref()), "{pins:?}");
-    assert!(pins[0].held > 0 && pins[0].bytes > 0);
+    assert!(pins[0].held > 0 && pins[0].bytes > 0 && pins[0].waits);
     drop(kept);
     assert!(queue.pins().is_empty());
 }

@@ -19,7 +19,9 @@ impl Engine {
     /// One commit of `log`: everything published before the call is durable when it returns the new mark.
     pub(crate) fn commit(&self, log: &Log, time: Timestamp) -> Result<u64> {
         self.check_poison()?;
-        let durable = log.commit(time).map_err(|(file, error)| self.poisoned_by(Error::io(file, "sync", error)))?;
+        let durable = log
+            .commit(time, self.settings.pad_commits)
+            .map_err(|(file, error)| self.poisoned_by(Error::io(file, "sync", error)))?;
         self.counts.commits.fetch_add(1, Ordering::Relaxed);
         // A commit that succeeded beside one that failed elsewhere still counts: their files are apart.
         Ok(durable)

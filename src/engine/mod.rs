@@ -118,6 +118,12 @@ pub(crate) enum Attempt<T> {
 }
 
 impl Engine {
+    /// The engine with every commit padded to a physical block, or not.
+    pub(crate) fn padding_commits(mut self, pad: bool) -> Self {
+        self.settings.pad_commits = pad;
+        self
+    }
+
     pub(crate) fn queue(&self) -> QueueId {
         self.queue
     }

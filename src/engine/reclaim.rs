@@ -12,7 +12,7 @@ use crate::types::LaneId;
 use super::Engine;
 use super::prepare::JOURNAL_READY;
 
-/// A life that waits for its borrowers.
+/// A segment of which somebody holds payloads: it can't be given back before they are dropped.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Pin {
@@ -24,6 +24,8 @@ pub struct Pin {
     pub bytes: u64,
     /// How many reserves' worth of payload bytes are still held.
     pub held: usize,
+    /// Everything in it is settled: nothing else keeps its space any more.
+    pub waits: bool,
 }
 
 impl Engine {
@@ -123,17 +125,19 @@ impl Engine {
         count
     }
 
-    /// Lives that can't be given back because their bytes are held.
+    /// Segments whose bytes somebody holds, and those that wait for nothing else.
     pub(crate) fn pins(&self) -> Vec<Pin> {
-        let retired = self.retired.lock();
-        retired
-            .iter()
-            .map(|segment| Pin {
-                lane: segment.log().lane(),
-                file: segment.file_name(),
-                bytes: segment.file_bytes(),
-                held: segment.borrowers(),
-            })
-            .collect()
+        let pin = |segment: &Arc<Segment>, held, waits| Pin {
+            lane: segment.log().lane(),
+            file: segment.file_name(),
+            bytes: segment.file_bytes(),
+            held,
+            waits,
+        };
+        let retained = self.lanes.all().flat_map(|(_, log)| log.segments());
+        let held = retained.filter(|segment| segment.held() > 0).map(|segment| pin(&segment, segment.held(), false));
+        let mut pins: Vec<Pin> = held.collect();
+        pins.extend(self.retired.lock().iter().map(|segment| pin(segment, segment.borrowers(), true)));
+        pins
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub sync_interval_ms: u64,
     /// Segments that wait for a checkpoint before they can be reclaimed, until one is due.
     pub reclaim_waiting_max: usize,
+    /// Commits end at a physical block, so that no later one writes over durable bytes.
+    pub pad_commits: bool,
 }
 
 impl Settings {
@@ -49,6 +51,7 @@ impl Settings {
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,
             reclaim_waiting_max: 4,
+            pad_commits: false,
         }
     }
 

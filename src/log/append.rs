@@ -253,24 +253,25 @@ impl Log {
         true
     }
 
-    /// One commit. Returns the durable mark, which covers everything published before the call began.
+    /// One commit. Returns the durable mark, which covers everything published before the call began. With `pad` it ends
+    /// at a physical block.
     ///
     /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
     /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
-    pub(crate) fn commit(&self, time: Timestamp) -> Result<u64, (String, io::Error)> {
+    pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let mut committing = self.committing.lock();
         if let Some(file) = &committing.failed {
             // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
             return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
         }
-        let outcome = self.commit_with(&mut committing, time);
+        let outcome = self.commit_with(&mut committing, time, pad);
         if let Err((file, _)) = &outcome {
             committing.failed = Some(file.clone());
         }
         outcome
     }
 
-    fn commit_with(&self, committing: &mut Committing, time: Timestamp) -> Result<u64, (String, io::Error)> {
+    fn commit_with(&self, committing: &mut Committing, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let durable = self.durable();
         if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
             let place = committing.durable;
@@ -280,6 +281,9 @@ impl Log {
             if self.append(&draft, time).is_ok() {
                 committing.marked = durable;
             }
+        }
+        if pad {
+            self.pad_to_block();
         }
         let claimed = self.claimed();
         let prefix = self.published_prefix();
@@ -304,6 +308,24 @@ impl Log {
         self.durable.store(target, Ordering::Release);
         self.forget_synced(target);
         Ok(target)
+    }
+
+    /// Claims what is left of the block at the frontier and publishes it as padding, so that the next commit begins in a
+    /// block of its own. A block that the life has no room for stays as it is.
+    fn pad_to_block(&self) {
+        let mut claiming = self.claiming.lock();
+        let Some(active) = claiming.active.as_mut() else { return };
+        let offset = offset_of(active.frontier.end());
+        let bytes = offset.next_multiple_of(BLOCK_BYTES) - offset;
+        let life = active.segment.life();
+        let word = record::claim_word(life, offset, bytes);
+        let limit = active.segment.limit() as usize;
+        let claim = (bytes > 0).then(|| active.frontier.claim(word, limit)).flatten();
+        drop(claiming);
+        if let Some(claim) = claim {
+            // A failed map is met by the commit itself.
+            let _failed = claim.publish(record::padding_word(life, offset, bytes));
+        }
     }
 
     /// The lives of the contiguous published prefix that may hold unsynced bytes, each with its readable end.
@@ -451,6 +473,9 @@ fn refuse_failed(lives: &[(Arc<Segment>, Place)]) -> Result<(), (String, io::Err
         None => Ok(()),
     }
 }
+
+/// The physical block of common devices, in bytes.
+const BLOCK_BYTES: u32 = 4096;
 
 /// What a new life is born with.
 pub(crate) struct Birth {

@@ -256,6 +256,11 @@ impl Segment {
         self.region.lock().as_ref().map_or(0, |region| Arc::strong_count(region) - 1)
     }
 
+    /// How many borrowed ranges of its bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        self.region.lock().as_ref().map_or(0, |region| region.views())
+    }
+
     /// Remembers where a record begins, if its index is one that the seek table holds.
     pub(crate) fn note_record(&self, index: u32, offset: u32) {
         if index.is_multiple_of(SEEK_STRIDE) {

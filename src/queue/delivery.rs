@@ -103,8 +103,32 @@ impl Delivery {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn nack(self, delay: Option<Duration>, reason: &str) -> Result<()> {
+        self.submit_nack(delay, reason)?.wait()
+    }
+
+    /// The form of [`nack`](Delivery::nack) that does not wait.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn submit_nack(self, delay: Option<Duration>, reason: &str) -> Result<Pending<()>> {
         let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
-        self.settle(Settle::Nack { delay_ms, reason })?.wait()
+        self.settle(Settle::Nack { delay_ms, reason })
+    }
+
+    /// The form of [`release`](Delivery::release) that does not wait.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn submit_release(self) -> Result<Pending<()>> {
+        self.settle(Settle::Release)
+    }
+
+    /// The form of [`reject`](Delivery::reject) that does not wait.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn submit_reject(self, reason: &str) -> Result<Pending<()>> {
+        self.settle(Settle::Reject { reason })
     }
 
     /// Never started: due again at once, and the attempt is not counted.
@@ -112,7 +136,7 @@ impl Delivery {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn release(self) -> Result<()> {
-        self.settle(Settle::Release)?.wait()
+        self.submit_release()?.wait()
     }
 
     /// Will never work: a dead letter at once.
@@ -120,7 +144,7 @@ impl Delivery {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn reject(self, reason: &str) -> Result<()> {
-        self.settle(Settle::Reject { reason })?.wait()
+        self.submit_reject(reason)?.wait()
     }
 
     /// The lease ends `lease` from now.

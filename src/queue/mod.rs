@@ -27,6 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::engine::groups::Start;
+use crate::engine::inspect::{Inspection, inspect};
 use crate::engine::receipt::Receipt;
 use crate::engine::reclaim::Pin;
 use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
@@ -35,7 +36,7 @@ use crate::engine::stats::{DeadLetter, Stats};
 use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
-use crate::types::{Durability, QueueId, TaskId};
+use crate::types::{Durability, LaneId, QueueId, TaskId};
 
 use self::core::Core;
 
@@ -53,6 +54,16 @@ struct Open {
     core: Arc<Core>,
     /// Stops the threads when the last handle is gone.
     _guard: threads::Guard,
+}
+
+/// How far a lane is readable and durable: `durable ≤ published`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Watermarks {
+    /// Everything below is readable, and survives the death of the process.
+    pub published: u64,
+    /// Everything below is on stable storage.
+    pub durable: u64,
 }
 
 /// What a close found.
@@ -74,6 +85,15 @@ impl Queue {
         Options::new().open(path)
     }
 
+    /// Looks at the queue in `path` without opening it: takes no lock and changes nothing, also beside a process that has
+    /// it open. The same as [`inspect`](crate::inspect()).
+    ///
+    /// # Errors
+    /// [`Error::NotAQueue`] if there is none, [`Error::Version`], [`Error::Io`].
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Inspection> {
+        inspect(path)
+    }
+
     fn open_with(path: &Path, options: &Options) -> Result<Queue> {
         // What is out of bounds whatever is stored is refused before a directory is made.
         options.resolve(None)?;
@@ -85,7 +105,7 @@ impl Queue {
         let storage: Arc<dyn Storage> = Arc::new(if options.sigbus_guard { disk.guarded()? } else { disk });
         let fail_on_damage = options.on_damage == OnDamage::Fail;
         let given = Given { resolve: &|stored| options.resolve(stored), fail_on_damage };
-        let engine = recovery::open(storage, path, &given, clock::now())?;
+        let engine = recovery::open(storage, path, &given, clock::now())?.padding_commits(options.pad_commits);
         let wait = options.append_wait.unwrap_or(Duration::from_secs(5));
         let spin = options.spin.unwrap_or(Duration::from_micros(20));
         let core = Arc::new(Core::new(engine, wait, spin, options.on_volatile)?);
@@ -139,19 +159,19 @@ impl Queue {
     }
 
     /// Enqueues a task and waits until it has the durability it asks for ([`Task::durability`], `Power` unless
-    /// told).
+    /// told). Where no segment is ready it first waits for one, as long as [`Options::append_wait`] says.
     ///
     /// # Errors
-    /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::NoSuchLane`],
-    /// [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
+    /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::InvalidOption`] for
+    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
     /// [`Error::InDoubt`] with the task's id, if the sync failed or an I/O error hit the segment.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
         producer::enqueue(self.core(), &task)
     }
 
-    /// Enqueues a task and returns at once, with its id; [`Pending::wait`] waits for its durability. So one thread
-    /// keeps many tasks in flight, and they share commits.
+    /// Enqueues a task and returns with its id, without waiting for its durability; [`Pending::wait`] does that. So one
+    /// thread keeps many tasks in flight, and they share commits. Waits only where no segment is ready.
     ///
     /// # Errors
     /// The refusals of [`Queue::enqueue`].
@@ -161,7 +181,7 @@ impl Queue {
     }
 
     /// Enqueues several tasks as one atomic unit, over a crash too, and waits for their durability: the
-    /// strongest that any of them asks for. All go to the lane of the first.
+    /// strongest that any of them asks for. All must be for one lane.
     ///
     /// # Errors
     /// As for [`Queue::enqueue`], and [`Error::BatchTooLarge`]; [`Error::InvalidOption`] if lanes differ.
@@ -180,7 +200,8 @@ impl Queue {
     /// Waits until everything that was accepted so far, in every lane and of every settle, is on stable storage.
     ///
     /// # Errors
-    /// [`Error::InDoubt`] if a sync failed, [`Error::Poisoned`] if one failed before.
+    /// [`Error::InDoubt`] if a sync failed, [`Error::Poisoned`] if one failed before; [`Error::Closed`],
+    /// [`Error::Forked`], [`Error::NotDurable`].
     pub fn sync(&self) -> Result<()> {
         self.core().check(Durability::Power)?;
         self.core().sync_all()
@@ -223,11 +244,12 @@ impl Queue {
         Ok(Consumer::new(self.clone(), Some(cell), options))
     }
 
-    /// Acks by receipt, and waits until the ack can't be forgotten.
+    /// Acks by receipt, at `Power`: waits until the ack can't be forgotten.
     ///
     /// # Errors
     /// [`Error::LeaseLost`] for a stale receipt, [`Error::BadReceipt`] for a foreign one, [`Error::InDoubt`] if the
-    /// sync failed; [`Error::Io`] if an I/O error hit the task's segment while it was out ([`Options::sigbus_guard`]).
+    /// journal could not be written or synced; [`Error::Io`] if an I/O error hit the task's segment while it was out
+    /// ([`Options::sigbus_guard`]); [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
     pub fn ack(&self, receipt: &Receipt) -> Result<()> {
         consumer::settle_one(self.core(), receipt, Settle::Ack, Durability::Power)?.wait()
     }
@@ -240,7 +262,7 @@ impl Queue {
         consumer::ack_many(self.core(), receipts, Durability::Power)
     }
 
-    /// The attempt failed: the task comes again after `delay`, or after its backoff; or it is a dead letter, if that
+    /// The attempt failed, at `Power`: the task comes again after `delay`, or after its backoff; or it is a dead letter, if that
     /// was the last attempt.
     ///
     /// # Errors
@@ -250,7 +272,7 @@ impl Queue {
         consumer::settle_one(self.core(), receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
     }
 
-    /// The attempt never began: the task is due again at once, and the attempt is not counted.
+    /// The attempt never began: the task is due again at once, and the attempt is not counted. Waits for `Power`.
     ///
     /// # Errors
     /// As for [`Queue::ack`].
@@ -258,7 +280,7 @@ impl Queue {
         consumer::settle_one(self.core(), receipt, Settle::Release, Durability::Power)?.wait()
     }
 
-    /// The task will never work: a dead letter at once.
+    /// The task will never work: a dead letter at once, with the first 200 bytes of the reason. Waits for `Power`.
     ///
     /// # Errors
     /// As for [`Queue::ack`].
@@ -283,13 +305,30 @@ impl Queue {
         self.core().engine.stats(clock::now())
     }
 
+    /// What of a lane is readable and what is on stable storage, as positions in its log: bytes since the oldest segment
+    /// that was retained at open. Both only grow.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLane`].
+    pub fn watermarks(&self, lane: LaneId) -> Result<Watermarks> {
+        let lanes = self.core().engine.lanes();
+        if lane.index() >= lanes.count() {
+            return Err(Error::NoSuchLane { lane, lanes: lanes.count() });
+        }
+        // The durable one first: what is durable was published before.
+        let log = lanes.log(lane);
+        let durable = log.map_or(0, |log| log.durable());
+        Ok(Watermarks { durable, published: log.map_or(0, |log| log.published()) })
+    }
+
     /// What was found damaged since the open: by recovery, and by handing out. [`crate::inspect`] reads everything.
     #[must_use]
     pub fn damage(&self) -> Vec<Damage> {
         self.core().engine.damage()
     }
 
-    /// Segments that can't be given back because somebody holds payloads of them.
+    /// Segments that can't be given back because somebody holds payloads of them; recycles those that nobody holds any
+    /// more.
     #[must_use]
     pub fn pins(&self) -> Vec<Pin> {
         self.core().engine.recycle();
@@ -304,10 +343,12 @@ impl Queue {
         Ok(self.core().engine.dead_letters(&*self.core().engine.group(group)?))
     }
 
-    /// Writes a checkpoint now, beside those that are written when they are due.
+    /// Writes a checkpoint now, beside those that are written when they are due. Waits until it is on stable storage;
+    /// producers and consumers go on meanwhile.
     ///
     /// # Errors
-    /// [`Error::Full`] if the disk has no room for it, [`Error::InDoubt`] if a sync failed.
+    /// [`Error::Full`] if the disk has no room for it, [`Error::InDoubt`] if a sync failed; [`Error::Poisoned`],
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
     pub fn checkpoint(&self) -> Result<()> {
         self.core().check(Durability::Power)?;
         self.core().engine.checkpoint(clock::now(), false)
@@ -332,6 +373,7 @@ impl Queue {
         let now = clock::now();
         self.core().engine.mark_idle(now.wall)?;
         self.core().engine.checkpoint(now, true)?;
+        self.core().engine.recycle();
         let held = self.core().engine.pins().len();
         Ok(CloseReport { in_flight, held })
     }

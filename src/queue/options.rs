@@ -58,6 +58,7 @@ pub struct Options {
     checkpoint_interval: Option<Duration>,
     pub(super) append_wait: Option<Duration>,
     pub(super) spin: Option<Duration>,
+    pub(super) pad_commits: bool,
     pub(super) on_damage: OnDamage,
     pub(super) on_volatile: OnVolatile,
     pub(super) sigbus_guard: bool,
@@ -150,6 +151,15 @@ impl Options {
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Self {
         self.spin = Some(spin);
+        self
+    }
+
+    /// Ends every commit at a physical block of 4 KiB; default off. Costs up to 4 KiB of log for each commit, and is for
+    /// devices that may harm the rest of a block while they write a part of it: everything else here assumes only that
+    /// writing one sector of 512 bytes is atomic. Not stored.
+    #[must_use]
+    pub fn pad_commits(mut self, pad: bool) -> Self {
+        self.pad_commits = pad;
         self
     }
 

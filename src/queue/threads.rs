@@ -88,6 +88,8 @@ fn janitor(core: &Core) {
             // Without room the old checkpoint stands and the next round tries again.
             let _later = core.engine.checkpoint(now, false);
         }
+        // What was recycled is ready too.
+        core.ready.wake_all();
         if more {
             continue;
         }

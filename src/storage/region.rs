@@ -83,6 +83,8 @@ pub(crate) struct Region {
     claimed: AtomicUsize,
     /// Every byte below is final. Only grows within one life.
     readable: AtomicUsize,
+    /// Views that are held. A count for reports; what keeps the memory is the reference in each.
+    views: AtomicUsize,
     /// Failed when an I/O error hit the map; what was published since may be lost.
     health: Arc<Health>,
     /// Keeps the memory mapped.
@@ -110,7 +112,15 @@ impl Region {
         memory: Box<dyn Any + Send + Sync>,
     ) -> Self {
         assert_eq!(start.as_ptr() as usize % 8, 0, "a region is 8-aligned");
-        Region { start, bytes, claimed: AtomicUsize::new(0), readable: AtomicUsize::new(0), health, _memory: memory }
+        Region {
+            start,
+            bytes,
+            claimed: AtomicUsize::new(0),
+            readable: AtomicUsize::new(0),
+            views: AtomicUsize::new(0),
+            health,
+            _memory: memory,
+        }
     }
 
     /// Length of the region.
@@ -193,7 +203,13 @@ impl Region {
     /// Final bytes that keep the region alive, or `None` as for [`Region::slice`].
     pub(crate) fn view(self: &Arc<Self>, range: Range<usize>) -> Option<View> {
         self.slice(range.clone())?;
+        self.views.fetch_add(1, Ordering::Relaxed);
         Some(View { region: Arc::clone(self), range })
+    }
+
+    /// How many views of it are held.
+    pub(crate) fn views(&self) -> usize {
+        self.views.load(Ordering::Relaxed)
     }
 
     /// Tells that an I/O error hit the map.
@@ -338,6 +354,12 @@ impl Claim {
 pub(crate) struct View {
     region: Arc<Region>,
     range: Range<usize>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.region.views.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl AsRef<[u8]> for View {

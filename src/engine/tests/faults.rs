@@ -265,7 +265,7 @@ fn failed_sync_is_final_for_whoever_commits_next() {
     // the second has waited for the commit lock meanwhile. The kernel tells it that all is well now.
     disk.fail_at(disk.operations(), EIO);
     let before = log.durable();
-    assert!(log.commit(NOW.wall).is_err());
-    assert!(log.commit(NOW.wall).is_err(), "the bytes are marked clean and gone");
+    assert!(log.commit(NOW.wall, false).is_err());
+    assert!(log.commit(NOW.wall, false).is_err(), "the bytes are marked clean and gone");
     assert_eq!(log.durable(), before);
 }
