@@ -95,6 +95,9 @@ mod checkpoint;
 mod log;
 
 mod delivery;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod doors;
 
 mod engine;
 

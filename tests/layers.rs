@@ -16,6 +16,7 @@ const ROOMS: &[(&str, u8)] = &[
     ("engine", 6),
     ("queue", 7),
     ("sim", 8),
+    ("doors", 9),
 ];
 
 /// Where the table's strictness gives way, and why.

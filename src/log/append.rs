@@ -15,6 +15,11 @@ use super::ready::Ready;
 use super::segment::{Place, Sealed, Segment, map_failed};
 use crate::format::segment::{LifeHeader, block_for};
 
+// Tests that hold a claim between its steps, which nobody outside this file can.
+#[cfg(test)]
+#[path = "tests/claims.rs"]
+mod claims;
+
 /// A lane's log, or the journal.
 pub(crate) struct Log {
     id: LogId,

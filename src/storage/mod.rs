@@ -21,6 +21,8 @@ pub(crate) mod memory;
 pub(crate) mod region;
 
 pub(crate) use region::{Claim, Frontier, Health, MapFailed, Populated, Region, any_map_failed};
+#[cfg(test)]
+mod tests;
 
 /// The file that the directory's lock is on; never mapped, never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";

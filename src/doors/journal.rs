@@ -1,0 +1,39 @@
+//! Journal entries.
+
+use crate::format::journal::{self, Entry, Of, REASON_BYTES_MAX};
+
+/// Reads the payload of a journal record.
+pub fn decode_journal(bytes: &[u8]) {
+    let entries: Vec<_> = journal::entries(bytes).collect();
+    let bad = entries.iter().position(Result::is_err);
+    assert!(bad.is_none_or(|at| at + 1 == entries.len()), "nothing is read behind a malformed entry");
+    for entry in entries.into_iter().flatten() {
+        let mut again = Vec::new();
+        put(&mut again, &entry);
+        let read: Vec<_> = journal::entries(&again).collect();
+        let is_cut = matches!(&entry, Entry::Retry { reason, .. } | Entry::Dead { reason, .. } if reason.len() > REASON_BYTES_MAX);
+        let same = matches!(&read[..], [Ok(read)] if is_cut || format!("{read:?}") == format!("{entry:?}"));
+        assert!(same, "an entry comes back");
+    }
+}
+
+fn put(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    match entry.clone() {
+        Entry::Reserved { group, attempt, runs } => {
+            journal::put_reserved(out, group, attempt, &runs.collect::<Vec<_>>())
+        }
+        Entry::Acked { group, runs } => journal::put_acked(out, group, &runs.collect::<Vec<_>>()),
+        Entry::Released { group, attempts, runs } => {
+            journal::put_released(out, group, attempts, &runs.collect::<Vec<_>>());
+        }
+        Entry::Retry { group, lane, seq, attempts, due, delay_ms, reason } => {
+            journal::put_retry(out, Of { group, lane, seq, attempts }, due, delay_ms, reason);
+        }
+        Entry::Dead { group, lane, seq, attempts, cause, at, reason } => {
+            journal::put_dead(out, Of { group, lane, seq, attempts }, cause, at, reason);
+        }
+        Entry::GroupCreated { group, name, starts } => {
+            journal::put_group_created(out, group, name, &starts.collect::<Vec<_>>());
+        }
+    }
+}

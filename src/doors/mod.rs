@@ -1,0 +1,17 @@
+//! Doors for the fuzzers: bytes in, through every decoder. Not part of the API; feature `sim` alone has them.
+//!
+//! Each takes bytes as they are, and then again as a forger who knows the salts and computes checksums would have
+//! them, because what a checksum keeps out is not what a decoder has to survive. Nothing comes back: a door that
+//! panics, loops or takes more memory than its input deserves has found something.
+//!
+//! Absent: results, and anything that ships.
+
+mod checkpoint;
+mod journal;
+mod record;
+mod segment;
+
+pub use checkpoint::decode_checkpoint;
+pub use journal::decode_journal;
+pub use record::decode_record;
+pub use segment::decode_segment;

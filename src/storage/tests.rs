@@ -1,0 +1,4 @@
+//! The region's contract, over ordinary memory.
+
+mod memory;
+mod region;
