@@ -162,6 +162,8 @@ impl Walk<'_> {
         let Some(rest) = self.bytes.get(self.at as usize..).filter(|rest| rest.len() >= 8) else { return false };
         let below = self.at < self.scan.durable;
         match record::read(self.life, self.at, rest) {
+            // Of a durable batch only the records are lost that are not there: it is stepped into below.
+            Found::Record(header) if below && header.kind == Kind::Batch => self.record(&header, rest),
             found if found.extent_bytes() as usize > rest.len() => return self.cut_off(rest, below),
             Found::Record(header) => self.record(&header, rest),
             Found::Padding { bytes } => self.at += bytes,

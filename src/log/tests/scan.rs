@@ -373,6 +373,17 @@ fn cut_below_the_durable_place_names_the_record_that_it_went_through() {
 }
 
 #[test]
+fn durable_batch_that_is_cut_keeps_its_whole_records() {
+    let (laid, ..) = lay(&[Task, Batch]);
+    let whole = walk(LIFE, &laid.bytes[..laid.end() as usize], PRELUDE, 0, laid.end());
+    let last = whole.records - 1;
+    let end = laid.end() - 8;
+    let scan = walk(LIFE, &laid.bytes[..end as usize], PRELUDE, 0, end);
+    assert_eq!((scan.tasks, scan.records), (whole.tasks - 1, whole.records));
+    assert_eq!(scan.flaws.iter().map(Flaw::lost).collect::<Vec<_>>(), [Some((last, last))]);
+}
+
+#[test]
 fn last_end_is_behind_the_last_extent_whatever_lies_between() {
     for first in THINGS {
         for second in THINGS {
