@@ -332,20 +332,10 @@ fn life_key(life: &ListedLife) -> Key {
     Key { kind: kind::LIFE, a: life.file, b: 0, c: 0 }
 }
 
-/// A life as a checkpoint lists it. Offset 0 says that nothing of it is known durable, not even its prelude.
+/// A life as a checkpoint lists it.
 fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) -> ListedLife {
     let header = segment.header();
-    let mut listed = ListedLife {
-        file: header.file,
-        log: header.log,
-        base: header.base,
-        salt: header.salt,
-        offset: 0,
-        records: 0,
-        tasks: 0,
-        sealed: false,
-        seek: Vec::new(),
-    };
+    let mut listed = ListedLife::unproven(header);
     let wholly_durable =
         |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
     match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {

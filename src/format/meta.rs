@@ -23,7 +23,7 @@
 
 use crate::types::{LaneId, LogId, Seq, Timestamp};
 
-use super::segment::{SEGMENT_BYTES_MAX, SEQUENCES_END};
+use super::segment::{LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
 /// Kinds of checkpoint keys.
@@ -140,6 +140,13 @@ pub(crate) struct ListedLife {
 }
 
 impl ListedLife {
+    /// A life of which nothing is known durable, not even its prelude: that is what offset 0 says.
+    pub(crate) fn unproven(header: &LifeHeader) -> Self {
+        let (offset, records, tasks, sealed, seek) = (0, 0, 0, false, Vec::new());
+        let (file, log, base, salt) = (header.file, header.log, header.base, header.salt);
+        ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.u32(self.file).u16(self.log.0).u8(u8::from(self.sealed)).u8(0).u64(self.base).u64(self.salt);

@@ -242,7 +242,7 @@ impl Search<'_> {
             Ok(region) => Ok(Some(Draft { candidate, footer: None, bytes: Some(region) })),
             Err(error) => {
                 let Candidate { header, listed, .. } = candidate;
-                let life = listed.unwrap_or_else(|| unlisted(&header));
+                let life = listed.unwrap_or_else(|| ListedLife::unproven(&header));
                 self.unreadable(&file_name(header.file), Some(life), error).map(|()| None)
             }
         }
@@ -329,21 +329,6 @@ fn listed_header(queue: QueueId, life: &ListedLife, file_bytes: u64) -> LifeHead
         predecessor: 0,
         predecessor_end: 0,
         created: Timestamp(0),
-    }
-}
-
-/// A life of which the checkpoint knows nothing, as a listing.
-fn unlisted(header: &LifeHeader) -> ListedLife {
-    ListedLife {
-        file: header.file,
-        log: header.log,
-        base: header.base,
-        salt: header.salt,
-        offset: 0,
-        records: 0,
-        tasks: 0,
-        sealed: false,
-        seek: Vec::new(),
     }
 }
 
