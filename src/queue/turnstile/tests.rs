@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Turnstile;
 use crate::engine::append::TaskDraft;
@@ -25,9 +25,17 @@ struct Slow {
     gate: Arc<Gate>,
 }
 
+/// What holds the syncs up. Once it is open for good nothing shuts it any more: whoever would shut it may be late.
 #[derive(Default)]
 struct Gate {
     shut: AtomicBool,
+    open_for_good: AtomicBool,
+}
+
+impl Gate {
+    fn wait(&self) {
+        until(|| self.open_for_good.load(Ordering::SeqCst) || !self.shut.load(Ordering::SeqCst));
+    }
 }
 
 struct SlowFile {
@@ -93,7 +101,7 @@ impl File for SlowFile {
     }
 
     fn sync_range(&self, range: Range<u64>) -> io::Result<()> {
-        until(|| !self.gate.shut.load(Ordering::SeqCst));
+        self.gate.wait();
         self.file.sync_range(range)
     }
 
@@ -152,8 +160,12 @@ impl Stage {
     }
 }
 
+/// Waits for something that comes on any machine, however slow; a watchdog makes a thread that hangs a failure.
+#[expect(clippy::disallowed_methods, reason = "a watchdog measures real time")]
 fn until(mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
     while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "what the test waits for never comes");
         std::thread::yield_now();
     }
 }
@@ -209,7 +221,7 @@ fn run(seed: u64) -> Option<u32> {
         let asleep = stage.waiters(2) + stage.waiters(3) == SLEEPERS && threads.iter().all(|thread| sleeps(*thread));
         stage.spoiled.load(Ordering::SeqCst) || (stage.turnstile.number.load(Ordering::SeqCst) == 2 && asleep)
     });
-    stage.gate.shut.store(false, Ordering::SeqCst);
+    stage.gate.open_for_good.store(true, Ordering::SeqCst);
     leader.join().unwrap();
     // A watchdog, not a measure: what is durable comes at once.
     let back = (0..SLEEPERS).map_while(|_| came.recv_timeout(Duration::from_secs(5)).ok()).count();
