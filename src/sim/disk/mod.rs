@@ -1,0 +1,447 @@
+//! The simulated disk.
+//!
+//! # The model
+//!
+//! A file is two copies: the *cache*, which the engine maps, reads and writes, and the *stable* bytes. A sector
+//! of 512 bytes in which they differ is unsynced: at a power loss it survives or not, each by itself. A sync copies
+//! the cache's sectors to the stable bytes. A sync that fails copies a random part of them and marks all as
+//! clean: the cache goes on showing the new bytes, through restarts of the process too, a later sync skips them and
+//! succeeds, and only writing them again makes them dirty. At random moments single sectors are written back by
+//! themselves, so that an older value than the last may be what survives.
+//!
+//! Creating and removing names are volatile until the directory is synced, a file's length until the file is; at a
+//! power loss each survives or not, in any order. A file's bytes at its creation are durable when `create` returns, as
+//! the trait promises, if the name survives.
+//!
+//! Everything stops at an operation that was chosen: it and all later ones fail and change nothing. What the
+//! cache held at that instant is kept, because an engine that goes on for a while may still store into its
+//! maps.
+//!
+//! # What it counts
+//!
+//! *Operations* change or sync something: a crash comes before one of them, and a crash anywhere between two is the same
+//! as before the second. *Calls* are all verbs, looking included: each may be made to fail, once or from then on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Weak};
+
+use super::rng::Rng;
+use crate::storage::{File, Medium, Prepare, Storage};
+use crate::sync::Mutex;
+
+mod chunks;
+mod file;
+mod image;
+
+use chunks::Chunks;
+use file::SimFile;
+use image::{Image, Images};
+
+/// What a restart forgets.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Loss {
+    /// The process died: the cache stays.
+    Process,
+    /// The power went: of what was not synced, any part stays.
+    Power,
+}
+
+/// A verb of the storage traits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Call {
+    List,
+    Create,
+    Open,
+    Remove,
+    SyncDir,
+    Read,
+    Write,
+    Truncate,
+    Sync,
+    Map,
+}
+
+impl Call {
+    fn is_operation(self) -> bool {
+        !matches!(self, Call::List | Call::Open | Call::Read | Call::Map)
+    }
+
+    /// The errors that it can end in.
+    pub(crate) fn errors(self) -> &'static [i32] {
+        match self {
+            Call::List | Call::Open => &[EIO, EMFILE],
+            Call::Create => &[ENOSPC, EDQUOT, EMFILE, EIO],
+            Call::Remove | Call::SyncDir | Call::Read | Call::Truncate => &[EIO],
+            Call::Write | Call::Sync => &[EIO, ENOSPC, EDQUOT],
+            Call::Map => &[ENOMEM],
+        }
+    }
+}
+
+/// Input/output error.
+pub(crate) const EIO: i32 = 5;
+/// Cannot allocate memory.
+pub(crate) const ENOMEM: i32 = 12;
+/// Too many open files.
+pub(crate) const EMFILE: i32 = 24;
+/// No space left on device.
+pub(crate) const ENOSPC: i32 = 28;
+/// Disk quota exceeded.
+pub(crate) const EDQUOT: i32 = 122;
+
+/// A call that is to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Failing {
+    /// Number of the call, from 0.
+    pub at: u64,
+    /// Which of the errors that the call can have; counted around.
+    pub choice: usize,
+    /// All calls from it on that can fail so, or it alone.
+    pub onwards: bool,
+}
+
+/// A handle to the disk; clones are the same disk.
+#[derive(Clone)]
+pub(crate) struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+pub(super) struct State {
+    rng: Rng,
+    files: BTreeMap<String, Arc<SimFile>>,
+    /// Directory as stable storage has it: name → file.
+    stable_names: BTreeMap<String, Arc<SimFile>>,
+    operations: u64,
+    calls: u64,
+    crash_at: Option<u64>,
+    /// An operation by its number, with its error.
+    fail_at: Option<(u64, i32)>,
+    failing: Option<Failing>,
+    faults: u64,
+    /// The kernel writes nothing back by itself.
+    still: bool,
+    /// The cache of every file at the instant of the crash.
+    at_crash: Option<Images>,
+    /// Free bytes; creating and growing take from it.
+    space: Option<u64>,
+    /// Files that answer every open with an error of the medium.
+    unreadable: BTreeSet<String>,
+}
+
+impl SimDisk {
+    /// An empty disk whose every choice follows from `seed`.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::over(Rng::new(seed), Images::new(), false)
+    }
+
+    fn over(rng: Rng, images: Images, still: bool) -> Self {
+        let state = Arc::new_cyclic(|own: &Weak<Mutex<State>>| {
+            let file = |(name, image)| (name, Arc::new(SimFile::over(image, own.clone())));
+            let files: BTreeMap<String, Arc<SimFile>> = images.into_iter().map(file).collect();
+            Mutex::new(State {
+                rng,
+                stable_names: files.clone(),
+                files,
+                operations: 0,
+                calls: 0,
+                crash_at: None,
+                fail_at: None,
+                failing: None,
+                faults: 0,
+                still,
+                at_crash: None,
+                space: None,
+                unreadable: BTreeSet::new(),
+            })
+        });
+        SimDisk { state }
+    }
+
+    /// Operations so far that changed or synced something.
+    pub(crate) fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// Calls so far, looking included.
+    pub(crate) fn calls(&self) -> u64 {
+        self.state.lock().calls
+    }
+
+    /// Calls that failed because they were told to, or for want of space.
+    pub(crate) fn faults(&self) -> u64 {
+        self.state.lock().faults
+    }
+
+    /// Stops everything just before operation number `operation`, counted from 0.
+    pub(crate) fn crash_at(&self, operation: u64) {
+        self.state.lock().crash_at = Some(operation);
+    }
+
+    /// Stops everything now.
+    pub(crate) fn crash(&self) {
+        let mut state = self.state.lock();
+        if state.at_crash.is_none() {
+            state.at_crash = Some(state.images());
+        }
+    }
+
+    /// Makes operation number `operation` fail with an error of the system.
+    pub(crate) fn fail_at(&self, operation: u64, errno: i32) {
+        self.state.lock().fail_at = Some((operation, errno));
+    }
+
+    /// Makes a call fail, or all from it on; `None` ends that.
+    pub(crate) fn set_failing(&self, failing: Option<Failing>) {
+        self.state.lock().failing = failing;
+    }
+
+    /// Limits what creating and growing files may take from now on.
+    pub(crate) fn set_space(&self, bytes: Option<u64>) {
+        self.state.lock().space = bytes;
+    }
+
+    /// From now on nothing is written back but by a sync.
+    pub(crate) fn keep_still(&self) {
+        self.state.lock().still = true;
+    }
+
+    /// True once the chosen operation was reached.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.state.lock().at_crash.is_some()
+    }
+
+    /// The disk as the next process finds it. The old handles go on with memory of their own.
+    pub(crate) fn restart(&self, loss: Loss) -> SimDisk {
+        let mut rng = Rng::new(self.state.lock().rng.next());
+        if loss == Loss::Process {
+            return self.restart_with(rng, None);
+        }
+        let mode = rng.below(4);
+        let mut coins = rng.clone();
+        let mut survives = || match mode {
+            0 => false,
+            1 => true,
+            _ => coins.once_in(2),
+        };
+        self.restart_with(rng, Some(&mut survives))
+    }
+
+    /// As after a power loss that keeps exactly what `survives` says; the same question comes in the same place each time.
+    pub(crate) fn restart_keeping(&self, survives: &mut dyn FnMut() -> bool) -> SimDisk {
+        let rng = Rng::new(self.state.lock().rng.clone().next());
+        self.restart_with(rng, Some(survives))
+    }
+
+    fn restart_with(&self, rng: Rng, survives: Option<&mut dyn FnMut() -> bool>) -> SimDisk {
+        let state = self.state.lock();
+        let images = state.at_crash.clone().unwrap_or_else(|| state.images());
+        let found = match survives {
+            None => images,
+            Some(survives) => state.survivors(&images, survives),
+        };
+        let still = state.still;
+        drop(state);
+        Self::over(rng, found, still)
+    }
+
+    /// Flips one bit at rest, in cache and on stable storage alike.
+    pub(crate) fn flip_bit(&self, name: &str, byte: usize, bit: u8) {
+        if let Some(file) = self.state.lock().files.get(name) {
+            let mut data = file.data.lock();
+            if byte < data.bytes() {
+                data.flip(byte, bit);
+            }
+        }
+    }
+
+    /// Cuts a file at rest.
+    pub(crate) fn cut_file(&self, name: &str, bytes: usize) {
+        if let Some(file) = self.state.lock().files.get(name) {
+            file.data.lock().cut(bytes);
+        }
+    }
+
+    /// Names and lengths.
+    pub(crate) fn files(&self) -> Vec<(String, usize)> {
+        self.state.lock().files.iter().map(|(name, file)| (name.clone(), file.data.lock().bytes())).collect()
+    }
+
+    /// Removes a file behind the engine's back.
+    pub(crate) fn lose_file(&self, name: &str) {
+        let mut state = self.state.lock();
+        state.files.remove(name);
+        state.stable_names.remove(name);
+    }
+
+    /// Copies a file under a second name behind the engine's back.
+    pub(crate) fn double_file(&self, name: &str, to: &str) {
+        let mut state = self.state.lock();
+        if let Some(image) = state.files.get(name).map(|file| file.image()) {
+            let copy = Arc::new(SimFile::over(image, Arc::downgrade(&self.state)));
+            state.files.insert(to.to_owned(), Arc::clone(&copy));
+            state.stable_names.insert(to.to_owned(), copy);
+        }
+    }
+
+    /// Lets every open of a file fail with EIO, until the next restart.
+    pub(crate) fn make_unreadable(&self, name: &str) {
+        self.state.lock().unreadable.insert(name.to_owned());
+    }
+
+    /// From now on it is noted which sectors of the files that are there are looked at.
+    pub(crate) fn watch(&self) {
+        self.state.lock().files.values().for_each(|file| file.data.lock().watch());
+    }
+
+    /// The sectors of a file that were looked at since [`SimDisk::watch`].
+    pub(crate) fn seen(&self, name: &str) -> BTreeSet<usize> {
+        let state = self.state.lock();
+        state.files.get(name).and_then(|file| file.data.lock().seen().cloned()).unwrap_or_default()
+    }
+
+    /// The kernel writes some sectors by itself, as it may at any time.
+    pub(crate) fn write_back(&self) {
+        self.state.lock().write_back();
+    }
+
+    /// One call: whether it may happen, and what the kernel does by the way.
+    fn call(&self, call: Call) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let number = state.calls;
+        state.calls += 1;
+        if call.is_operation() {
+            state.operate()?;
+        }
+        let failing = state.failing.filter(|failing| number == failing.at || failing.onwards && number > failing.at);
+        if let Some(failing) = failing {
+            let errors = call.errors();
+            state.faults += 1;
+            let errno = errors.get(failing.choice % errors.len()).copied().unwrap_or(EIO);
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(())
+    }
+
+    /// How much of a write that fails is written all the same.
+    fn part_of(&self, bytes: usize) -> usize {
+        let mut state = self.state.lock();
+        match state.at_crash {
+            Some(_) => 0,
+            None => usize::try_from(state.rng.below(bytes as u64 + 1)).unwrap_or(0),
+        }
+    }
+
+    /// A stream of choices of its own.
+    fn fork_rng(&self) -> Rng {
+        self.state.lock().rng.clone()
+    }
+
+    fn take_space(&self, bytes: u64) -> io::Result<()> {
+        self.state.lock().take_space(bytes)
+    }
+}
+
+impl State {
+    fn operate(&mut self) -> io::Result<()> {
+        let number = self.operations;
+        self.operations += 1;
+        if self.at_crash.is_none() && self.crash_at.is_some_and(|at| number >= at) {
+            self.at_crash = Some(self.images());
+        }
+        if self.at_crash.is_some() {
+            return Err(io::Error::other("the simulated machine stopped"));
+        }
+        if self.rng.once_in(4) {
+            self.write_back();
+        }
+        if let Some((_, errno)) = self.fail_at.filter(|(at, _)| *at == number) {
+            self.faults += 1;
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        Ok(())
+    }
+
+    fn write_back(&mut self) {
+        if self.still || self.files.is_empty() {
+            return;
+        }
+        let pick = usize::try_from(self.rng.below(self.files.len() as u64)).unwrap_or(0);
+        if let Some(file) = self.files.values().nth(pick) {
+            let mut data = file.data.lock();
+            for sector in data.unsynced(0..u64::MAX) {
+                if self.rng.once_in(2) {
+                    data.settle(sector);
+                }
+            }
+        }
+    }
+
+    fn take_space(&mut self, bytes: u64) -> io::Result<()> {
+        if let Some(space) = &mut self.space {
+            match space.checked_sub(bytes) {
+                Some(left) => *space = left,
+                None => {
+                    self.faults += 1;
+                    return Err(io::Error::from_raw_os_error(ENOSPC));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Storage for SimDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.call(Call::List)?;
+        Ok(self.state.lock().files.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, len: u64, _prepare: Prepare) -> io::Result<Arc<dyn File>> {
+        self.call(Call::Create)?;
+        let mut state = self.state.lock();
+        if state.files.contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.take_space(len)?;
+        let zeros = Chunks::zeros(usize::try_from(len).unwrap_or(0));
+        let image = Image { cache: zeros.clone(), stable: zeros, lost: BTreeMap::new() };
+        let file = Arc::new(SimFile::over(image, Arc::downgrade(&self.state)));
+        state.files.insert(name.to_owned(), Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.call(Call::Open)?;
+        let state = self.state.lock();
+        if state.unreadable.contains(name) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(state.files.get(name).cloned().ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.call(Call::Remove)?;
+        let mut state = self.state.lock();
+        let file = state.files.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(space) = &mut state.space {
+            *space += file.data.lock().bytes() as u64;
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.call(Call::SyncDir)?;
+        let mut state = self.state.lock();
+        state.stable_names = state.files.clone();
+        Ok(())
+    }
+
+    fn random(&self) -> u64 {
+        self.state.lock().rng.next()
+    }
+
+    fn medium(&self) -> Medium {
+        Medium::Local
+    }
+}
