@@ -84,6 +84,8 @@
 
 // Rooms from the ground up; see ARCHITECTURE.md for who may use whom.
 mod error;
+#[doc(hidden)]
+pub mod sabotage;
 mod sync;
 mod types;
 
@@ -104,7 +106,8 @@ mod engine;
 mod queue;
 
 #[cfg(any(test, feature = "sim"))]
-mod sim;
+#[doc(hidden)]
+pub mod sim;
 
 // The queue and how it is opened.
 pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};

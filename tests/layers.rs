@@ -8,6 +8,7 @@ const ROOMS: &[(&str, u8)] = &[
     ("types", 1),
     ("error", 1),
     ("sync", 1),
+    ("sabotage", 1),
     ("format", 2),
     ("storage", 2),
     ("log", 4),

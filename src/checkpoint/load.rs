@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::store::{Store, Unproven, read_blob, slot_offset, units_of};
-use super::units::{FreeUnits, units_for};
+use super::units::FreeUnits;
 use super::{BlobRef, Key};
 use crate::error::DamageKind;
 use crate::format::checkpoint::{COPY_BYTES, Root, RootCopy, SLOT_BYTES, decode_entries};
@@ -78,7 +78,12 @@ impl Store {
                 RootCopy::Valid(root) => {
                     highest = highest.max(root.generation);
                     match read_index(&**file, &root, units_of(bytes)) {
-                        Ok(Some(index)) => usable.push(Usable { slot, bad: bad(""), root, index }),
+                        Ok(Some((index, bad_copies))) => {
+                            let what = "one of two copies of a checkpoint's index does not verify";
+                            let bad_copy = |(offset, bytes)| BadSlot { offset, bytes, is_lost: false, ..bad(what) };
+                            loaded.damage.extend(bad_copies.into_iter().map(bad_copy));
+                            usable.push(Usable { slot, bad: bad(""), root, index });
+                        }
                         // It was durable before the root was written.
                         Ok(None) => loaded.damage.push(bad("a checkpoint's index does not verify")),
                         Err(error) => {
@@ -202,27 +207,44 @@ fn read_slot(file: &dyn File, slot: usize, file_bytes: u64) -> io::Result<(RootC
 
 fn read_copy(file: &dyn File, offset: u64, file_bytes: u64) -> io::Result<Vec<u8>> {
     let there = file_bytes.saturating_sub(offset).min(COPY_BYTES as u64);
+    // A root is small and its slot is not: what claims to be one says how long it is.
+    let mut head = [0; HEAD_BYTES];
+    if there >= HEAD_BYTES as u64 {
+        file.read_at(offset, &mut head)?;
+        let claims = Root::claims_bytes(&head).filter(|bytes| u64::from(*bytes) <= there);
+        let mut root = vec![0; claims.unwrap_or(0) as usize];
+        file.read_at(offset, &mut root)?;
+        if !matches!(Root::decode(&root), RootCopy::Blank | RootCopy::Invalid) {
+            return Ok(root);
+        }
+    }
     let mut copy = vec![0; usize::try_from(there).unwrap_or(COPY_BYTES)];
     file.read_at(offset, &mut copy)?;
     Ok(copy)
 }
+
+const HEAD_BYTES: usize = 16;
 
 fn differ_in_one_byte(root: &Root, copy: &[u8]) -> bool {
     let expected = root.encode().unwrap_or_default();
     expected.len() <= copy.len() && expected.iter().zip(copy).filter(|(a, b)| a != b).count() == 1
 }
 
+/// An index, and the places (offset, bytes) of copies of its chunks that don't verify.
+type Index = (BTreeMap<Key, BlobRef>, Vec<(u64, u64)>);
+
 /// The index of a root, if root and chunks keep the rules of the file's opening comment.
-fn read_index(file: &dyn File, root: &Root, units: u32) -> io::Result<Option<BTreeMap<Key, BlobRef>>> {
+fn read_index(file: &dyn File, root: &Root, units: u32) -> io::Result<Option<Index>> {
     let chunks: Vec<BlobRef> = root.chunks.iter().map(|(_, blob)| *blob).collect();
     // Before anything is read: together the chunks are then no larger than the file.
     if !are_apart(&chunks, units) {
         return Ok(None);
     }
-    let mut index = BTreeMap::new();
+    let (mut index, mut bad_copies) = (BTreeMap::new(), Vec::new());
     for (at, (first, blob)) in root.chunks.iter().enumerate() {
-        let Some(bytes) = read_blob(file, *blob)? else { return Ok(None) };
-        let Some(entries) = decode_entries(&bytes) else { return Ok(None) };
+        let Some(value) = read_blob(file, *blob)? else { return Ok(None) };
+        bad_copies.extend(value.bad_copy.map(|offset| (offset, u64::from(blob.bytes))));
+        let Some(entries) = decode_entries(&value.bytes) else { return Ok(None) };
         let starts_well = entries.first().is_some_and(|(key, _)| key == first);
         let next = root.chunks.get(at + 1).map(|(next, _)| *next);
         let ends_well = entries.last().is_some_and(|(last, _)| next.is_none_or(|next| *last < next));
@@ -231,7 +253,7 @@ fn read_index(file: &dyn File, root: &Root, units: u32) -> io::Result<Option<BTr
         }
         index.extend(entries);
     }
-    Ok(are_apart(&references(root, &index), units).then_some(index))
+    Ok(are_apart(&references(root, &index), units).then_some((index, bad_copies)))
 }
 
 fn references(root: &Root, index: &BTreeMap<Key, BlobRef>) -> Vec<BlobRef> {
@@ -247,7 +269,7 @@ fn agree(newest: &Usable, older: &Usable) -> bool {
 
 /// True if every blob has units of its own among the file's.
 fn are_apart(blobs: &[BlobRef], units: u32) -> bool {
-    let mut places: Vec<(u32, u32)> = blobs.iter().map(|blob| (blob.unit, units_for(blob.bytes))).collect();
+    let mut places: Vec<(u32, u32)> = blobs.iter().map(|blob| (blob.unit, blob.units())).collect();
     places.sort_unstable();
     let mut end = 0;
     for (unit, count) in places {
@@ -259,7 +281,7 @@ fn are_apart(blobs: &[BlobRef], units: u32) -> bool {
 
 /// Those of `blobs` whose place is none of `others`'.
 fn without(blobs: &[BlobRef], others: &[BlobRef]) -> Vec<BlobRef> {
-    let place = |blob: &BlobRef| (blob.unit, units_for(blob.bytes));
+    let place = |blob: &BlobRef| (blob.unit, blob.units());
     let others: BTreeSet<(u32, u32)> = others.iter().map(place).collect();
     blobs.iter().filter(|blob| !others.contains(&place(blob))).copied().collect()
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::index::{Piece, recut};
 use super::units::{FreeUnits, units_for};
-use super::{BlobRef, Key};
+use super::{BlobRef, Key, TWICE_KIND_MAX};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
+use crate::sabotage::{Bug, on};
 use crate::storage::File;
 use crate::types::QueueId;
 
@@ -58,6 +59,14 @@ pub(crate) struct Changes {
 pub(crate) struct CommitStats {
     pub bytes_written: u64,
     pub syncs: u32,
+}
+
+/// A blob's bytes as they are valid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Value {
+    pub bytes: Vec<u8>,
+    /// Offset of a copy that is not valid, where another one is.
+    pub bad_copy: Option<u64>,
 }
 
 /// Why a blob could not be had.
@@ -118,10 +127,10 @@ impl Store {
     }
 
     /// A blob's bytes, verified.
-    pub(crate) fn get(&self, key: Key) -> Result<Vec<u8>, BlobError> {
+    pub(crate) fn get(&self, key: Key) -> Result<Value, BlobError> {
         let blob = self.index.get(&key).ok_or(BlobError::Absent)?;
-        let bytes = read_blob(&*self.file, *blob).map_err(BlobError::Io)?;
-        bytes.ok_or(BlobError::Damaged { offset: offset_of(blob.unit), bytes: u64::from(blob.bytes) })
+        let value = read_blob(&*self.file, *blob).map_err(BlobError::Io)?;
+        value.ok_or(BlobError::Damaged { offset: offset_of(blob.unit), bytes: u64::from(blob.bytes) })
     }
 
     /// Bytes of the file.
@@ -140,7 +149,7 @@ impl Store {
         let mut plan = Plan::default();
         if let Err(error) = self.plan(&mut plan, meta, changes) {
             for (blob, _) in &plan.writes {
-                self.free.give(blob.unit, units_for(blob.bytes));
+                self.free.give(blob.unit, blob.units());
             }
             self.broken = !is_want_of_room(&error);
             return Err(error);
@@ -167,7 +176,7 @@ impl Store {
             match value {
                 Some(value) => {
                     keys.push(key);
-                    blobs.push(value);
+                    blobs.push((if key.kind <= TWICE_KIND_MAX { 2 } else { 1 }, value));
                 }
                 None => drop(plan.changes.insert(key, None)),
             }
@@ -178,7 +187,7 @@ impl Store {
         let cut = recut(&self.chunks, &self.index, &plan.changes);
         plan.dropped.extend(cut.dropped);
         let news = cut.pieces.iter().filter_map(|piece| match piece {
-            Piece::New(entries) => Some(encode_entries(entries.iter().copied())),
+            Piece::New(entries) => Some((2, encode_entries(entries.iter().copied()))),
             Piece::Kept(..) => None,
         });
         let mut placed = self.place(plan, news.collect())?.into_iter();
@@ -192,26 +201,27 @@ impl Store {
         Ok(())
     }
 
-    /// Finds a place for each blob: one run for all of them if there is one, so that a commit writes in a row.
-    fn place(&mut self, plan: &mut Plan, blobs: Vec<Vec<u8>>) -> io::Result<Vec<BlobRef>> {
+    /// Finds a place for each blob (copies, bytes): one run for all of them if there is one, so that a commit writes in a
+    /// row.
+    fn place(&mut self, plan: &mut Plan, blobs: Vec<(u8, Vec<u8>)>) -> io::Result<Vec<BlobRef>> {
         let mut sized = Vec::with_capacity(blobs.len());
-        for blob in blobs {
+        for (copies, blob) in blobs {
             let bytes = u32::try_from(blob.len()).map_err(|_| too_large("a blob of more than 4 GiB"))?;
-            sized.push((bytes, blob));
+            sized.push((BlobRef { unit: 0, copies, bytes, check: crc32fast::hash(&blob) }, blob));
         }
-        let all = sized.iter().try_fold(0_u32, |sum, (bytes, _)| sum.checked_add(units_for(*bytes)));
+        let all = sized.iter().try_fold(0_u32, |sum, (blob, _)| sum.checked_add(blob.units()));
         let mut left = all.ok_or_else(|| too_large("a checkpoint of more than 2 TiB"))?;
         let mut run = if left > 0 { self.free.take(left) } else { None };
         let mut placed = Vec::with_capacity(sized.len());
-        for (bytes, blob) in sized {
-            let units = units_for(bytes);
+        for (sized, blob) in sized {
+            let units = sized.units();
             let unit = match run {
                 Some(unit) => unit,
                 None => self.take_or_grow(units, left)?,
             };
             run = run.map(|unit| unit + units);
             left -= units;
-            let place = BlobRef { unit, bytes, check: crc32fast::hash(&blob) };
+            let place = BlobRef { unit, ..sized };
             placed.push(place);
             plan.writes.push((place, blob));
         }
@@ -229,17 +239,25 @@ impl Store {
 
     /// Steps 2 to 6.
     fn write(&self, plan: &Plan) -> io::Result<CommitStats> {
-        if let Some(unproven) = &self.unproven {
+        if let Some(unproven) = self.unproven.as_ref().filter(|_| !on(Bug::CheckpointTrusted)) {
             self.prove(unproven)?;
+            // Durable before anything is written where a root lies that it replaced in the cache alone.
+            self.file.sync()?;
         }
         let mut bytes_written = 0;
         for (place, blob) in &plan.writes {
             bytes_written += self.write_blob(*place, blob)?;
         }
-        self.file.sync()?;
-        self.write_root(self.next_slot, &plan.root)?;
-        self.file.sync()?;
-        Ok(CommitStats { bytes_written: bytes_written + 2 * plan.root.len() as u64, syncs: 2 })
+        if !on(Bug::RootBeforeBlobs) {
+            self.file.sync()?;
+        }
+        let over_newest = on(Bug::CheckpointOverNewest) && self.generation > 0;
+        self.write_root(if over_newest { 1 - self.next_slot } else { self.next_slot }, &plan.root)?;
+        if !on(Bug::RootNotSynced) {
+            self.file.sync()?;
+        }
+        let syncs = 2 + u32::from(self.unproven.is_some());
+        Ok(CommitStats { bytes_written: bytes_written + 2 * plan.root.len() as u64, syncs })
     }
 
     /// Step 2.
@@ -247,7 +265,7 @@ impl Store {
         for place in &unproven.blobs {
             let lost = || io::Error::new(io::ErrorKind::InvalidData, "a checkpoint's blob changed since it was loaded");
             let blob = read_blob(&*self.file, *place)?.ok_or_else(lost)?;
-            self.write_blob(*place, &blob)?;
+            self.write_blob(*place, &blob.bytes)?;
         }
         self.write_root(unproven.slot, &unproven.root)
     }
@@ -258,13 +276,14 @@ impl Store {
         self.file.write_at(slot_offset(slot) + COPY_BYTES as u64, root)
     }
 
-    /// Writes whole units, so that no byte of an earlier blob stays behind this one.
+    /// Writes all copies, in whole units, so that no byte of an earlier blob stays behind this one.
     fn write_blob(&self, place: BlobRef, blob: &[u8]) -> io::Result<u64> {
         let bytes = u64::from(units_for(place.bytes)) * UNIT_BYTES;
         let mut padded = blob.to_vec();
         padded.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
-        self.file.write_at(offset_of(place.unit), &padded)?;
-        Ok(bytes)
+        let copies = padded.repeat(usize::from(place.copies));
+        self.file.write_at(offset_of(place.unit), &copies)?;
+        Ok(copies.len() as u64)
     }
 
     /// After step 6: the plan is the newest checkpoint.
@@ -277,10 +296,17 @@ impl Store {
         }
         self.chunks = plan.chunks;
         self.generation += 1;
-        self.next_slot = 1 - self.next_slot;
+        self.next_slot = if on(Bug::CheckpointOverNewest) { self.next_slot } else { 1 - self.next_slot };
         self.unproven = None;
+        if on(Bug::UnitsFreedEarly) {
+            for blob in &plan.dropped {
+                self.free.give(blob.unit, blob.units());
+            }
+            self.waiting.clear();
+            return;
+        }
         for blob in std::mem::replace(&mut self.waiting, plan.dropped) {
-            self.free.give(blob.unit, units_for(blob.bytes));
+            self.free.give(blob.unit, blob.units());
         }
     }
 
@@ -318,15 +344,27 @@ impl Store {
     #[cfg(test)]
     pub(super) fn extents(&self) -> Vec<std::ops::Range<u64>> {
         let blobs = self.chunks.iter().map(|(_, blob)| blob).chain(self.index.values());
-        blobs.map(|blob| offset_of(blob.unit)..offset_of(blob.unit + units_for(blob.bytes))).collect()
+        blobs.map(|blob| offset_of(blob.unit)..offset_of(blob.unit + blob.units())).collect()
     }
 }
 
-/// A blob's bytes; `None` if they don't verify.
-pub(super) fn read_blob(file: &dyn File, blob: BlobRef) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = vec![0; usize::try_from(blob.bytes).unwrap_or(usize::MAX)];
-    file.read_at(offset_of(blob.unit), &mut bytes)?;
-    Ok((crc32fast::hash(&bytes) == blob.check).then_some(bytes))
+/// A blob's bytes; `None` if no copy verifies. An error is that of a copy that can't be read where no other verifies.
+pub(super) fn read_blob(file: &dyn File, blob: BlobRef) -> io::Result<Option<Value>> {
+    let (mut good, mut bad_copy, mut failed) = (None, None, None);
+    for copy in 0..u32::from(blob.copies) {
+        let mut bytes = vec![0; usize::try_from(blob.bytes).unwrap_or(usize::MAX)];
+        let offset = offset_of(blob.unit.saturating_add(copy * units_for(blob.bytes)));
+        match file.read_at(offset, &mut bytes) {
+            Ok(()) if crc32fast::hash(&bytes) == blob.check => good = Some(bytes),
+            Ok(()) => bad_copy = Some(offset),
+            Err(error) => (bad_copy, failed) = (Some(offset), Some(error)),
+        }
+    }
+    match (good, failed) {
+        (Some(bytes), _) => Ok(Some(Value { bytes, bad_copy })),
+        (None, None) => Ok(None),
+        (None, Some(error)) => Err(error),
+    }
 }
 
 /// How many whole units a file of so many bytes has.

@@ -37,13 +37,14 @@ impl Twin {
 
     /// Everything that a store holds, or `None` if a blob does not verify.
     fn of(store: &Store, meta: &[u8]) -> Option<Twin> {
-        let blobs = store.keys().map(|key| Some((key, store.get(key).ok()?))).collect::<Option<_>>()?;
+        let blobs = store.keys().map(|key| Some((key, store.get(key).ok()?.bytes))).collect::<Option<_>>()?;
         Some(Twin { meta: meta.to_vec(), blobs })
     }
 }
 
 fn key(b: u64) -> Key {
-    Key { kind: u8::try_from(b % 3).unwrap(), a: 7, b, c: u32::try_from(b % 5).unwrap() }
+    // Some are stored twice and some once.
+    Key { kind: 1 + u8::try_from(b % 3).unwrap(), a: 7, b, c: u32::try_from(b % 5).unwrap() }
 }
 
 /// Some puts and deletes over `keys` different keys, and the meta bytes that go with them.

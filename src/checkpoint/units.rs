@@ -20,7 +20,7 @@ impl FreeUnits {
     /// Units `0..count` minus what the blobs take; blobs that overlap or reach beyond are the caller's to refuse.
     pub(crate) fn without<'a>(count: u32, taken: impl Iterator<Item = &'a BlobRef>) -> Self {
         let mut taken: Vec<(u32, u32)> =
-            taken.map(|blob| (blob.unit, blob.unit.saturating_add(units_for(blob.bytes)))).collect();
+            taken.map(|blob| (blob.unit, blob.unit.saturating_add(blob.units()))).collect();
         taken.sort_unstable();
         let mut free = FreeUnits::default();
         let mut at = 0;

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
+use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::lane::{GroupLane, GroupLanes};
@@ -153,6 +154,7 @@ impl Group {
     pub(crate) fn is_done(&self, lane: LaneId, base: u64, end: u64) -> bool {
         self.starts.get(&lane).is_some_and(|start| end <= start.0)
             || self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))
+            || (on(Bug::DoneWithoutReader) && self.lanes.get(lane).is_none())
     }
 }
 

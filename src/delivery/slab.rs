@@ -1,5 +1,7 @@
 //! Values in numbered slots, each under a token that can be changed: an old token no longer opens the slot.
 
+use crate::sabotage::{Bug, on};
+
 /// A slab of `T`.
 pub(crate) struct Slab<T> {
     slots: Vec<Entry<T>>,
@@ -86,7 +88,9 @@ impl<T> Slab<T> {
 
 impl<T> Entry<T> {
     fn renew(&mut self) -> u32 {
-        self.token = self.token.checked_add(1).unwrap_or(1);
+        if !on(Bug::TokenKept) {
+            self.token = self.token.checked_add(1).unwrap_or(1);
+        }
         self.token
     }
 }

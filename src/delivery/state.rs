@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::journal::{DeadCause, Entry, Run};
+use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Seq, Timestamp};
 
 use super::acks::SegmentAcks;
@@ -171,6 +172,9 @@ pub(crate) struct Runs {
 
 impl Runs {
     pub(crate) fn reserved(&mut self, lane: LaneId, seq: Seq, attempt: u32) {
+        if on(Bug::AttemptsForgotten) {
+            return;
+        }
         if let Some(Change::Reserved { attempt: last, run }) = self.changes.last_mut()
             && *last == attempt
             && grow(run, lane, seq)
@@ -190,6 +194,9 @@ impl Runs {
     }
 
     pub(crate) fn released(&mut self, lane: LaneId, seq: Seq, attempts: u32) {
+        if on(Bug::ReleaseForgotten) {
+            return;
+        }
         if let Some(Change::Released { attempts: last, run }) = self.changes.last_mut()
             && *last == attempts
             && grow(run, lane, seq)
@@ -200,6 +207,9 @@ impl Runs {
     }
 
     pub(crate) fn push(&mut self, change: Change) {
+        if on(Bug::DeathForgotten) && matches!(change, Change::Dead { .. }) {
+            return;
+        }
         self.changes.push(change);
     }
 

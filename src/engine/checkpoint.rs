@@ -27,6 +27,7 @@ use crate::delivery::Group;
 use crate::error::{Error, Result};
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
 use crate::log::{Log, Place, Segment};
+use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, LogId, Now, Seq};
 
 use super::Engine;
@@ -100,6 +101,9 @@ impl Engine {
             options: self.stored.clone(),
             last_bases,
         };
+        if on(Bug::SegmentRemovedEarly) {
+            self.let_go(&snapshot.gone, checkpoints.journal_from);
+        }
         let written = self.write(&mut checkpoints, &meta, &snapshot);
         if let Err(error) = written {
             self.changed.store(true, Ordering::Relaxed);
@@ -114,6 +118,7 @@ impl Engine {
         self.counts.lanes_at_checkpoint.store(lanes_position, Ordering::Relaxed);
         self.counts.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);
         let older_from = std::mem::replace(&mut checkpoints.journal_from, from);
+        let older_from = if on(Bug::JournalDroppedEarly) { from } else { older_from };
         for cell in groups.values() {
             forget(cell, &snapshot.gone);
         }
@@ -188,6 +193,9 @@ impl Engine {
         for (lane, own) in group.lanes.iter_mut() {
             for (base, life) in &mut own.lives {
                 for chunk in life.acks.take_dirty() {
+                    if on(Bug::CheckpointWithoutAcks) {
+                        continue;
+                    }
                     let key = Key { kind: kind::ACKS, a: cell.id, b: *base, c: chunk };
                     snapshot.values.insert(key, life.acks.chunk_bytes(chunk));
                     snapshot.taken.push((cell.id, lane, *base, chunk));

@@ -28,7 +28,7 @@ impl Engine {
     }
 
     /// Commits the journal and every lane that has something to commit.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn sync_all(&self, time: Timestamp) -> Result<()> {
         for (_, log) in self.lanes.all() {
             if log.has_unsynced() {

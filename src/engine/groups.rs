@@ -1,5 +1,6 @@
 //! Groups: creating them, finding them, and writing their changes to the journal.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
 use crate::log::{Draft, NotAppended};
+use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
 
@@ -87,7 +89,8 @@ impl Engine {
         let id = groups.keys().next_back().map_or(0, |last| last + 1);
         let starts: Vec<(LaneId, Seq)> = match start {
             Start::Oldest => Vec::new(),
-            Start::Newest => self.lanes.all().map(|(lane, log)| (lane, log.next_seq())).collect(),
+            Start::Newest if on(Bug::StartForgotten) => Vec::new(),
+            Start::Newest => self.next_seqs(),
         };
         let mut payload = Vec::new();
         journal::put_group_created(&mut payload, id, name, &starts);
@@ -96,6 +99,17 @@ impl Engine {
         let group = Group::open(id, state, Policy::Strict, now);
         groups.insert(id, Arc::new(GroupCell::new(group)));
         Ok(end)
+    }
+
+    /// For each lane a sequence above every task there is and at most that of the next one.
+    fn next_seqs(&self) -> Vec<(LaneId, Seq)> {
+        let mut next: BTreeMap<LaneId, Seq> = self.lanes.all().map(|(lane, log)| (lane, log.next_seq())).collect();
+        // Tasks that this open can't read are there all the same; everything it attaches begins above them.
+        for lane in self.unread.iter().filter_map(|life| life.log.lane()) {
+            let from = next.entry(lane).or_default();
+            *from = (*from).max(self.first_base);
+        }
+        next.into_iter().collect()
     }
 
     /// Writes what changed in a group to the journal, in order, and forgets it. Returns the log position

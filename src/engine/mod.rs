@@ -42,7 +42,7 @@ use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment};
 use crate::storage::Storage;
 use crate::sync::{Mutex, RwLock, WaitWord};
-use crate::types::QueueId;
+use crate::types::{QueueId, Seq};
 
 use checkpoint::Checkpoints;
 use damage::DamageList;
@@ -67,6 +67,8 @@ pub(crate) struct Engine {
     journal_pool: Mutex<Pool>,
     /// Sequences: the next block begins here. No block reaches above the ceiling that is durable.
     blocks: Mutex<Blocks>,
+    /// Every life that this open attaches begins here or above.
+    first_base: Seq,
     /// Size of a segment that an append waits for and that its lane would not get by itself; 0 is none.
     large_wanted: AtomicU64,
     /// Lives that left their log and whose bytes somebody still borrows.

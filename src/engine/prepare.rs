@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::format::segment::{Footer, file_name};
 use crate::log::Ready;
+use crate::sabotage::{Bug, on};
 use crate::storage::Prepare;
 
 use super::Engine;
@@ -108,7 +109,9 @@ impl Engine {
         };
         let file = self.storage.create(&name, bytes, how).map_err(full)?;
         // The name must be durable before a record in the file is acknowledged.
-        self.storage.sync_dir().map_err(|error| self.poisoned_by(Error::io(".", "sync", error)))?;
+        if !on(Bug::NoDirectorySync) {
+            self.storage.sync_dir().map_err(|error| self.poisoned_by(Error::io(".", "sync", error)))?;
+        }
         let region = file.map().map_err(|error| {
             // Without a map the file is of no use; left behind it would be swept at the next open.
             let _swept = self.storage.remove(&name);

@@ -29,9 +29,10 @@
 //! m and n make it, and the first keys increase. Usable if and only if, beyond that, every index chunk is valid, its
 //! keys lie between its own first key and the next chunk's, and all blobs lie inside the file and apart.
 //!
-//! An entry, in roots and in index chunks: key (kind 1, zero 3, a 4, b 8, c 4), then first unit 4, bytes 4, CRC-32 of
-//! those bytes 4. An index chunk is a blob of one or more entries in the order of their keys, and nothing else. A blob
-//! is valid if and only if its entry's CRC is right.
+//! An entry, in roots and in index chunks: key and copies (kind 1, copies 1, zero 2, a 4, b 8, c 4), then first unit 4,
+//! bytes 4, CRC-32 of those bytes 4. An index chunk is a blob of one or more entries in the order of their keys, and
+//! nothing else; it stands twice. Each copy of a blob begins a unit of its own, the second behind the first. A copy is
+//! valid if and only if its entry's CRC is right; a blob is if one of its copies is.
 
 use crate::checkpoint::{BlobRef, Key};
 use crate::types::QueueId;
@@ -94,9 +95,18 @@ impl Root {
         Some(root)
     }
 
+    /// How long a root says it is, if these first bytes of a copy look like those of one. Nothing is verified.
+    pub(crate) fn claims_bytes(head: &[u8]) -> Option<u32> {
+        let mut head = Reader::new(head);
+        let is_root = head.u64()? == ROOT_MAGIC;
+        head.skip(4)?;
+        head.u32().filter(|_| is_root)
+    }
+
     /// What stands in one copy.
     pub(crate) fn decode(copy: &[u8]) -> RootCopy {
-        if copy.iter().all(|byte| *byte == 0) {
+        // In pieces, each without an early end: that is what compilers make fast, and most slots are blank to the end.
+        if copy.chunks(4096).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0) {
             return RootCopy::Blank;
         }
         Self::decode_checked(copy).unwrap_or(RootCopy::Invalid)
@@ -147,14 +157,15 @@ pub(crate) fn decode_entries(bytes: &[u8]) -> Option<Vec<(Key, BlobRef)>> {
 }
 
 fn put_entry(out: &mut Writer, key: Key, blob: BlobRef) {
-    out.u8(key.kind).u8(0).u16(0).u32(key.a).u64(key.b).u32(key.c);
+    out.u8(key.kind).u8(blob.copies).u16(0).u32(key.a).u64(key.b).u32(key.c);
     out.u32(blob.unit).u32(blob.bytes).u32(blob.check);
 }
 
 fn entry(bytes: &[u8]) -> Option<(Key, BlobRef)> {
     let mut from = Reader::new(bytes);
-    let kind = from.u8()?;
-    from.skip(3)?;
+    let (kind, copies) = (from.u8()?, from.u8()?);
+    from.skip(2)?;
     let key = Key { kind, a: from.u32()?, b: from.u64()?, c: from.u32()? };
-    Some((key, BlobRef { unit: from.u32()?, bytes: from.u32()?, check: from.u32()? }))
+    let blob = BlobRef { unit: from.u32()?, copies, bytes: from.u32()?, check: from.u32()? };
+    matches!(copies, 1 | 2).then_some((key, blob))
 }

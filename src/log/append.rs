@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
+use crate::sabotage::{Bug, on};
 use crate::storage::{Frontier, MapFailed};
 use crate::sync::{Mutex, RwLock};
 use crate::types::{ExtentWord, LogId, Seq, Timestamp};
@@ -193,7 +194,7 @@ impl Log {
     }
 
     #[inline]
-    fn claim(&self, bytes: u32, records: u32, tasks: u32, kind: Kind) -> Result<Extent<'_>, NotAppended> {
+    pub(super) fn claim(&self, bytes: u32, records: u32, tasks: u32, kind: Kind) -> Result<Extent<'_>, NotAppended> {
         let mut claiming = self.claiming.lock();
         let seen_base = claiming.last_base;
         let needs_roll = NotAppended::NeedsRoll { bytes, seen_base };
@@ -265,12 +266,15 @@ impl Log {
     /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
     pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let mut committing = self.committing.lock();
-        if let Some(file) = &committing.failed {
+        if let Some(file) = committing.failed.as_ref().filter(|_| !on(Bug::OverlappingSync)) {
             // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
             return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
         }
         let outcome = self.commit_with(&mut committing, time, pad);
         if let Err((file, _)) = &outcome {
+            if on(Bug::OverlappingSync) {
+                return Ok(self.durable());
+            }
             committing.failed = Some(file.clone());
         }
         outcome
@@ -280,6 +284,7 @@ impl Log {
         let durable = self.durable();
         if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
             let place = committing.durable;
+            let place = if on(Bug::MarkTooFar) { self.claimed().place } else { place };
             let payload = record::mark_payload(place.base, place.offset);
             let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
             // Without room for a mark the next segment's first commit writes it; a failed map is met below.
@@ -301,7 +306,14 @@ impl Log {
         }
         self.syncing.store(target, Ordering::SeqCst);
         for (segment, place) in &prefix {
-            segment.sync_to(place.offset).map_err(|error| (segment.file_name(), error))?;
+            if on(Bug::AckBeforeSync) || (on(Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
+                continue;
+            }
+            let mut synced = segment.sync_to(place.offset);
+            if synced.is_err() && on(Bug::FailedSyncRetried) {
+                synced = segment.sync_to(place.offset);
+            }
+            synced.map_err(|error| (segment.file_name(), error))?;
         }
         // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
         refuse_failed(&prefix)?;

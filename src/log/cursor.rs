@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind};
+use crate::sabotage::{Bug, on};
 use crate::storage::Region;
 
 use super::append::Log;
@@ -166,7 +167,7 @@ impl At {
         match record::read(segment.life(), self.offset, bytes) {
             Found::Record(header) if header.kind == Kind::Task => {
                 let end = segment.position(self.offset + header.bytes);
-                if header.is_power() && end > durable {
+                if header.is_power() && end > durable && !on(Bug::DeliveredBeforeDurable) {
                     return Some(Step::End);
                 }
                 if header.bytes > self.readable - self.offset {

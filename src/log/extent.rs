@@ -97,15 +97,72 @@ impl Extent<'_> {
 
 impl Drop for Extent<'_> {
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
+        if let Some(mut claim) = self.claim.take() {
             if let Some(segment) = self.log.segment_of(self.seq()) {
                 segment.count_void(self.void_tasks);
             }
             let offset = offset_of(claim.start());
             let bytes = claim.bytes();
+            // Records of a batch that were filled already must not be found should the padding be damaged one day.
+            let (mut at, zeros) = (8, [0; 512]);
+            while at < bytes {
+                let take = zeros.len().min(bytes - at);
+                claim.write(at, zeros.get(..take).unwrap_or_default());
+                at += take;
+            }
             // A panic is on its way up: there is nobody to tell, and the next publish or commit finds the same.
             let _failed = claim.publish(record::padding_word(self.life, offset, offset_of(bytes)));
         }
+    }
+}
+
+/// A claim in the hands of a producer that stands still: not published, and not given up either.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) struct Stalled {
+    claim: Claim,
+    life: Life,
+    index: u32,
+    end: u64,
+}
+
+#[cfg(any(test, feature = "sim"))]
+impl Stalled {
+    /// Claims room for a task, writes half of it if `filled`, and stops there.
+    pub(crate) fn in_log(log: &Log, payload: &[u8], filled: bool) -> Result<Self, super::NotAppended> {
+        let bytes = record::extent_bytes(0, payload.len()).ok_or(super::NotAppended::TooLarge)?;
+        let mut extent = log.claim(bytes, 1, 1, record::Kind::Task)?;
+        let (life, index, end) = (extent.life, extent.index, extent.end);
+        let claim = extent.claim.take().ok_or(super::NotAppended::TooLarge)?;
+        let mut stalled = Stalled { claim, life, index, end };
+        if filled {
+            let half = payload.get(..payload.len() / 2).unwrap_or_default();
+            stalled.claim.write(HEADER_BYTES, half);
+        }
+        Ok(stalled)
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        Seq(self.life.base + u64::from(self.index))
+    }
+
+    /// Goes on: fills the rest and publishes. Gives the log position behind it.
+    pub(crate) fn publish(mut self, payload: &[u8], time: Timestamp) -> Result<u64, MapFailed> {
+        let (index, offset) = (self.index, offset_of(self.claim.start()));
+        let record = Record { index, kind: record::Kind::Task, flags: 0, time, fields: &[], payload };
+        if let Some(header) = record::seal(self.life, offset, &record) {
+            copy(&mut self.claim, 0, &header, &[], payload);
+            self.claim.publish(record::word_of(&header))?;
+        }
+        Ok(self.end)
+    }
+
+    /// Publishes padding, as a producer that panics does.
+    pub(crate) fn give_up(self, log: &Log) {
+        if let Some(segment) = log.segment_of(self.seq()) {
+            segment.count_void(1);
+        }
+        let word = record::padding_word(self.life, offset_of(self.claim.start()), offset_of(self.claim.bytes()));
+        let _failed = self.claim.publish(word);
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) mod segment;
 mod tests;
 
 pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use extent::Stalled;
 pub(crate) use cursor::{Cursor, Source, Step};
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};

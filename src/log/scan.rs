@@ -19,6 +19,7 @@
 
 use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind, Life, MARK_BYTES};
 use crate::format::segment::SEEK_STRIDE;
+use crate::sabotage::{Bug, on};
 use crate::types::{ExtentState, ExtentWord};
 
 use super::segment::Place;
@@ -118,6 +119,32 @@ pub(crate) fn last_end(life: Life, bytes: &[u8], from: u32) -> u32 {
     end
 }
 
+/// Indices (first, last) below `records` at which no task's header verifies, in `bytes` (a sealed life from offset 0 on)
+/// from record start `from` on.
+pub(crate) fn voids(life: Life, bytes: &[u8], from: u32, records: u32) -> Vec<(u32, u32)> {
+    let (mut at, mut next, mut voids) = (from, 0, Vec::new());
+    let mut gap_before = |index: u32, next: u32| voids.extend((next < index).then(|| (next, index - 1)));
+    while let Some(rest) = bytes.get(at as usize..).filter(|rest| rest.len() >= 8) {
+        match record::read(life, at, rest) {
+            Found::Record(header) => {
+                if header.kind == Kind::Task {
+                    gap_before(header.index, next);
+                    next = header.index.saturating_add(1);
+                }
+                // Of a batch only the header: its records follow.
+                at = at.saturating_add(header.step());
+            }
+            Found::Padding { bytes } | Found::Hole { bytes } => at = at.saturating_add(bytes),
+            Found::Empty | Found::Invalid => match resync(life, at, rest) {
+                Some(header) => at = header.offset,
+                None => break,
+            },
+        }
+    }
+    gap_before(records, next);
+    voids
+}
+
 /// The next record header that verifies behind `from`; `bytes` begin at `from`.
 pub(crate) fn resync(life: Life, from: u32, bytes: &[u8]) -> Option<Header> {
     let mut skip = 8;
@@ -167,11 +194,13 @@ impl Walk<'_> {
             found if found.extent_bytes() as usize > rest.len() => return self.cut_off(rest, below),
             Found::Record(header) => self.record(&header, rest),
             Found::Padding { bytes } => self.at += bytes,
+            Found::Hole { .. } if on(Bug::HoleEndsLog) => return false,
             Found::Hole { bytes } if below => self.corrupt(bytes, None),
             Found::Hole { bytes } => {
                 self.scan.flaws.push(Flaw::Hole { offset: self.at, bytes });
                 self.at += bytes;
             }
+            Found::Empty | Found::Invalid if on(Bug::TruncateAtCorruption) => return false,
             Found::Empty | Found::Invalid if below => self.skip_corrupt(rest),
             Found::Empty | Found::Invalid => return false,
         }
@@ -197,7 +226,7 @@ impl Walk<'_> {
     fn record(&mut self, header: &Header, rest: &[u8]) {
         let below = self.at < self.scan.durable;
         match header.kind {
-            Kind::Batch if !below => self.batch(header, rest),
+            Kind::Batch if !below && !on(Bug::BatchInPart) => self.batch(header, rest),
             Kind::Batch => {
                 self.gap(header.index);
                 self.at += header.step();

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use super::File;
+use crate::sabotage::{Bug, on};
 use crate::types::ExtentWord;
 
 /// Whether an I/O error hit a map. Shared by the map's region and by whoever may notice first; a signal handler may set
@@ -177,7 +178,7 @@ impl Region {
             let word = ExtentWord(self.word(at).load(Ordering::Acquire));
             // Below `claimed` every extent begins with a word of this life that a claim stored whole, with
             // its true length (asserted in `publish`), so the walk never leaves the row of extents.
-            if !word.is_final() || word.bytes() == 0 {
+            if !(word.is_final() || on(Bug::ReadableBeforePublished)) || word.bytes() == 0 {
                 break;
             }
             at += word.bytes() as usize;

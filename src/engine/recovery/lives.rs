@@ -11,7 +11,7 @@ use crate::format::segment::{
     BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name,
     parse_file_name, record_limit,
 };
-use crate::log::scan::{self, Scan};
+use crate::log::scan::{self, Flaw, Scan};
 use crate::log::{Place, map_failed};
 use crate::storage::{File, Region, Storage};
 use crate::types::{LogId, QueueId, Seq, Timestamp};
@@ -29,6 +29,8 @@ pub(crate) struct FoundLife {
     pub records: u32,
     pub tasks: u32,
     pub seek: Vec<(u32, u32)>,
+    /// Indices (first, last) of no task, of a life that was sealed since the checkpoint and has such.
+    pub voids: Vec<(u32, u32)>,
     /// The checkpoint that was used lists it.
     pub listed: bool,
 }
@@ -36,6 +38,12 @@ pub(crate) struct FoundLife {
 impl FoundLife {
     pub(crate) fn name(&self) -> String {
         file_name(self.header.file)
+    }
+
+    /// True if a record begins at `offset` that was being written as everything stopped.
+    pub(super) fn is_torn_at(&self, offset: u32) -> bool {
+        let flaws = self.scan.iter().flat_map(|scan| &scan.flaws);
+        flaws.into_iter().any(|flaw| matches!(flaw, Flaw::Torn { offset: torn, .. } if *torn == offset))
     }
 
     /// A sequence of this life.
@@ -91,7 +99,8 @@ pub(super) struct Candidate {
 /// Finds all lives.
 ///
 /// Errors: `Version`; `Io` if the directory can't be listed, if the system refuses a file for want of something that is
-/// no fault of the file's, or if a file that the checkpoint does not know can't be read: it may hold tasks.
+/// no fault of the file's, or if a file of the journal can't be read, or one that the checkpoint does not know: it may hold
+/// tasks.
 pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
     let names = search.storage.list().map_err(|error| Error::io(".", "list", error))?;
     let mut listed: BTreeMap<u32, ListedLife> = search.listed.iter().map(|life| (life.file, life.clone())).collect();
@@ -154,10 +163,11 @@ impl Search<'_> {
         })
     }
 
-    /// A file that can't be opened or read. One that the checkpoint lists is kept for better times, if the fault is the
-    /// file's own.
+    /// A file that can't be opened or read. One of a lane that the checkpoint lists is kept for better times, if the fault
+    /// is the file's own. Going on without a part of the journal would forget acks and groups for good, although the next
+    /// look may well succeed.
     fn unreadable(&mut self, name: &str, listed: Option<ListedLife>, error: io::Error) -> Result<()> {
-        let Some(life) = listed.filter(|_| is_damage(&error)) else { return Err(Error::io(name, "read", error)) };
+        let Some(life) = listed.filter(|life| life.log.lane().is_some() && is_damage(&error)) else { return Err(Error::io(name, "read", error)) };
         self.lost_file(&life, DamageKind::Unreadable, &format!("{error}; its tasks wait for an open that can read it"));
         self.unread.push(life);
         Ok(())
@@ -263,6 +273,7 @@ impl Search<'_> {
             records: 0,
             tasks: 0,
             seek: Vec::new(),
+            voids: Vec::new(),
             listed: is_listed,
         };
         match (listed, footer) {
@@ -273,6 +284,10 @@ impl Search<'_> {
             (_, Some(footer)) => {
                 (life.end, life.records, life.tasks) = (footer.end, footer.records, footer.tasks);
                 life.seek = seek_pairs(&footer.seek);
+                // A recovery that did not come to its end sealed it, and what it made padding the journal may still name.
+                if life.tasks < life.records && life.header.log.lane().is_some() {
+                    life.voids = voids_of(&life).map_err(|error| Error::io(life.name(), "read", error))?;
+                }
             }
             (listed, None) => {
                 let scan = scan_life(&life.header, bytes, listed.as_ref(), durable, successor_says);
@@ -472,6 +487,15 @@ fn read_footer(candidate: &Candidate) -> Option<Footer> {
     candidate.file.read_at(from, &mut whole).ok()?;
     let footer = Footer::decode(candidate.header.life(), &whole)?;
     (footer.base == candidate.header.base && u64::from(footer.end) <= from).then_some(footer)
+}
+
+/// Indices of a sealed life at which there is no task.
+fn voids_of(life: &FoundLife) -> io::Result<Vec<(u32, u32)>> {
+    let end = u64::from(life.end).min(life.file_bytes);
+    let mut bytes = vec![0; usize::try_from(end).unwrap_or(0)];
+    life.file.read_at(0, &mut bytes)?;
+    let start = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
+    Ok(scan::voids(life.header.life(), &bytes, start, life.records))
 }
 
 /// A seek table as (index, offset) pairs; 0 is unknown.

@@ -14,7 +14,7 @@ use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Region, Storage};
 use crate::sync::{Mutex, RwLock, WaitWord};
-use crate::types::{LaneId, LogId, Now, QueueId};
+use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 
 use super::lives::{FoundLife, FoundLog};
 use super::mend::mend;
@@ -125,6 +125,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         pool: Mutex::new(Pool::default()),
         journal_pool: Mutex::new(Pool::default()),
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),
+        first_base: Seq(picture.next_base),
         large_wanted: AtomicU64::new(0),
         retired: Mutex::new(Vec::new()),
         strays: Mutex::new(picture.strays),

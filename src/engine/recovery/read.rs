@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{BlobError, Key, Store};
+use crate::checkpoint::{BlobError, Key, Store, Value};
 use crate::delivery::acks::{CHUNK_BITS, SegmentAcks};
 use crate::delivery::state::Locate;
 use crate::delivery::{DeadNote, GroupState, Note};
@@ -12,7 +12,9 @@ use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::{self, DeadCause, Entry};
 use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, kind};
 use crate::format::record::{self, Found, Kind};
-use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for, parse_file_name};
+use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
+use crate::log::scan::Flaw;
+use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
 use crate::types::{LaneId, LogId, QueueId, Seq};
 
@@ -117,11 +119,11 @@ fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Op
     let mut partial = None;
     for (at, root) in roots.into_iter().enumerate() {
         let Some((store, meta)) = root else { continue };
-        let (base, bad) = load_blobs(store, &meta, at > 0 || root_lost);
-        if bad.is_empty() {
+        let Loaded { base, is_whole, bad } = load_blobs(store, &meta, at > 0 || root_lost);
+        damage.extend(bad);
+        if is_whole {
             return Ok(base);
         }
-        damage.extend(bad);
         partial = partial.or(base);
     }
     Ok(partial)
@@ -135,17 +137,25 @@ fn checkpoint_damage(offset: u64, bytes: u64, what: String) -> Damage {
     Damage { kind: DamageKind::Corrupt, file, offset, bytes, lane: None, lost: None, what }
 }
 
-/// What a root says, if it is enough to go on from, and which of its blobs are damaged.
+/// What a root says, if it is enough to go on from, and what of its blobs is damaged.
+struct Loaded {
+    base: Option<Base>,
+    is_whole: bool,
+    bad: Vec<Damage>,
+}
+
+/// Reads all blobs of a root.
 ///
 /// Without the acks, attempts or dead letters of one blob its tasks come again; that is better than to go on without
 /// any. A life or a group that is not known is not: it would be taken for one that is gone.
-fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> (Option<Base>, Vec<Damage>) {
+fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
     let malformed = |what: &str| checkpoint_damage(0, 0, format!("{what}{OTHER_ROOT}"));
     let Some(meta) = Meta::decode(meta) else {
-        return (None, vec![malformed("the root's meta bytes are malformed")]);
+        let bad = vec![malformed("the root's meta bytes are malformed")];
+        return Loaded { base: None, is_whole: false, bad };
     };
     let mut base = Base { meta, saved: BTreeMap::new(), groups: BTreeMap::new(), listed: Vec::new(), fallback, store };
-    let (mut bad, mut acks, mut is_enough) = (Vec::new(), Vec::new(), true);
+    let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
         let found = base.store.get(key).map_err(|error| match error {
@@ -157,8 +167,12 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> (Option<Base>, Vec<D
             BlobError::Absent => malformed("a blob is absent"),
             BlobError::Io(error) => malformed(&format!("a blob can't be read: {error}")),
         });
-        let found = found.and_then(|value| {
-            base.saved.insert(key, crc32fast::hash(&value));
+        let found = found.and_then(|Value { bytes: value, bad_copy }| {
+            let twice = "one of two copies of a blob does not verify; nothing is lost".to_owned();
+            bad.extend(bad_copy.map(|offset| checkpoint_damage(offset, value.len() as u64, twice)));
+            // The next checkpoint writes a blob again whose check is not as it was saved.
+            let check = crc32fast::hash(&value);
+            base.saved.insert(key, if bad_copy.is_some() { !check } else { check });
             if key.kind == kind::ACKS {
                 acks.push((key, value));
                 return Ok(());
@@ -167,6 +181,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> (Option<Base>, Vec<D
         });
         if let Err(damage) = found {
             bad.push(damage);
+            is_whole = false;
             is_enough &= !matches!(key.kind, kind::LIFE | kind::GROUP);
         }
     }
@@ -179,7 +194,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> (Option<Base>, Vec<D
             group.acks.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
         }
     }
-    (is_enough.then_some(base), bad)
+    Loaded { base: is_enough.then_some(base), is_whole, bad }
 }
 
 fn load_blob(
@@ -242,13 +257,15 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
-    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage);
-    damage.retain(|found| !is_settled_loss(found, &groups, &listed));
+    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage)?;
+    damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
     forget_gone(&mut groups, &logs, &unread);
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
     Ok(Picture {
         queue: store.queue(),
-        next_base: meta.ceiling.saturating_add(sequences).max(above(&logs)),
+        next_base: if on(Bug::SequenceReused) { meta.next_base } else { meta.ceiling }
+            .saturating_add(sequences)
+            .max(if on(Bug::SequenceReused) { 0 } else { above(&logs) }),
         next_epoch: meta.epoch.saturating_add(1 + epochs),
         clean: meta.clean && quiet,
         meta: Some(meta),
@@ -306,7 +323,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
     });
     let mut groups = BTreeMap::from([(0, default_group())]);
     let records = Records::of(&logs, &[], &unread);
-    replay(&logs, &records, (0, 0), &mut groups, &mut damage);
+    replay(&logs, &records, (0, 0), &mut groups, &mut damage)?;
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
@@ -350,11 +367,17 @@ fn is_quiet(life: &FoundLife) -> bool {
         && life.scan.as_ref().is_none_or(|scan| scan.end == scan.durable && scan.flaws.is_empty() && !scan.is_torn())
 }
 
-/// A life that an older checkpoint lists and that is gone because everybody was done with it.
-fn is_settled_loss(damage: &Damage, groups: &BTreeMap<u32, GroupState>, listed: &[ListedLife]) -> bool {
-    let Some((first, _)) = damage.lost.filter(|_| damage.kind == DamageKind::Missing) else { return false };
-    let Some(life) = listed.iter().find(|life| life.base == first.0) else { return false };
-    let Some(lane) = life.log.lane() else { return false };
+/// A life that an older checkpoint lists and that is gone because nobody needs it: everybody was done with it, or it is
+/// a part of the journal that not even that checkpoint would replay.
+fn is_settled_loss(
+    damage: &Damage,
+    groups: &BTreeMap<u32, GroupState>,
+    listed: &[ListedLife],
+    journal_base: u64,
+) -> bool {
+    let is_missing = |life: &&ListedLife| damage.kind == DamageKind::Missing && damage.file == file_name(life.file);
+    let Some(life) = listed.iter().find(is_missing) else { return false };
+    let Some(lane) = life.log.lane() else { return life.base < journal_base };
     groups.values().all(|group| {
         let acked = group.acks.get(&(lane, life.base)).map_or(0, SegmentAcks::count);
         group.done.contains(&(lane, life.base)) || acked >= life.tasks
@@ -373,11 +396,11 @@ struct Records<'a> {
 impl Locate for Records<'_> {
     fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
         let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
-        (seq.0 - base < u64::from(*records)).then_some(*base)
+        (seq.0 - base < u64::from(*records) || on(Bug::AckOfLostRecord)).then_some(*base)
     }
 
     fn is_void(&self, seq: Seq) -> bool {
-        self.voids.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last)
+        self.voids.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last) && !on(Bug::AckOfLostRecord)
     }
 }
 
@@ -394,28 +417,30 @@ impl<'a> Records<'a> {
         for life in logs.values().flat_map(|log| &log.lives) {
             let Some(lane) = life.header.log.lane() else { continue };
             lives.entry(lane.0).or_default().insert(life.header.base, life.records);
-            for flaw in life.scan.iter().flat_map(|scan| &scan.flaws) {
-                if let Some((first, last)) = flaw.lost() {
-                    voids.insert(life.seq(first).0, life.seq(last).0);
-                }
+            let lost = life.scan.iter().flat_map(|scan| &scan.flaws).filter_map(Flaw::lost);
+            for (first, last) in lost.chain(life.voids.iter().copied()) {
+                voids.insert(life.seq(first).0, life.seq(last).0);
             }
         }
         Records { lives, voids, _logs: logs }
     }
 }
 
-/// Applies the journal from `from` (base, offset) on.
+/// Applies the journal from `from` (base, offset) on. Errors: `Io` if it can't be read, for what it says would be
+/// forgotten for good.
 fn replay(
     logs: &BTreeMap<u16, FoundLog>,
     records: &Records<'_>,
     from: (u64, u32),
     groups: &mut BTreeMap<u32, GroupState>,
     damage: &mut Vec<Damage>,
-) {
-    let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return };
+) -> Result<()> {
+    let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return Ok(()) };
     for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
         let start = if life.header.base == from.0 { from.1 } else { 0 };
-        if let Err(error) = replay_life(life, start, groups, records) {
+        let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
+        life.file.read_at(0, &mut bytes).map_err(|error| Error::io(life.name(), "read", error))?;
+        if let Err(error) = replay_life(life, &bytes, start, groups, records) {
             damage.push(Damage {
                 kind: DamageKind::Corrupt,
                 file: life.name(),
@@ -427,16 +452,16 @@ fn replay(
             });
         }
     }
+    Ok(())
 }
 
 fn replay_life(
     life: &FoundLife,
+    bytes: &[u8],
     start: u32,
     groups: &mut BTreeMap<u32, GroupState>,
     records: &Records<'_>,
 ) -> std::result::Result<(), String> {
-    let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
-    life.file.read_at(0, &mut bytes).map_err(|error| error.to_string())?;
     let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
     let mut outcome = Ok(());
     while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
@@ -445,6 +470,8 @@ fn replay_life(
                 if header.kind == Kind::Entry {
                     match record::verify(life.header.life(), &header, rest) {
                         Some(body) => apply(body.payload, groups, records).unwrap_or_else(|e| outcome = Err(e)),
+                        // What a crash tore was never acknowledged; recovery makes it padding.
+                        None if life.is_torn_at(at) => {}
                         None => outcome = Err(format!("the entry at byte {at} does not verify")),
                     }
                 }

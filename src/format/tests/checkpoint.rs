@@ -12,7 +12,7 @@ fn key(b: u64) -> Key {
 }
 
 fn blob(unit: u32) -> BlobRef {
-    BlobRef { unit, bytes: 1000 + unit, check: 0xABCD_0000 | unit }
+    BlobRef { unit, copies: 1, bytes: 1000 + unit, check: 0xABCD_0000 | unit }
 }
 
 fn root(meta: usize, chunks: u32) -> Root {

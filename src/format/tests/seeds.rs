@@ -76,7 +76,7 @@ fn segments() -> Vec<(&'static str, Vec<u8>)> {
 
 fn checkpoints() -> Vec<(&'static str, Vec<u8>)> {
     let key = |b| Key { kind: 3, a: 1, b, c: 0 };
-    let blob = BlobRef { unit: 1, bytes: 600, check: 7 };
+    let blob = BlobRef { unit: 1, copies: 1, bytes: 600, check: 7 };
     let root = |meta: Vec<u8>, chunks| Root { queue: QueueId(1), generation: 2, meta, chunks };
     vec![
         ("root", root(meta::meta().encode(), vec![(key(1), blob), (key(2), blob)]).encode().unwrap()),

@@ -202,7 +202,7 @@ fn checkpoint_file_and_root_are_as_their_tables_say() {
     assert!(source.contains("holds its root twice, at 0 and at 262,144"));
     assert_eq!((COPY_BYTES, SLOT_BYTES), (262_144, 2 * 262_144));
     let key = Key { kind: 0x01, a: 0x0203, b: 0x0405, c: 0x0607 };
-    let blob = BlobRef { unit: 0x0809, bytes: 0x0A0B, check: 0x0C0D };
+    let blob = BlobRef { unit: 0x0809, copies: 2, bytes: 0x0A0B, check: 0x0C0D };
     let root = Root { queue: QueueId(0x1111), generation: 0x2222, meta: vec![9; 5], chunks: vec![(key, blob)] };
     let bytes = root.encode().unwrap();
     let expected = [
@@ -217,7 +217,7 @@ fn checkpoint_file_and_root_are_as_their_tables_say() {
     hold(&table(source, 1), &expected, |row| bytes[row.at..row.at + row.bytes].to_vec());
     let entry = encode_entries([(key, blob)].into_iter());
     assert_eq!((entry.len(), &bytes[40..45], &bytes[45..77]), (ENTRY_BYTES, &[9; 5][..], &entry[..]));
-    assert_eq!(entry[..4], [0x01, 0, 0, 0], "kind 1, zero 3");
+    assert_eq!(entry[..4], [0x01, 2, 0, 0], "kind 1, copies 1, zero 2");
     assert_eq!(entry[4..20], [le::<4>(0x0203), le::<8>(0x0405), le::<4>(0x0607)].concat());
     assert_eq!(entry[20..], [le::<4>(0x0809), le::<4>(0x0A0B), le::<4>(0x0C0D)].concat());
     assert_eq!(bytes[77..], naive_crc(0, &bytes[..77]).to_le_bytes());
