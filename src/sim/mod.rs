@@ -1,15 +1,33 @@
-//! A disk that crashes, for tests: memory in place of files, with everything a real disk may do to them.
+//! The simulator: a disk that crashes, a workload, and an oracle that knows what was promised.
 //!
-//! The room implements the storage traits and nothing else; the engine above it is the one that ships. It is
-//! never in a normal build (feature `sim`). Absent: real files, threads, time; all choices come from one seed.
+//! The engine under it is the one that ships, from the same sources; only the disk and the clock are not real. It is never
+//! in a normal build (feature `sim`). Absent: real files, threads, time; all choices come from seeds, so that every run can
+//! be had again.
+//!
+//! - [`disk`]: files in memory, with everything a real disk may do to them.
+//! - [`operation`], [`schedule`]: what happens in a run.
+//! - [`model`]: what callers were told; [`actor`] takes the steps and notes it; [`oracle`] holds a restart against it.
+//! - [`run`]: a schedule from an empty directory to its last check; [`shrink`]: the smallest one that still shows the same;
+//!   [`search`]: from seeds to failures.
 
-#![cfg_attr(not(test), allow(dead_code, unused_imports, reason = "what the crash tests use, the feature builds"))]
+#![cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "a bug of the simulator may end it"))]
+#![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the engine's own tests alone"))]
 
+mod actor;
 mod disk;
+mod model;
+mod operation;
+mod oracle;
 mod rng;
+mod run;
+mod schedule;
+mod search;
+mod shrink;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use disk::{Loss, SimDisk};
 pub(crate) use rng::Rng;
+pub use run::Counts;
+pub use search::{Failure, run_seeds, shrink_seed};

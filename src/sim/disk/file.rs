@@ -215,11 +215,11 @@ impl File for SimFile {
         let end = from.saturating_add(bytes.len());
         // The disk is asked before the file is locked: the disk locks files.
         if outcome.is_err() {
-            // A write that fails may have written a part.
-            let part = disk.part_of(bytes.len());
+            // A write that fails may have written some of its sectors.
+            let to = disk.part_of(from..end) / SECTOR_BYTES * SECTOR_BYTES;
             let mut data = self.data.lock();
-            if part > 0 && from + part <= data.bytes() {
-                data.write(from, &bytes[..part]);
+            if from < to && to <= data.bytes() {
+                data.write(from, &bytes[..to - from]);
             }
             return outcome;
         }

@@ -47,6 +47,13 @@ impl State {
 }
 
 impl Image {
+    pub(super) fn used_sectors(&self) -> Vec<usize> {
+        let sectors = self.cache.bytes().div_ceil(SECTOR_BYTES);
+        let mut used = Vec::new();
+        self.cache.differing(&Chunks::zeros(self.cache.bytes()), 0..sectors, &mut used);
+        used
+    }
+
     fn after_power_loss(self, survives: Survives<'_>) -> Image {
         let mut stable = self.stable;
         // A length that was not synced survives or not.

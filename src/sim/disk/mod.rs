@@ -24,6 +24,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use super::rng::Rng;
@@ -119,6 +120,7 @@ pub(super) struct State {
     fail_at: Option<(u64, i32)>,
     failing: Option<Failing>,
     faults: u64,
+    look_faults: u64,
     /// The kernel writes nothing back by itself.
     still: bool,
     /// The cache of every file at the instant of the crash.
@@ -149,6 +151,7 @@ impl SimDisk {
                 fail_at: None,
                 failing: None,
                 faults: 0,
+                look_faults: 0,
                 still,
                 at_crash: None,
                 space: None,
@@ -171,6 +174,11 @@ impl SimDisk {
     /// Calls that failed because they were told to, or for want of space.
     pub(crate) fn faults(&self) -> u64 {
         self.state.lock().faults
+    }
+
+    /// Those of them that only wanted to look.
+    pub(crate) fn look_faults(&self) -> u64 {
+        self.state.lock().look_faults
     }
 
     /// Stops everything just before operation number `operation`, counted from 0.
@@ -267,6 +275,18 @@ impl SimDisk {
         self.state.lock().files.iter().map(|(name, file)| (name.clone(), file.data.lock().bytes())).collect()
     }
 
+    /// The sectors of a file that hold anything.
+    pub(crate) fn used_sectors(&self, name: &str) -> Vec<usize> {
+        let state = self.state.lock();
+        state.files.get(name).map(|file| file.image().used_sectors()).unwrap_or_default()
+    }
+
+    /// The bytes of one sector as everybody sees them.
+    pub(crate) fn sector(&self, name: &str, sector: usize) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        state.files.get(name).map(|file| file.image().cache.sector(sector).to_vec())
+    }
+
     /// Removes a file behind the engine's back.
     pub(crate) fn lose_file(&self, name: &str) {
         let mut state = self.state.lock();
@@ -317,18 +337,19 @@ impl SimDisk {
         if let Some(failing) = failing {
             let errors = call.errors();
             state.faults += 1;
+            state.look_faults += u64::from(!call.is_operation());
             let errno = errors.get(failing.choice % errors.len()).copied().unwrap_or(EIO);
             return Err(io::Error::from_raw_os_error(errno));
         }
         Ok(())
     }
 
-    /// How much of a write that fails is written all the same.
-    fn part_of(&self, bytes: usize) -> usize {
+    /// Up to where a write that fails gets.
+    fn part_of(&self, range: Range<usize>) -> usize {
         let mut state = self.state.lock();
         match state.at_crash {
             Some(_) => 0,
-            None => usize::try_from(state.rng.below(bytes as u64 + 1)).unwrap_or(0),
+            None => range.start + usize::try_from(state.rng.below(range.len() as u64 + 1)).unwrap_or(0),
         }
     }
 

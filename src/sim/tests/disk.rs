@@ -1,6 +1,6 @@
 //! The simulated disk does to files what it says it does.
 
-use super::disk::{Loss, SimDisk};
+use crate::sim::disk::{Loss, SimDisk};
 use crate::storage::{Prepare, Storage};
 
 const EIO: i32 = 5;

@@ -1,0 +1,194 @@
+//! What a schedule does to a queue, step by step. An operation carries all its choices, so that a schedule from which
+//! others were taken out still means the same.
+
+use std::fmt;
+
+use super::disk::Loss;
+use super::rng::Rng;
+
+/// One step of a workload. Numbers that pick something are taken modulo what there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Op {
+    Enqueue { lane: u8, bytes: u16, power: bool },
+    /// `wait`: until it is durable.
+    Batch { lane: u8, tasks: u8, bytes: u16, power: bool, wait: bool },
+    /// Claims room and stops there, as a producer that is killed, or just slow; `filled`: it wrote part of its task.
+    Stall { lane: u8, bytes: u16, filled: bool },
+    /// Producers that stand still go on: one that had filled publishes its task, else the claim becomes padding.
+    GoOn,
+    Reserve { group: u8, tasks: u8, lane: Option<u8>, lease_ms: u16, consumer: u8 },
+    Settle { group: u8, pick: u8, count: u8, how: How, power: bool },
+    /// A consumer goes away and gives back what it holds.
+    Leave { group: u8, consumer: u8 },
+    /// Makes everything durable, lets all leases run out, and takes everything that waits: nobody may be passed over.
+    Sweep { group: u8 },
+    CreateGroup { newest: bool, power: bool },
+    /// A commit of one lane's log, or of the journal.
+    Commit { lane: Option<u8> },
+    SyncAll,
+    MarkIdle,
+    Footers,
+    Checkpoint,
+    Recycle,
+    Prepare,
+    /// The clocks move; the wall clock may go back.
+    Clock { boot_ms: u32, wall_ms: i32 },
+    Tick,
+    /// The kernel writes sectors back by itself.
+    WriteBack,
+    /// A clean close, and an open.
+    Reopen,
+}
+
+/// How leases end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum How {
+    Ack,
+    Nack { delay_ms: u16 },
+    Backoff,
+    Release,
+    Reject,
+    Extend { lease_ms: u16 },
+}
+
+/// How a stretch of work ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Crash {
+    /// Before which operation of the disk, counted from the start of the stretch; `None`: after the last step.
+    pub at: Option<u64>,
+    pub loss: Loss,
+}
+
+/// Something that goes wrong while the queue works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// A call of the disk fails, counted from the start of the stretch, with one of the errors it can have.
+    Fails { call: u64, choice: u8, onwards: bool },
+    /// The disk has only so many bytes left.
+    Space { bytes: u32 },
+}
+
+/// Damage to a directory at rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hurt {
+    /// One bit of what is written flips: which file, and which of its bits in use.
+    Flip { file: u32, bit: u32 },
+    /// A segment of a lane ends before its records do.
+    Cut { file: u32, bytes: u32 },
+    /// A segment of a lane is gone.
+    Remove { file: u32 },
+    /// A segment is there twice, under two names.
+    Double { file: u32 },
+}
+
+impl Op {
+    /// A step as a queue in use sees it.
+    pub(crate) fn draw(rng: &mut Rng, lanes: u8) -> Op {
+        let lane = |rng: &mut Rng| small(rng, lanes);
+        let bytes = |rng: &mut Rng| if rng.once_in(4) { rng.below(560) } else { rng.below(60) };
+        let bytes = |rng: &mut Rng| u16::try_from(bytes(rng)).unwrap_or(0);
+        match rng.below(64) {
+            0..=13 => Op::Enqueue { lane: lane(rng), bytes: bytes(rng), power: rng.once_in(2) },
+            14..=18 => Op::Batch {
+                lane: lane(rng),
+                tasks: 2 + small(rng, 5),
+                bytes: bytes(rng),
+                power: rng.once_in(2),
+                wait: rng.once_in(2),
+            },
+            19 => Op::Stall { lane: lane(rng), bytes: bytes(rng), filled: rng.once_in(2) },
+            20 => Op::GoOn,
+            21..=28 => Op::Reserve {
+                group: small(rng, 8),
+                tasks: 1 + small(rng, 6),
+                lane: rng.once_in(4).then(|| small(rng, lanes)),
+                lease_ms: if rng.once_in(3) { 20 } else { 500 },
+                consumer: small(rng, 3),
+            },
+            29..=43 => Op::Settle {
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                count: if rng.once_in(2) { 1 } else { 1 + small(rng, 6) },
+                how: How::draw(rng),
+                power: rng.once_in(2),
+            },
+            44 => Op::Leave { group: small(rng, 8), consumer: small(rng, 3) },
+            45 => Op::Sweep { group: small(rng, 8) },
+            46 => Op::CreateGroup { newest: rng.once_in(2), power: rng.once_in(2) },
+            47 => Op::Commit { lane: (!rng.once_in(3)).then(|| small(rng, lanes)) },
+            48 | 49 => Op::SyncAll,
+            50 => Op::MarkIdle,
+            51 => Op::Footers,
+            52..=54 => Op::Checkpoint,
+            55 => Op::Recycle,
+            56 => Op::Prepare,
+            57 | 58 => Op::Clock {
+                boot_ms: u32::try_from(rng.below(700)).unwrap_or(0),
+                wall_ms: i32::try_from(rng.below(1400)).unwrap_or(0) - if rng.once_in(2) { 700 } else { 0 },
+            },
+            59 | 60 => Op::Tick,
+            61 | 62 => Op::WriteBack,
+            _ => Op::Reopen,
+        }
+    }
+}
+
+impl How {
+    fn draw(rng: &mut Rng) -> How {
+        match rng.below(16) {
+            0 => How::Nack { delay_ms: if rng.once_in(2) { 0 } else { 15 } },
+            1 => How::Backoff,
+            2 | 3 => How::Release,
+            4 => How::Reject,
+            5 => How::Extend { lease_ms: 700 },
+            _ => How::Ack,
+        }
+    }
+}
+
+/// A small number below `bound`.
+pub(super) fn small(rng: &mut Rng, bound: u8) -> u8 {
+    u8::try_from(rng.below(u64::from(bound.max(1)))).unwrap_or(0)
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn at(power: bool) -> &'static str {
+            if power { "Power" } else { "Process" }
+        }
+        match *self {
+            Op::Enqueue { lane, bytes, power } => write!(f, "enqueue {bytes} bytes into lane {lane} at {}", at(power)),
+            Op::Batch { lane, tasks, bytes, power, wait } => {
+                let waits = if wait { ", wait" } else { "" };
+                write!(f, "enqueue a batch of {tasks} of up to {bytes} bytes into lane {lane} at {}{waits}", at(power))
+            }
+            Op::Stall { lane, bytes, filled } => {
+                let how = if filled { "and half filled" } else { "and not filled" };
+                write!(f, "a producer stands still in lane {lane}, {bytes} bytes claimed {how}")
+            }
+            Op::GoOn => write!(f, "producers that stand still go on"),
+            Op::Reserve { group, tasks, lane, lease_ms, consumer } => {
+                let from = lane.map_or_else(String::new, |lane| format!(" from lane {lane}"));
+                write!(f, "consumer {consumer} of group {group} reserves {tasks}{from} for {lease_ms} ms")
+            }
+            Op::Settle { group, pick, count, how, power } => {
+                write!(f, "group {group} settles {count} from loan {pick} on: {how:?} at {}", at(power))
+            }
+            Op::Leave { group, consumer } => write!(f, "consumer {consumer} of group {group} leaves"),
+            Op::Sweep { group } => write!(f, "group {group} takes everything that waits"),
+            Op::CreateGroup { newest, power } => {
+                let from = if newest { "newest" } else { "oldest" };
+                write!(f, "create a group from the {from} task on at {}", at(power))
+            }
+            Op::Commit { lane: Some(lane) } => write!(f, "commit lane {lane}"),
+            Op::Commit { lane: None } => write!(f, "commit the journal"),
+            Op::Clock { boot_ms, wall_ms } => write!(f, "clocks move: boot {boot_ms} ms, wall {wall_ms} ms"),
+            Op::SyncAll | Op::MarkIdle | Op::Footers | Op::Checkpoint | Op::Recycle | Op::Prepare => {
+                write!(f, "{self:?}")
+            }
+            Op::Tick => write!(f, "tick"),
+            Op::WriteBack => write!(f, "the kernel writes back"),
+            Op::Reopen => write!(f, "close cleanly and open"),
+        }
+    }
+}

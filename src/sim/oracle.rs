@@ -1,0 +1,277 @@
+//! What a queue must show after a restart, held against what was promised.
+//!
+//! The check looks from outside: it opens the queue as the next process would, takes everything that every group is still
+//! owed, and compares. What it finds then is what the callers know from there on: whatever survived is durable, for
+//! recovery promises so; whatever did not is gone and may never come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::actor::{ask, dead_of, later};
+use super::model::{Mine, Model, Side, Sure, Verdict, Violation, ensure};
+use crate::checkpoint::Store;
+use crate::engine::Engine;
+use crate::engine::deliver::Handed;
+use crate::engine::receipt::Receipt;
+use crate::engine::settle::Settle;
+use crate::error::{Damage, DamageKind};
+use crate::types::{LaneId, LaneSet, Now, Seq};
+
+/// What may have happened to the queue before it was opened.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Before {
+    /// The power was lost since what was only promised at `Process`.
+    pub power_lost: bool,
+    /// A write failed half way.
+    pub write_failed: bool,
+    /// An open could not read what it wanted, said so, and went on with less: acks and attempts may be forgotten.
+    pub degraded: bool,
+    /// A file that was damaged on purpose.
+    pub hurt: Option<Harm>,
+}
+
+impl Before {
+    fn forgets(&self) -> bool {
+        self.degraded || self.hurt.as_ref().is_some_and(|harm| harm.forgets)
+    }
+}
+
+/// Damage that was done on purpose, and what it may cost.
+#[derive(Clone, Debug)]
+pub(super) struct Harm {
+    pub file: String,
+    /// Tasks that may be lost, if they are reported.
+    pub lost_most: usize,
+    /// Acks, attempts and dead letters may be forgotten.
+    pub forgets: bool,
+}
+
+/// What each group has on loan after a check.
+pub(super) type Owed = Vec<(String, Vec<Receipt>)>;
+
+/// What one group showed.
+struct Shown {
+    handed: Vec<Handed>,
+    /// Dead letters before anything was asked for, and after.
+    buried: BTreeSet<Seq>,
+    dead: BTreeSet<Seq>,
+}
+
+impl Shown {
+    fn contains(&self, seq: Seq) -> bool {
+        self.dead.contains(&seq) || self.handed.iter().any(|one| one.receipt.task.seq == seq)
+    }
+}
+
+/// Checks everything that `engine`, just opened, shows, and takes it over.
+pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: Now) -> Verdict<Owed> {
+    model.sides.iter_mut().for_each(Side::restart);
+    groups_are_there(model, engine, before)?;
+    let late = later(now);
+    let mut shown = Vec::new();
+    for side in &model.sides {
+        shown.push(show(engine, side, late)?);
+    }
+    let damage = engine.damage();
+    damage_is_where_it_was_done(&damage, before)?;
+    for (side, shown) in model.sides.iter().zip(&shown) {
+        in_order(side, shown)?;
+        nothing_comes_that_should_not(model, side, shown, before)?;
+        nothing_is_missing(model, side, shown, before, &damage)?;
+        dead_letters_are_right(side, shown, model, before)?;
+        batches_are_whole(model, side, shown, before)?;
+    }
+    take_over(model, &shown);
+    let owed = model.sides.iter().zip(shown);
+    Ok(owed.map(|(side, shown)| (side.name.clone(), shown.handed.iter().map(|one| one.receipt).collect())).collect())
+}
+
+fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {
+    let mut sides = std::mem::take(&mut model.sides);
+    let missing = sides.extract_if(.., |side| engine.group(&side.name).is_err()).find(|side| {
+        side.born.must_be(before.power_lost)
+    });
+    ensure!(missing.is_none(), "group {:?} is gone", missing.map(|side| side.name));
+    sides.iter_mut().for_each(|side| side.born = Sure::Power);
+    model.sides = sides;
+    Ok(())
+}
+
+/// Takes everything that a group is owed, on loan for good.
+fn show(engine: &Engine, side: &Side, late: Now) -> Verdict<Shown> {
+    let wrong = |error: crate::error::Error| Violation(format!("a recovered queue refuses: {error}"));
+    let cell = engine.group(&side.name).map_err(wrong)?;
+    let buried = dead_of(engine, &cell);
+    let ask = ask(16, LaneSet::ALL, u64::MAX / 2, 0);
+    let mut handed = Vec::new();
+    loop {
+        let more = engine.reserve(&cell, &ask, late, |one| one).map_err(wrong)?;
+        if more.is_empty() {
+            break;
+        }
+        handed.extend(more);
+    }
+    let dead = dead_of(engine, &cell);
+    Ok(Shown { handed, buried, dead })
+}
+
+/// Damage is reported where it was done and nowhere else. What a crash tears is no damage.
+fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
+    let hurt = before.hurt.as_ref().map(|harm| harm.file.as_str());
+    for one in damage {
+        let torn = one.kind == DamageKind::Torn && (before.power_lost || before.write_failed);
+        let known = before.degraded && one.file == Store::FILE;
+        ensure!(torn || known || hurt == Some(one.file.as_str()), "damage where none was done: {one:?}");
+    }
+    Ok(())
+}
+
+/// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences.
+fn in_order(side: &Side, shown: &Shown) -> Verdict {
+    let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
+    for one in &shown.handed {
+        let task = one.receipt.task;
+        let before = last.insert(task.lane, task.seq);
+        ensure!(before.is_none_or(|b| b < task.seq), "order in lane {} for {}: {before:?}, then {task}", task.lane, side.name);
+    }
+    Ok(())
+}
+
+fn nothing_comes_that_should_not(model: &Model, side: &Side, shown: &Shown, before: &Before) -> Verdict {
+    let forgets = before.forgets();
+    for one in &shown.handed {
+        let (seq, attempt) = (one.receipt.task.seq, one.receipt.attempt);
+        let Some(task) = model.tasks.get(&seq) else {
+            return Err(Violation(format!("task {seq} was never accepted")));
+        };
+        let Some(mine) = side.mine.get(&seq) else {
+            return Err(Violation(format!("task {seq} is not for group {}, or is gone", side.name)));
+        };
+        let same = one.receipt.task.lane == task.lane && one.payload == task.payload.to_vec();
+        ensure!(same, "task {seq} is not as it was accepted");
+        for settled in [mine.acked, mine.dead] {
+            let stays = settled.must_be(before.power_lost);
+            ensure!(!stays || forgets, "task {seq} is settled for {} and comes again: {mine:?}", side.name);
+        }
+        let most = mine.attempts_most + u32::from(side.reserve_failed);
+        let most = if before.power_lost { most + mine.taken_back } else { most };
+        ensure!(attempt <= most + 1 || forgets, "attempt {attempt} of task {seq} for {} is too high: {mine:?}", side.name);
+        let exact = !before.power_lost && !forgets;
+        ensure!(!exact || attempt > mine.attempts, "attempt {attempt} of task {seq} is too low: {mine:?}");
+    }
+    Ok(())
+}
+
+fn nothing_is_missing(model: &Model, side: &Side, shown: &Shown, before: &Before, damage: &[Damage]) -> Verdict {
+    let mut lost = 0;
+    for (seq, mine) in side.mine.iter().filter(|(_, mine)| mine.must && mine.acked == Sure::No) {
+        let Some(task) = model.tasks.get(seq) else { continue };
+        if !task.kept.must_be(before.power_lost) || shown.contains(*seq) {
+            continue;
+        }
+        let reported = |one: &Damage| one.lost.is_some_and(|(first, last)| (first..=last).contains(seq));
+        let is_reported = damage.iter().any(|one| one.lane == Some(task.lane) && reported(one));
+        ensure!(before.hurt.is_some() && is_reported, "task {seq} is lost for {}: {task:?}, {mine:?}", side.name);
+        lost += 1;
+    }
+    let most = before.hurt.as_ref().map_or(0, |harm| harm.lost_most);
+    ensure!(lost <= most, "{lost} tasks are lost, and the damage may cost {most}");
+    Ok(())
+}
+
+fn dead_letters_are_right(side: &Side, shown: &Shown, model: &Model, before: &Before) -> Verdict {
+    let forgets = before.forgets() || before.hurt.is_some();
+    for (seq, mine) in &side.mine {
+        let kept = model.tasks.get(seq).is_some_and(|task| task.kept.must_be(before.power_lost));
+        let stays = mine.dead.must_be(before.power_lost) && kept && !forgets;
+        ensure!(!stays || shown.dead.contains(seq), "dead letter {seq} of {} is lost: {mine:?}", side.name);
+    }
+    for seq in &shown.dead {
+        let Some(mine) = side.mine.get(seq) else {
+            return Err(Violation(format!("task {seq} is a dead letter of {}, which never saw it", side.name)));
+        };
+        // How many attempts a task has is checked when it is handed out; one that is dead had some.
+        let began = mine.attempts_most + mine.taken_back + u32::from(side.reserve_failed) > 0;
+        ensure!(mine.dead.may_be() || began, "task {seq} is dead for {}: {mine:?}", side.name);
+        ensure!(!mine.acked.must_be(before.power_lost) || forgets, "task {seq} was acked and is dead for {}", side.name);
+    }
+    Ok(())
+}
+
+fn batches_are_whole(model: &Model, side: &Side, shown: &Shown, before: &Before) -> Verdict {
+    if before.hurt.is_some() {
+        // Of a batch that was durable only the damaged record is lost.
+        return Ok(());
+    }
+    let mut batches: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+    for (seq, _) in side.mine.iter().filter(|(_, mine)| mine.must && mine.acked == Sure::No) {
+        let Some(task) = model.tasks.get(seq).filter(|task| task.batch > 0) else { continue };
+        let (there, count) = batches.entry(task.batch).or_default();
+        *there += u32::from(shown.contains(*seq));
+        *count += 1;
+    }
+    for (batch, (there, count)) in batches {
+        ensure!(there == 0 || there == count, "{there} of {count} tasks of batch {batch} survived for {}", side.name);
+    }
+    Ok(())
+}
+
+/// What survived is promised from here on; what did not is gone for everybody.
+fn take_over(model: &mut Model, shown: &[Shown]) {
+    let mut survivors = BTreeSet::new();
+    let mut lost = BTreeSet::new();
+    for (side, shown) in model.sides.iter_mut().zip(shown) {
+        let attempts: BTreeMap<Seq, u32> =
+            shown.handed.iter().map(|one| (one.receipt.task.seq, one.receipt.attempt - 1)).collect();
+        for (seq, mine) in &mut side.mine {
+            let fresh = Mine { must: true, ..Mine::default() };
+            *mine = if let Some(attempts) = attempts.get(seq) {
+                Mine { attempts: *attempts, attempts_most: *attempts, ..fresh }
+            } else if shown.buried.contains(seq) {
+                Mine { dead: Sure::Power, attempts: mine.attempts, attempts_most: mine.attempts_most, ..fresh }
+            } else if shown.dead.contains(seq) {
+                // Its attempts are used up: in the queue itself it is buried by the next reserve.
+                Mine { attempts: 0, attempts_most: u32::MAX / 2, ..fresh }
+            } else {
+                if mine.must && mine.acked <= Sure::Maybe {
+                    lost.insert(*seq);
+                }
+                Mine { acked: Sure::Power, ..*mine }
+            };
+        }
+        side.reserve_failed = false;
+        survivors.extend(attempts.into_keys());
+        survivors.extend(&shown.dead);
+    }
+    for seq in &survivors {
+        if let Some(task) = model.tasks.get_mut(seq) {
+            task.kept = Sure::Power;
+        }
+    }
+    for seq in lost.difference(&survivors) {
+        model.sides.iter_mut().for_each(|side| {
+            side.mine.remove(seq);
+        });
+    }
+}
+
+/// Once everything is settled, disk space comes back: nothing but what is set aside for the next tasks is held.
+pub(super) fn check_space(engine: &Engine, owed: Owed, now: Now) -> Verdict {
+    let wrong = |error: crate::error::Error| Violation(format!("a recovered queue can't be drained: {error}"));
+    let late = later(now);
+    for (name, receipts) in owed {
+        let cell = engine.group(&name).map_err(wrong)?;
+        engine.settle(&cell, receipts.into_iter(), Settle::Ack, late).map_err(wrong)?;
+        if !dead_of(engine, &cell).is_empty() {
+            return Ok(());
+        }
+    }
+    for _ in 0..2 {
+        engine.checkpoint(late, false).map_err(wrong)?;
+    }
+    for (lane, log) in engine.lanes().all() {
+        let sealed = log.segments().iter().filter(|segment| segment.sealed().is_some()).count();
+        // The cursor leaves the newest life only when there is one behind it.
+        ensure!(sealed <= 1, "everything is settled, and lane {lane} keeps {sealed} sealed segments");
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! A schedule: everything that happens in one run, drawn from one seed.
+
+use std::fmt;
+
+use super::disk::Loss;
+use super::operation::{Crash, Fault, Hurt, Op};
+use super::rng::Rng;
+use crate::format::meta::StoredOptions;
+
+/// One run from an empty directory to the last check.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Schedule {
+    /// What the disk's own choices follow from.
+    pub disk_seed: u64,
+    pub setting: Setting,
+    pub stretches: Vec<Stretch>,
+    /// What happens to the directory at rest, at the end.
+    pub hurt: Option<Hurt>,
+}
+
+/// How the queue is set up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Setting {
+    pub lanes: u8,
+    pub segment_bytes: u64,
+    /// 0 is without limit.
+    pub attempts_max: u32,
+    pub pad_commits: bool,
+}
+
+/// The work of one process, and how it ends.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Stretch {
+    pub ops: Vec<Op>,
+    pub fault: Option<Fault>,
+    pub crash: Crash,
+    /// Crashes of the recoveries that follow, one inside the other.
+    pub recoveries: Vec<Crash>,
+    /// A recovery that meets a failing disk before one goes well.
+    pub hindrance: Option<Fault>,
+}
+
+impl Setting {
+    pub(crate) fn options(self) -> StoredOptions {
+        StoredOptions {
+            lanes: u16::from(self.lanes),
+            max_attempts: self.attempts_max,
+            segment_bytes: self.segment_bytes,
+            task_bytes_max: 1024,
+            lease_ms: 1_000,
+            backoff_first_ms: 10,
+            backoff_max_ms: 100,
+            checkpoint_bytes: 4096,
+            checkpoint_interval_ms: 1_000,
+            sync_interval_ms: 100,
+        }
+    }
+
+    fn draw(rng: &mut Rng) -> Setting {
+        let pad_commits = rng.once_in(16);
+        let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
+        let attempts_max = if rng.once_in(2) { 0 } else { 3 };
+        Setting { lanes: 1 + u8::from(!rng.once_in(3)), segment_bytes, attempts_max, pad_commits }
+    }
+}
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub(crate) fn draw(seed: u64) -> Schedule {
+        let mut rng = Rng::new(seed);
+        let setting = Setting::draw(&mut rng);
+        let stretches = (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(&mut rng, setting.lanes)).collect();
+        let number = |rng: &mut Rng| u32::try_from(rng.next() >> 32).unwrap_or(0);
+        let hurt = rng.once_in(4).then(|| match rng.below(8) {
+            0..=4 => Hurt::Flip { file: number(&mut rng), bit: number(&mut rng) },
+            5 => Hurt::Cut { file: number(&mut rng), bytes: number(&mut rng) },
+            6 => Hurt::Remove { file: number(&mut rng) },
+            _ => Hurt::Double { file: number(&mut rng) },
+        });
+        Schedule { disk_seed: rng.next(), setting, stretches, hurt }
+    }
+
+    pub(crate) fn steps(&self) -> usize {
+        self.stretches.iter().map(|stretch| stretch.ops.len()).sum()
+    }
+}
+
+impl Stretch {
+    fn draw(rng: &mut Rng, lanes: u8) -> Stretch {
+        let most = if rng.once_in(4) { 60 } else { 16 };
+        let count = 4 + rng.below(most);
+        let ops = (0..count).map(|_| Op::draw(rng, lanes)).collect();
+        let fault = rng.once_in(5).then(|| draw_fault(rng, 4 * count));
+        let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
+        let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
+        let hindrance = rng.once_in(6).then(|| draw_fault(rng, 60));
+        Stretch { ops, fault, crash: Crash { at, loss: loss(rng) }, recoveries, hindrance }
+    }
+}
+
+fn draw_fault(rng: &mut Rng, calls: u64) -> Fault {
+    match rng.once_in(4) {
+        true => Fault::Space { bytes: u32::try_from(rng.below(24 << 10)).unwrap_or(0) },
+        false => Fault::Fails {
+            call: rng.below(calls),
+            choice: super::operation::small(rng, 12),
+            onwards: rng.once_in(4),
+        },
+    }
+}
+
+/// A crash inside a recovery, most of which take a few dozen operations.
+fn inner(rng: &mut Rng) -> Crash {
+    let most = if rng.once_in(2) { 12 } else { 50 };
+    Crash { at: Some(rng.below(most)), loss: loss(rng) }
+}
+
+fn loss(rng: &mut Rng) -> Loss {
+    if rng.once_in(3) { Loss::Process } else { Loss::Power }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Setting { lanes, segment_bytes, attempts_max, pad_commits } = self.setting;
+        writeln!(
+            f,
+            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, disk seed {}",
+            self.disk_seed
+        )?;
+        for (number, stretch) in self.stretches.iter().enumerate() {
+            writeln!(f, "stretch {number}:")?;
+            if let Some(fault) = stretch.fault {
+                writeln!(f, "  (meanwhile: {fault:?})")?;
+            }
+            for (at, op) in stretch.ops.iter().enumerate() {
+                writeln!(f, "  {at:3}. {op}")?;
+            }
+            let Crash { at, loss } = stretch.crash;
+            let place = at.map_or_else(|| "at rest".to_owned(), |at| format!("before operation {at} of the disk"));
+            writeln!(f, "  crash ({loss:?}) {place}")?;
+            for inner in &stretch.recoveries {
+                writeln!(f, "  recovery crashes ({:?}) before its operation {}", inner.loss, inner.at.unwrap_or(0))?;
+            }
+            if let Some(hindrance) = stretch.hindrance {
+                writeln!(f, "  recovery meets {hindrance:?}")?;
+            }
+        }
+        match self.hurt {
+            Some(hurt) => writeln!(f, "at rest: {hurt:?}"),
+            None => Ok(()),
+        }
+    }
+}
