@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{self, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::file::refuse_beyond_limit;
 use crate::error::{Error, Result};
 use crate::storage::LOCK_FILE;
 
@@ -38,7 +39,9 @@ impl Lock {
         }
         let id = format!("{}\n", std::process::id());
         // The id is a courtesy: a full disk must not keep a queue from being opened and drained.
-        let _told = file.set_len(0).and_then(|()| file.write_all_at(id.as_bytes(), 0));
+        let _told = refuse_beyond_limit(id.len() as u64)
+            .and_then(|()| file.set_len(0))
+            .and_then(|()| file.write_all_at(id.as_bytes(), 0));
         Ok(Lock { _file: file })
     }
 }
