@@ -1,7 +1,8 @@
 //! Promise: whatever lies in the directory in place of the queue's files, opening it is a clear error, or works with the
 //! damage reported: no panic, no hang, no memory beyond reason, and nothing outside is touched.
 //!
-//! Each directory is opened by a child that may take little memory, under a watchdog.
+//! Each directory is opened by a child that may take little memory, under a watchdog; and it is one that this process never
+//! had open, for a process that is being made holds the locks of its parent.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -257,7 +258,7 @@ fn junk() -> impl Iterator<Item = OsString> {
 #[test]
 fn thousands_of_absurd_names_cost_nothing_and_stay() {
     let victim = victim();
-    let path = &victim.place.path;
+    let path = &copy(&victim.place.path, "junk");
     for name in junk() {
         std::fs::write(path.join(name), "junk").unwrap();
     }
@@ -271,8 +272,9 @@ fn thousands_of_absurd_names_cost_nothing_and_stay() {
 fn segment_names_that_no_queue_reaches_cost_nothing() {
     for name in ["ffffffff.seg", "fffffffe.seg", "7fffffff.seg", "00000000.seg"] {
         let victim = victim();
-        std::fs::write(victim.place.path.join(name), "junk").unwrap();
-        told_or_served(&victim.place.path, name);
+        let path = copy(&victim.place.path, "copy");
+        std::fs::write(path.join(name), "junk").unwrap();
+        told_or_served(&path, name);
     }
 }
 
