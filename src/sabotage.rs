@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 #[doc(hidden)]
-#[cfg_attr(not(feature = "sabotage"), expect(dead_code, reason = "a name for each, used where it is built in"))]
+
 pub enum Bug {
     /// New names are not made durable.
     NoDirectorySync,

@@ -10,7 +10,7 @@ use super::units::{FreeUnits, units_for};
 use super::{BlobRef, Key, TWICE_KIND_MAX};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
 use crate::sabotage::{Bug, on};
-use crate::storage::File;
+use crate::storage::{File, is_want_of_room};
 use crate::types::QueueId;
 
 /// The file grows in steps of this many units at least, and keeps at least as many free ahead of the next commit.
@@ -140,23 +140,24 @@ impl Store {
 
     /// Makes the next checkpoint: `changes` over the newest one, with `meta`. Durable when it returns.
     ///
-    /// An error leaves the newest checkpoint, here and on disk, as it is. Without room (or if the root outgrows its
-    /// slot) nothing was written and the store goes on; any other error breaks it, see [`Store::is_broken`].
+    /// An error leaves the newest checkpoint, here and on disk, as it is. Without room for the blobs (or if the root
+    /// outgrows its slot) no root was touched and the store goes on; any other error breaks it, see
+    /// [`Store::is_broken`].
     pub(crate) fn commit(&mut self, meta: &[u8], changes: Changes) -> io::Result<CommitStats> {
         if self.broken {
             return Err(io::Error::other("an earlier checkpoint failed half way"));
         }
         let mut plan = Plan::default();
-        if let Err(error) = self.plan(&mut plan, meta, changes) {
+        let written = self.plan(&mut plan, meta, changes).and_then(|()| self.write_blobs(&plan));
+        let blob_bytes = written.inspect_err(|error| {
             for (blob, _) in &plan.writes {
                 self.free.give(blob.unit, blob.units());
             }
-            self.broken = !is_want_of_room(&error);
-            return Err(error);
-        }
+            self.broken = !is_want_of_room(error);
+        })?;
         // Until the last sync says otherwise.
         self.broken = true;
-        let stats = self.write(&plan)?;
+        let stats = self.write_root_behind(&plan, blob_bytes)?;
         self.broken = false;
         self.install(plan);
         self.grow_ahead(stats.bytes_written);
@@ -237,17 +238,24 @@ impl Store {
         self.free.take(units).ok_or_else(|| too_large("no room after growing"))
     }
 
-    /// Steps 2 to 6.
-    fn write(&self, plan: &Plan) -> io::Result<CommitStats> {
+    /// Steps 2 and 3, as far as they write: nothing that a root refers to gets other bytes than it has. Gives how many
+    /// were written for blobs.
+    fn write_blobs(&self, plan: &Plan) -> io::Result<u64> {
         if let Some(unproven) = self.unproven.as_ref().filter(|_| !on(Bug::CheckpointTrusted)) {
             self.prove(unproven)?;
-            // Durable before anything is written where a root lies that it replaced in the cache alone.
-            self.file.sync()?;
+            // Durable before anything is written where a root lies that it replaced in the cache alone. A sync that
+            // fails is final, whatever it says it wants for.
+            self.file.sync().map_err(io::Error::other)?;
         }
         let mut bytes_written = 0;
         for (place, blob) in &plan.writes {
             bytes_written += self.write_blob(*place, blob)?;
         }
+        Ok(bytes_written)
+    }
+
+    /// The rest, from the next sync on.
+    fn write_root_behind(&self, plan: &Plan, blob_bytes: u64) -> io::Result<CommitStats> {
         if !on(Bug::RootBeforeBlobs) {
             self.file.sync()?;
         }
@@ -257,7 +265,7 @@ impl Store {
             self.file.sync()?;
         }
         let syncs = 2 + u32::from(self.unproven.is_some());
-        Ok(CommitStats { bytes_written: bytes_written + 2 * plan.root.len() as u64, syncs })
+        Ok(CommitStats { bytes_written: blob_bytes + 2 * plan.root.len() as u64, syncs })
     }
 
     /// Step 2.
@@ -382,10 +390,4 @@ pub(super) fn slot_offset(slot: usize) -> u64 {
 
 fn too_large(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, what)
-}
-
-/// True for what a full disk, a quota or a limit says: nothing but zeros behind the end was written.
-fn is_want_of_room(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

@@ -35,6 +35,19 @@ impl SegmentAcks {
         true
     }
 
+    /// Clears the bits from `first` to `last`: there is nothing that could be acked.
+    pub(crate) fn forget(&mut self, first: u32, last: u32) {
+        let end = index_of(self.words.len());
+        for index in (first..=last).take_while(|index| *index < end) {
+            let bit = 1_u64 << (index % 64);
+            if let Some(word) = self.words.get_mut(index as usize / 64).filter(|word| **word & bit != 0) {
+                *word &= !bit;
+                self.count -= 1;
+                self.mark_dirty(index / CHUNK_BITS);
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn contains(&self, index: u32) -> bool {
         self.words.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::segment::{Footer, file_name};
 use crate::log::Ready;
 use crate::sabotage::{Bug, on};
-use crate::storage::Prepare;
+use crate::storage::{Prepare, is_want_of_room};
 
 use super::Engine;
 
@@ -138,8 +138,13 @@ impl Engine {
                 };
                 let bytes = footer.encode(segment.life());
                 let at = segment.file_bytes() - bytes.len() as u64;
-                let written = segment.file().write_at(at, &bytes).and_then(|()| segment.file().sync());
-                written.map_err(|error| self.poisoned_by(Error::io(segment.file_name(), "write the footer", error)))?;
+                let written = segment.file().write_at(at, &bytes);
+                if written.as_ref().is_err_and(is_want_of_room) {
+                    // Where overwriting takes room. The segment stays without: the next open scans it instead.
+                    continue;
+                }
+                let synced = written.and_then(|()| segment.file().sync());
+                synced.map_err(|error| self.poisoned_by(Error::io(segment.file_name(), "write the footer", error)))?;
                 segment.footer_written();
             }
         }

@@ -242,7 +242,7 @@ impl At {
         let expected = self.index;
         let until = match &next {
             Some(header) => header.index,
-            None => segment.sealed().map_or(expected, |sealed| sealed.records),
+            None => segment.known_records(),
         };
         let segment = Arc::clone(segment);
         self.offset = resumed;

@@ -37,6 +37,8 @@ pub(crate) struct Segment {
     /// The map; made on first use for a segment found at open.
     region: Mutex<Option<Arc<Region>>>,
     sealed: OnceLock<Sealed>,
+    /// Record indices that were used when this open went on with the life: whatever became of their bytes, they were there.
+    resumed_records: u32,
     /// Task records claimed so far; final once sealed and published.
     tasks: AtomicU32,
     /// Claims of task records that ended as padding.
@@ -90,6 +92,7 @@ impl Segment {
             start,
             region: Mutex::new(None),
             sealed: OnceLock::new(),
+            resumed_records: 0,
             tasks: AtomicU32::new(0),
             voids: AtomicU32::new(0),
             parked: AtomicU32::new(0),
@@ -98,6 +101,16 @@ impl Segment {
             file_bytes,
             synced: AtomicU32::new(0),
         }
+    }
+
+    /// The same life, of which `records` indices were used before this open.
+    pub(crate) fn resuming(self, records: u32) -> Self {
+        Segment { resumed_records: records, ..self }
+    }
+
+    /// Record indices that were certainly used: all of a sealed life.
+    pub(crate) fn known_records(&self) -> u32 {
+        self.sealed().map_or(self.resumed_records, |sealed| sealed.records)
     }
 
     fn with_region(self, region: Arc<Region>) -> Self {

@@ -92,3 +92,10 @@ pub(crate) trait File: Send + Sync {
     /// Maps the whole file, shared.
     fn map(&self) -> io::Result<Region>;
 }
+
+/// True for what a full disk, a quota or a limit says: what was to be written is not there, and everything else is as
+/// it was.
+pub(crate) fn is_want_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}

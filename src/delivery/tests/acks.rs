@@ -16,6 +16,21 @@ fn acked(indices: impl IntoIterator<Item = u32>) -> SegmentAcks {
 }
 
 #[test]
+fn bits_that_are_forgotten_are_as_if_they_had_never_been_set() {
+    let mut acks = SegmentAcks::new();
+    for index in [0, 5, 63, 64, 200] {
+        acks.set(index);
+    }
+    acks.take_dirty();
+    acks.forget(64, u32::MAX);
+    acks.forget(5, 6);
+    assert_eq!((acks.count(), acks.take_dirty()), (2, vec![0]));
+    assert!(acks.contains(0) && acks.contains(63) && !acks.contains(5) && !acks.contains(64) && !acks.contains(200));
+    acks.forget(5, u32::MAX - 1);
+    assert!(acks.set(63) && acks.count() == 2, "it can be set again");
+}
+
+#[test]
 fn bit_at_an_edge_touches_itself_alone() {
     for edge in EDGES {
         let mut acks = acked([edge]);

@@ -46,6 +46,12 @@ impl FoundLife {
         flaws.into_iter().any(|flaw| matches!(flaw, Flaw::Torn { offset: torn, .. } if *torn == offset))
     }
 
+    /// Indices (first, last) at which no task survived.
+    pub(super) fn lost(&self) -> impl Iterator<Item = (u32, u32)> {
+        let flaws = self.scan.iter().flat_map(|scan| &scan.flaws);
+        flaws.filter_map(Flaw::lost).chain(self.voids.iter().copied())
+    }
+
     /// A sequence of this life.
     pub(crate) fn seq(&self, index: u32) -> Seq {
         Seq(self.header.base + u64::from(index))

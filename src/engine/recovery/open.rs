@@ -201,7 +201,7 @@ fn found_segment(life: FoundLife, start: u64) -> Segment {
 /// Goes on in a life that a clean close left open.
 fn go_on(log: &Log, life: FoundLife, region: Region, start: u64) {
     let frontier = region.resume(life.end as usize);
-    let segment = Segment::active(life.header, life.file, Arc::clone(frontier.region()), start);
+    let segment = Segment::active(life.header, life.file, Arc::clone(frontier.region()), start).resuming(life.records);
     segment.set_tasks(life.tasks);
     for (index, offset) in life.seek {
         segment.note_record(index, offset);

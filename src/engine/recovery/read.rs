@@ -13,7 +13,6 @@ use crate::format::journal::{self, DeadCause, Entry};
 use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, kind};
 use crate::format::record::{self, Found, Kind};
 use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
-use crate::log::scan::Flaw;
 use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
 use crate::types::{LaneId, LogId, QueueId, Seq};
@@ -257,6 +256,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
+    forget_lost(&mut groups, &logs);
     replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage)?;
     damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
     forget_gone(&mut groups, &logs, &unread);
@@ -279,6 +279,20 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         unread,
         highest_file,
     })
+}
+
+/// A checkpoint may hold acks of records that were not durable and did not survive. They are acks of nothing, and would be
+/// counted as if a task of the life were done.
+fn forget_lost(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>) {
+    for life in logs.values().flat_map(|log| &log.lives) {
+        let Some(lane) = life.header.log.lane() else { continue };
+        for acks in groups.values_mut().filter_map(|group| group.acks.get_mut(&(lane, life.header.base))) {
+            acks.forget(life.records, u32::MAX);
+            for (first, last) in life.lost() {
+                acks.forget(first, last);
+            }
+        }
+    }
 }
 
 /// What groups know of lives that are not there any more.
@@ -417,8 +431,7 @@ impl<'a> Records<'a> {
         for life in logs.values().flat_map(|log| &log.lives) {
             let Some(lane) = life.header.log.lane() else { continue };
             lives.entry(lane.0).or_default().insert(life.header.base, life.records);
-            let lost = life.scan.iter().flat_map(|scan| &scan.flaws).filter_map(Flaw::lost);
-            for (first, last) in lost.chain(life.voids.iter().copied()) {
+            for (first, last) in life.lost() {
                 voids.insert(life.seq(first).0, life.seq(last).0);
             }
         }

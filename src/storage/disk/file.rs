@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Weak};
 
 use rustix::fs::{self, FallocateFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::guard::Guard;
 use super::lock::Lock;
@@ -54,6 +56,7 @@ impl File for DiskFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         refuse_fork(self.process)?;
+        refuse_beyond_limit(offset.saturating_add(bytes.len() as u64))?;
         self.file.write_all_at(bytes, offset)
     }
 
@@ -95,15 +98,26 @@ impl File for DiskFile {
 
 /// Gives a new file `len` bytes of zeros with blocks behind them, durably.
 pub(super) fn allocate(file: &StdFile, len: u64, prepare: Prepare) -> io::Result<()> {
+    refuse_beyond_limit(len)?;
     match prepare {
         Prepare::Bulk => match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
             Ok(()) => {}
-            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(file, len)?,
+            Err(Errno::OPNOTSUPP) => write_zeros(file, len)?,
             Err(error) => return Err(error.into()),
         },
         Prepare::Small => write_zeros(file, len)?,
     }
     file.sync_all()
+}
+
+/// Refuses to write up to `end` where this process may have no file so large (`ulimit -f`). The kernel would refuse as
+/// well, but send SIGXFSZ with it, which ends a process that did not ask otherwise; and what becomes of signals is the
+/// host's business.
+pub(super) fn refuse_beyond_limit(end: u64) -> io::Result<()> {
+    match getrlimit(Resource::Fsize).current {
+        Some(limit) if limit < end => Err(Errno::FBIG.into()),
+        _ => Ok(()),
+    }
 }
 
 fn write_zeros(file: &StdFile, len: u64) -> io::Result<()> {

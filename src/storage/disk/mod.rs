@@ -5,7 +5,7 @@
 
 use std::fs::{File as StdFile, Permissions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +51,11 @@ impl DiskStorage {
     pub(crate) fn open(path: &Path) -> Result<DiskStorage> {
         make_directory(path)?;
         let dir = open_directory(path)?;
+        // A directory's name must survive a power loss as well as what is in it. Whoever made it may have died before it
+        // was synced; the lock file is made behind that, so where there is one it is done.
+        if fs::statat(&dir, crate::storage::LOCK_FILE, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            sync_parent(&dir, path)?;
+        }
         let lock = Lock::take(&dir, path)?;
         Self::over(dir, Some(Arc::new(lock)))
     }
@@ -90,6 +95,7 @@ impl DiskStorage {
     }
 
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<StdFile> {
+        refuse_special(&self.dir, name)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)?;
         let stat = fs::fstat(&file)?;
@@ -174,26 +180,56 @@ fn refuse_fork(process: u32) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "the queue was opened before a fork; open it in the child"))
 }
 
+/// Refuses what is there and can be no file of ours without opening it: to open a device or a terminal is to use it. What
+/// is put there in the next moment is seen after the open.
+pub(super) fn refuse_special(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        // Not followed when it is opened.
+        Err(_) | Ok(FileType::RegularFile | FileType::Symlink) => Ok(()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+/// Makes the directory and its parents, as far as they are absent, each for its owner alone; the parents with names that
+/// survive a power loss.
 fn make_directory(path: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
     if path.is_dir() {
         return Ok(());
     }
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => not_a_queue(path, "it is not a directory"),
-        _ => Error::io(path.display().to_string(), "create the directory", error),
-    })?;
-    // The new name must survive a power loss as well as what is in it.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = open_directory(parent).and_then(|parent_dir| {
-        fs::fsync(parent_dir.as_fd()).map_err(|error| Error::io(parent.display().to_string(), "sync", error.into()))
-    });
-    synced.or_else(|error| match error {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir()) {
+        make_directory(parent)?;
+        sync_parent(&open_directory(parent)?, parent)?;
+    }
+    let fail = |error: rustix::io::Errno| Error::io(path.display().to_string(), "create the directory", error.into());
+    match fs::mkdir(path, Mode::RWXU) {
+        // The umask may have taken rights away that we need ourselves.
+        Ok(()) => fs::chmod(path, Mode::RWXU).map_err(fail)?,
+        // By somebody else, meanwhile.
+        Err(rustix::io::Errno::EXIST) if path.is_dir() => {}
+        Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTDIR) => {
+            return Err(not_a_queue(path, "it is not a directory"));
+        }
+        Err(error) => return Err(fail(error)),
+    }
+    Ok(())
+}
+
+/// Makes the name of `dir` durable.
+fn sync_parent(dir: &OwnedFd, path: &Path) -> Result<()> {
+    use rustix::io::Errno;
+    let fail =
+        |call: &'static str| move |error: Errno| Error::io(path.join("..").display().to_string(), call, error.into());
+    let parent = match fs::openat(dir, "..", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(parent) => parent,
         // A parent that we may not read was made by somebody else, before us.
-        Error::NotAQueue { .. } | Error::Io { .. } if !parent.is_dir() => Err(error),
-        _ => Ok(()),
-    })
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(()),
+        Err(error) => return Err(fail("open")(error)),
+    };
+    match fs::fsync(&parent) {
+        // A file system that knows no sync of a directory, or is not written to.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::ROFS) => Ok(()),
+        synced => synced.map_err(fail("sync")),
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
