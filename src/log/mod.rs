@@ -32,9 +32,9 @@ pub(crate) mod segment;
 mod tests;
 
 pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended};
+pub(crate) use cursor::{Cursor, Source, Step};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use extent::Stalled;
-pub(crate) use cursor::{Cursor, Source, Step};
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};
 pub(crate) use segment::{Place, Sealed, Segment, map_failed};

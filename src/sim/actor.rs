@@ -257,8 +257,7 @@ impl<'a> Actor<'a> {
         let payloads: Vec<_> = (0..u16::from(tasks)).map(|task| self.model.payload(bytes / (task + 1))).collect();
         let bodies: Vec<Vec<u8>> = payloads.iter().map(|payload| payload.to_vec()).collect();
         let durability = durability(power);
-        let drafts: Vec<_> =
-            bodies.iter().map(|payload| TaskDraft { fields: &[], payload, durability }).collect();
+        let drafts: Vec<_> = bodies.iter().map(|payload| TaskDraft { fields: &[], payload, durability }).collect();
         let appended = self.ready(|engine, now| engine.append_batch(lane, &drafts, now.wall))?;
         self.model.batches += 1;
         let ends = self.ends.entry(lane).or_default();
@@ -356,9 +355,15 @@ impl<'a> Actor<'a> {
         let Some(mine) = side.mine.get_mut(&seq) else {
             return Err(Violation(format!("task {seq} is not for group {}, or is gone", side.name)));
         };
-        ensure!(id.lane == task.lane && handed.payload == task.payload.to_vec(), "task {seq} is not as it was accepted");
+        ensure!(
+            id.lane == task.lane && handed.payload == task.payload.to_vec(),
+            "task {seq} is not as it was accepted"
+        );
         ensure!(!task.power || task.kept == Sure::Power, "task {seq} is handed out before it is durable");
-        ensure!(mine.acked <= Sure::Maybe && mine.dead <= Sure::Maybe, "task {seq} is settled and comes again: {mine:?}");
+        ensure!(
+            mine.acked <= Sure::Maybe && mine.dead <= Sure::Maybe,
+            "task {seq} is settled and comes again: {mine:?}"
+        );
         let most = mine.attempts_most + u32::from(side.reserve_failed) + 1;
         ensure!((mine.attempts + 1..=most).contains(&attempt), "attempt {attempt} of task {seq}: {mine:?}");
         if attempt == 1 && !side.met.contains(&seq) {
@@ -385,8 +390,7 @@ impl<'a> Actor<'a> {
             return Ok(());
         }
         let receipts: Vec<Receipt> = loans.iter().map(|loan| loan.handed.receipt).chain(stale).collect();
-        let settled =
-            self.call(|actor| actor.engine.settle(&cell, receipts.iter().copied(), how.settle(), *actor.now));
+        let settled = self.call(|actor| actor.engine.settle(&cell, receipts.iter().copied(), how.settle(), *actor.now));
         let settled = match settled {
             Ok(settled) => settled,
             Err(halt) => {

@@ -9,12 +9,16 @@
 //! - [`model`]: what callers were told; [`actor`] takes the steps and notes it; [`oracle`] holds a restart against it.
 //! - [`run`]: a schedule from an empty directory to its last check; [`shrink`]: the smallest one that still shows the same;
 //!   [`search`]: from seeds to failures.
+//! - [`exhaust`], [`mishaps`], [`flips`]: small spaces, walked whole: crashes, failing calls, flipped bits.
 
 #![cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "a bug of the simulator may end it"))]
 #![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the engine's own tests alone"))]
 
 mod actor;
 mod disk;
+mod exhaust;
+mod flips;
+mod mishaps;
 mod model;
 mod operation;
 mod oracle;
@@ -27,7 +31,13 @@ mod shrink;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use disk::{Loss, SimDisk};
+#[cfg(test)]
+pub(crate) use disk::Loss;
+pub(crate) use disk::SimDisk;
+pub use exhaust::{Walked, exhaust, workloads};
+pub use flips::{Flipped, Reference};
+pub use mishaps::fail_each_call;
+#[cfg(test)]
 pub(crate) use rng::Rng;
 pub use run::Counts;
 pub use search::{Failure, run_seeds, shrink_seed};

@@ -9,22 +9,58 @@ use super::rng::Rng;
 /// One step of a workload. Numbers that pick something are taken modulo what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Op {
-    Enqueue { lane: u8, bytes: u16, power: bool },
+    Enqueue {
+        lane: u8,
+        bytes: u16,
+        power: bool,
+    },
     /// `wait`: until it is durable.
-    Batch { lane: u8, tasks: u8, bytes: u16, power: bool, wait: bool },
+    Batch {
+        lane: u8,
+        tasks: u8,
+        bytes: u16,
+        power: bool,
+        wait: bool,
+    },
     /// Claims room and stops there, as a producer that is killed, or just slow; `filled`: it wrote part of its task.
-    Stall { lane: u8, bytes: u16, filled: bool },
+    Stall {
+        lane: u8,
+        bytes: u16,
+        filled: bool,
+    },
     /// Producers that stand still go on: one that had filled publishes its task, else the claim becomes padding.
     GoOn,
-    Reserve { group: u8, tasks: u8, lane: Option<u8>, lease_ms: u16, consumer: u8 },
-    Settle { group: u8, pick: u8, count: u8, how: How, power: bool },
+    Reserve {
+        group: u8,
+        tasks: u8,
+        lane: Option<u8>,
+        lease_ms: u16,
+        consumer: u8,
+    },
+    Settle {
+        group: u8,
+        pick: u8,
+        count: u8,
+        how: How,
+        power: bool,
+    },
     /// A consumer goes away and gives back what it holds.
-    Leave { group: u8, consumer: u8 },
+    Leave {
+        group: u8,
+        consumer: u8,
+    },
     /// Makes everything durable, lets all leases run out, and takes everything that waits: nobody may be passed over.
-    Sweep { group: u8 },
-    CreateGroup { newest: bool, power: bool },
+    Sweep {
+        group: u8,
+    },
+    CreateGroup {
+        newest: bool,
+        power: bool,
+    },
     /// A commit of one lane's log, or of the journal.
-    Commit { lane: Option<u8> },
+    Commit {
+        lane: Option<u8>,
+    },
     SyncAll,
     MarkIdle,
     Footers,
@@ -32,7 +68,10 @@ pub(crate) enum Op {
     Recycle,
     Prepare,
     /// The clocks move; the wall clock may go back.
-    Clock { boot_ms: u32, wall_ms: i32 },
+    Clock {
+        boot_ms: u32,
+        wall_ms: i32,
+    },
     Tick,
     /// The kernel writes sectors back by itself.
     WriteBack,

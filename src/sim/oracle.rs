@@ -87,9 +87,9 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
 
 fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {
     let mut sides = std::mem::take(&mut model.sides);
-    let missing = sides.extract_if(.., |side| engine.group(&side.name).is_err()).find(|side| {
-        side.born.must_be(before.power_lost)
-    });
+    let missing = sides
+        .extract_if(.., |side| engine.group(&side.name).is_err())
+        .find(|side| side.born.must_be(before.power_lost));
     ensure!(missing.is_none(), "group {:?} is gone", missing.map(|side| side.name));
     sides.iter_mut().for_each(|side| side.born = Sure::Power);
     model.sides = sides;
@@ -131,7 +131,12 @@ fn in_order(side: &Side, shown: &Shown) -> Verdict {
     for one in &shown.handed {
         let task = one.receipt.task;
         let before = last.insert(task.lane, task.seq);
-        ensure!(before.is_none_or(|b| b < task.seq), "order in lane {} for {}: {before:?}, then {task}", task.lane, side.name);
+        ensure!(
+            before.is_none_or(|b| b < task.seq),
+            "order in lane {} for {}: {before:?}, then {task}",
+            task.lane,
+            side.name
+        );
     }
     Ok(())
 }
@@ -154,7 +159,11 @@ fn nothing_comes_that_should_not(model: &Model, side: &Side, shown: &Shown, befo
         }
         let most = mine.attempts_most + u32::from(side.reserve_failed);
         let most = if before.power_lost { most + mine.taken_back } else { most };
-        ensure!(attempt <= most + 1 || forgets, "attempt {attempt} of task {seq} for {} is too high: {mine:?}", side.name);
+        ensure!(
+            attempt <= most + 1 || forgets,
+            "attempt {attempt} of task {seq} for {} is too high: {mine:?}",
+            side.name
+        );
         let exact = !before.power_lost && !forgets;
         ensure!(!exact || attempt > mine.attempts, "attempt {attempt} of task {seq} is too low: {mine:?}");
     }
@@ -192,7 +201,11 @@ fn dead_letters_are_right(side: &Side, shown: &Shown, model: &Model, before: &Be
         // How many attempts a task has is checked when it is handed out; one that is dead had some.
         let began = mine.attempts_most + mine.taken_back + u32::from(side.reserve_failed) > 0;
         ensure!(mine.dead.may_be() || began, "task {seq} is dead for {}: {mine:?}", side.name);
-        ensure!(!mine.acked.must_be(before.power_lost) || forgets, "task {seq} was acked and is dead for {}", side.name);
+        ensure!(
+            !mine.acked.must_be(before.power_lost) || forgets,
+            "task {seq} was acked and is dead for {}",
+            side.name
+        );
     }
     Ok(())
 }

@@ -54,14 +54,18 @@ struct Run<'a> {
 /// Runs a schedule; a panic of the engine is a violation too.
 pub(crate) fn run(schedule: &Schedule, counts: &mut Counts, trace: Option<&mut Vec<String>>) -> Verdict {
     counts.schedules += 1;
-    let run = std::panic::AssertUnwindSafe(|| {
+    quietly(|| {
         let now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
         let mut run = Run { schedule, model: Model::new(), now, counts, trace };
         let verdict = run.all();
         run.counts.tasks += run.model.tasks.len() as u64;
         verdict
-    });
-    std::panic::catch_unwind(run).unwrap_or_else(|panic| {
+    })
+}
+
+/// What `run` gives, with a panic as a violation.
+pub(super) fn quietly<T>(run: impl FnOnce() -> Verdict<T>) -> Verdict<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(Violation(format!("a panic: {}", text.unwrap_or_default())))
@@ -151,7 +155,14 @@ impl Run<'_> {
         if stretch.hindrance.is_some() {
             arm(&disk, stretch.hindrance);
             let outcome = open(&disk, self.schedule.setting, self.now);
-            self.note(|| format!("  recovery under {:?}: {:?}, {} faults", stretch.hindrance, outcome.as_ref().map(Engine::damage), disk.faults()));
+            self.note(|| {
+                format!(
+                    "  recovery under {:?}: {:?}, {} faults",
+                    stretch.hindrance,
+                    outcome.as_ref().map(Engine::damage),
+                    disk.faults()
+                )
+            });
             match outcome {
                 Ok(engine) => before.degraded |= is_degraded(&disk, &engine),
                 Err(error) => {
@@ -264,7 +275,7 @@ fn harm(older: &SimDisk, disk: &SimDisk, hurt: Hurt) -> Option<Harm> {
     }
 }
 
-fn is_lane_segment(disk: &SimDisk, name: &str) -> bool {
+pub(super) fn is_lane_segment(disk: &SimDisk, name: &str) -> bool {
     use crate::format::segment::{LifeHeader, PRELUDE_BYTES};
     use crate::storage::Storage;
     let mut prelude = [0; PRELUDE_BYTES];

@@ -69,7 +69,8 @@ impl Schedule {
     pub(crate) fn draw(seed: u64) -> Schedule {
         let mut rng = Rng::new(seed);
         let setting = Setting::draw(&mut rng);
-        let stretches = (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(&mut rng, setting.lanes)).collect();
+        let stretches =
+            (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(&mut rng, setting.lanes)).collect();
         let number = |rng: &mut Rng| u32::try_from(rng.next() >> 32).unwrap_or(0);
         let hurt = rng.once_in(4).then(|| match rng.below(8) {
             0..=4 => Hurt::Flip { file: number(&mut rng), bit: number(&mut rng) },
@@ -101,11 +102,9 @@ impl Stretch {
 fn draw_fault(rng: &mut Rng, calls: u64) -> Fault {
     match rng.once_in(4) {
         true => Fault::Space { bytes: u32::try_from(rng.below(24 << 10)).unwrap_or(0) },
-        false => Fault::Fails {
-            call: rng.below(calls),
-            choice: super::operation::small(rng, 12),
-            onwards: rng.once_in(4),
-        },
+        false => {
+            Fault::Fails { call: rng.below(calls), choice: super::operation::small(rng, 12), onwards: rng.once_in(4) }
+        }
     }
 }
 

@@ -71,7 +71,9 @@ fn candidates(schedule: &Schedule) -> impl Iterator<Item = Schedule> + use<'_> {
     let without_ops = (0..stretches).flat_map(move |at| {
         let count = schedule.stretches[at].ops.len();
         let sizes = [count / 2, count / 4, 1].into_iter().filter(|size| *size > 0);
-        sizes.flat_map(move |size| (0..count.div_ceil(size)).map(move |part| without_ops(schedule, at, part * size, size)))
+        sizes.flat_map(move |size| {
+            (0..count.div_ceil(size)).map(move |part| without_ops(schedule, at, part * size, size))
+        })
     });
     without_stretch.chain(without_hurt).chain(simpler).chain(without_ops)
 }
@@ -90,7 +92,9 @@ fn simpler_stretch(schedule: &Schedule, at: usize) -> Vec<Schedule> {
     add(&|stretch| stretch.hindrance = None);
     add(&|stretch| stretch.crash.at = None);
     for inner in 0..stretch.recoveries.len() {
-        add(&|stretch| drop(stretch.recoveries.remove(inner)));
+        add(&|stretch| {
+            stretch.recoveries.remove(inner);
+        });
     }
     add(&|stretch| stretch.recoveries.clear());
     simpler

@@ -170,7 +170,8 @@ fn forged(generation: u64, firsts: &[Key], chunks: &[Vec<(Key, BlobRef)>]) -> Ar
         let bytes = encode_entries(entries.iter().copied());
         let unit = u32::try_from(100 + 10 * at).unwrap();
         disk.overwrite(BLOBS_AT + u64::from(unit) * UNIT_BYTES, &bytes);
-        let blob = BlobRef { unit, copies: 1, bytes: u32::try_from(bytes.len()).unwrap(), check: crc32fast::hash(&bytes) };
+        let blob =
+            BlobRef { unit, copies: 1, bytes: u32::try_from(bytes.len()).unwrap(), check: crc32fast::hash(&bytes) };
         listed.push((*first, blob));
     }
     let root = Root { queue: QUEUE, generation, meta: Vec::new(), chunks: listed };

@@ -173,7 +173,9 @@ impl Search<'_> {
     /// is the file's own. Going on without a part of the journal would forget acks and groups for good, although the next
     /// look may well succeed.
     fn unreadable(&mut self, name: &str, listed: Option<ListedLife>, error: io::Error) -> Result<()> {
-        let Some(life) = listed.filter(|life| life.log.lane().is_some() && is_damage(&error)) else { return Err(Error::io(name, "read", error)) };
+        let Some(life) = listed.filter(|life| life.log.lane().is_some() && is_damage(&error)) else {
+            return Err(Error::io(name, "read", error));
+        };
         self.lost_file(&life, DamageKind::Unreadable, &format!("{error}; its tasks wait for an open that can read it"));
         self.unread.push(life);
         Ok(())

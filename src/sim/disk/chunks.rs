@@ -85,11 +85,12 @@ impl Chunks {
     pub(super) fn differing(&self, other: &Chunks, range: std::ops::Range<usize>, into: &mut Vec<usize>) {
         let chunks = range.start / SECTORS_PER_CHUNK..range.end.div_ceil(SECTORS_PER_CHUNK);
         for at in chunks.start..chunks.end.min(self.chunks.len().max(other.chunks.len())) {
-            let same = match (self.chunks.get(at).and_then(Option::as_ref), other.chunks.get(at).and_then(Option::as_ref)) {
-                (None, None) => true,
-                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-                _ => false,
-            };
+            let same =
+                match (self.chunks.get(at).and_then(Option::as_ref), other.chunks.get(at).and_then(Option::as_ref)) {
+                    (None, None) => true,
+                    (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                    _ => false,
+                };
             if !same {
                 let sectors = at * SECTORS_PER_CHUNK..(at + 1) * SECTORS_PER_CHUNK;
                 let differs = |sector: &usize| range.contains(sector) && self.sector(*sector) != other.sector(*sector);

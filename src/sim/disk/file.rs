@@ -33,7 +33,10 @@ pub(super) struct Data {
 enum Cache {
     Chunks(Chunks),
     /// Somebody mapped it, and may store into it at any time.
-    Mapped { bytes: usize, memory: Arc<HeapMemory> },
+    Mapped {
+        bytes: usize,
+        memory: Arc<HeapMemory>,
+    },
 }
 
 impl SimFile {

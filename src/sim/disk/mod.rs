@@ -219,6 +219,12 @@ impl SimDisk {
         self.state.lock().at_crash.is_some()
     }
 
+    /// True if the operation that was chosen was reached.
+    pub(crate) fn has_crashed_by_itself(&self) -> bool {
+        let state = self.state.lock();
+        state.crash_at.is_some_and(|at| state.operations > at)
+    }
+
     /// The disk as the next process finds it. The old handles go on with memory of their own.
     pub(crate) fn restart(&self, loss: Loss) -> SimDisk {
         let mut rng = Rng::new(self.state.lock().rng.next());

@@ -4,6 +4,7 @@
 mod args;
 mod crew;
 mod sabotage;
+mod spaces;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,9 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let crew = Crew::new(args.threads)?;
     match &args.sabotage {
         Some(name) => sabotage::run(name, args, &crew),
+        None if args.exhaustive => spaces::exhaust(&crew),
+        None if args.errors => spaces::errors(args, &crew),
+        None if args.flips => spaces::flips(&crew),
         None => schedules(args, &crew),
     }
 }
@@ -60,7 +64,7 @@ pub(crate) fn report(failure: &Failure) {
     println!("violation: {violation}\nseed {seed} (again: lanelog-sim --schedules 1 --seed {seed})\n{report}\n");
 }
 
-fn last_line(counts: &Counts, violations: usize, seed: u64) {
+pub(crate) fn last_line(counts: &Counts, violations: usize, seed: u64) {
     let Counts { schedules, crashes, faults, recoveries, tasks } = counts;
     println!(
         "schedules={schedules} crashes={crashes} faults={faults} recoveries={recoveries} tasks={tasks} violations={violations} seed={seed}"
