@@ -16,7 +16,7 @@ use super::search::Failure;
 use crate::types::{Now, Timestamp};
 
 /// What a workload is made of.
-const ALPHABET: [Op; 10] = [
+const ALPHABET: [Op; 13] = [
     Op::Enqueue { lane: 0, bytes: 9, power: true },
     Op::Enqueue { lane: 0, bytes: 700, power: false },
     Op::Enqueue { lane: 1, bytes: 9, power: false },
@@ -25,7 +25,10 @@ const ALPHABET: [Op; 10] = [
     Op::Reserve { group: 0, tasks: 2, lane: None, lease_ms: 500, consumer: 0 },
     Op::Settle { group: 0, pick: 1, count: 2, how: How::Ack, power: true },
     Op::CreateGroup { newest: false, power: true },
+    Op::Settle { group: 0, pick: 1, count: 1, how: How::Reject, power: false },
     Op::SyncAll,
+    Op::MarkIdle,
+    Op::Footers,
     Op::Checkpoint,
 ];
 /// Operations in the longest workload.
@@ -33,7 +36,7 @@ const STEPS_MAX: u32 = 3;
 /// Of what is unsynced at a crash so many parts are kept or dropped one by one; more are counted as cut short.
 const PARTS_MAX: usize = 12;
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 4096, attempts_max: 0, pad_commits: false };
+const SETTING: Setting = Setting { lanes: 2, segment_bytes: 4096, attempts_max: 0, pad_commits: false, bulky: false };
 
 /// What a walk over the space did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

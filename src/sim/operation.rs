@@ -121,12 +121,17 @@ pub(crate) enum Hurt {
 }
 
 impl Op {
-    /// A step as a queue in use sees it.
-    pub(crate) fn draw(rng: &mut Rng, lanes: u8) -> Op {
+    /// A step as a queue in use sees it; `bulky`: with payloads of which a segment holds a few, most of them acked soon.
+    pub(crate) fn draw(rng: &mut Rng, lanes: u8, bulky: bool) -> Op {
         let lane = |rng: &mut Rng| small(rng, lanes);
-        let bytes = |rng: &mut Rng| if rng.once_in(4) { rng.below(560) } else { rng.below(60) };
+        let (often, seldom) = if bulky { (950, 200) } else { (60, 560) };
+        let bytes = |rng: &mut Rng| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
         let bytes = |rng: &mut Rng| u16::try_from(bytes(rng)).unwrap_or(0);
+        let acks_all = bulky && rng.once_in(6);
         match rng.below(64) {
+            _ if acks_all => {
+                Op::Settle { group: small(rng, 8), pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) }
+            }
             0..=13 => Op::Enqueue { lane: lane(rng), bytes: bytes(rng), power: rng.once_in(2) },
             14..=18 => Op::Batch {
                 lane: lane(rng),
@@ -152,6 +157,7 @@ impl Op {
                 power: rng.once_in(2),
             },
             44 => Op::Leave { group: small(rng, 8), consumer: small(rng, 3) },
+            45 | 56 if bulky => Op::Sweep { group: small(rng, 8) },
             45 => Op::Sweep { group: small(rng, 8) },
             46 => Op::CreateGroup { newest: rng.once_in(2), power: rng.once_in(2) },
             47 => Op::Commit { lane: (!rng.once_in(3)).then(|| small(rng, lanes)) },

@@ -7,9 +7,10 @@
 use super::actor::{Actor, Flow, open};
 use super::disk::{Failing, Loss, SimDisk};
 use super::model::{Model, Verdict, Violation, ensure};
-use super::operation::{Crash, Fault, Hurt};
+use super::operation::{Crash, Fault, How, Hurt, Op};
 use super::oracle::{Before, Harm, check, check_space};
 use super::schedule::{Schedule, Stretch};
+use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::error::{DamageKind, Error};
 use crate::format::segment::parse_file_name;
@@ -100,6 +101,10 @@ impl Run<'_> {
         let owed = check(&mut self.model, &engine, &before, self.now)?;
         check_space(&engine, owed, self.now)?;
         match self.schedule.hurt {
+            Some(hurt) if self.schedule.hurt_unsealed => {
+                let (older, disk) = self.work_at_rest(&kept)?;
+                self.hurt(&older, &disk, hurt)
+            }
             Some(hurt) => self.hurt(&before_open, &kept, hurt),
             None => Ok(()),
         }
@@ -196,9 +201,29 @@ impl Run<'_> {
         disk.restart(crash.loss)
     }
 
+    /// Works a little, makes all of it durable and marked, and is killed. Gives the disk as it was before the last
+    /// checkpoint, and as it is then.
+    fn work_at_rest(&mut self, disk: &SimDisk) -> Verdict<(SimDisk, SimDisk)> {
+        let older = disk.restart(Loss::Process);
+        let engine = self.open_well(disk)?;
+        let setting = self.schedule.setting;
+        let mut actor = Actor::new(engine, setting, disk, &mut self.model, &mut self.now);
+        let lane = setting.lanes - 1;
+        let reserve = Op::Reserve { group: 0, tasks: 3, lane: None, lease_ms: 500, consumer: 0 };
+        let ack = Op::Settle { group: 0, pick: 1, count: 2, how: How::Ack, power: true };
+        let enqueue = Op::Enqueue { lane: 0, bytes: 40, power: true };
+        let batch = Op::Batch { lane, tasks: 4, bytes: 90, power: true, wait: true };
+        for op in [enqueue, batch, enqueue, enqueue, reserve, ack, enqueue, Op::SyncAll, Op::MarkIdle] {
+            ensure!(actor.step(op)? == Flow::Go, "{op} does not go on");
+        }
+        drop(actor);
+        self.counts.crashes += 1;
+        Ok((older, disk.restart(Loss::Process)))
+    }
+
     /// Damages the directory at rest and looks what that costs.
     fn hurt(&mut self, before_open: &SimDisk, disk: &SimDisk, hurt: Hurt) -> Verdict {
-        let Some(harm) = harm(before_open, disk, hurt) else { return Ok(()) };
+        let Some(harm) = harm(before_open, disk, hurt, self.schedule.hurt_unsealed) else { return Ok(()) };
         self.note(|| format!("at rest: {hurt:?} of {}", harm.file));
         self.counts.faults += 1;
         let engine = self.open_well(disk)?;
@@ -207,7 +232,7 @@ impl Run<'_> {
         let mut model = std::mem::take(&mut self.model);
         let mut now = self.now;
         let mut actor = Actor::new(engine, self.schedule.setting, disk, &mut model, &mut now);
-        let op = super::operation::Op::Enqueue { lane: 0, bytes: 9, power: true };
+        let op = Op::Enqueue { lane: 0, bytes: 9, power: true };
         let flow = actor.step(op);
         ensure!(flow? == Flow::Go, "a damaged queue takes no task");
         self.model = model;
@@ -240,7 +265,7 @@ fn is_degraded(disk: &SimDisk, engine: &Engine) -> bool {
 
 /// Damages a file. `None` if there is none to damage. What changed since `older`, the disk as it was before the last open,
 /// is not the only copy of anything: the older checkpoint and its journal know the same.
-fn harm(older: &SimDisk, disk: &SimDisk, hurt: Hurt) -> Option<Harm> {
+fn harm(older: &SimDisk, disk: &SimDisk, hurt: Hurt, unsealed: bool) -> Option<Harm> {
     let pick = |names: &[String], number: u32| names.get(number as usize % names.len().max(1)).cloned();
     let names: Vec<String> = disk.files().into_iter().map(|(name, _)| name).collect();
     let lanes: Vec<String> = names.iter().filter(|name| is_lane_segment(disk, name)).cloned().collect();
@@ -254,7 +279,9 @@ fn harm(older: &SimDisk, disk: &SimDisk, hurt: Hurt) -> Option<Harm> {
             disk.flip_bit(&file, sector * 512 + bit as usize / 8 % 512, u8::try_from(bit % 8).ok()?);
             let is_lane = lanes.contains(&file);
             let is_new = older.sector(&file, *sector) != unhurt;
-            Some(Harm { file, lost_most: usize::from(is_lane), forgets: !is_lane && !is_new })
+            // What was settled since the last checkpoint stands in the journal alone.
+            let forgets = if file == Store::FILE { !is_new } else { !is_lane && unsealed };
+            Some(Harm { file, lost_most: usize::from(is_lane), forgets })
         }
         Hurt::Cut { file, bytes } => {
             let file = pick(&lanes, file)?;

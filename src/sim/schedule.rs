@@ -16,6 +16,9 @@ pub(crate) struct Schedule {
     pub stretches: Vec<Stretch>,
     /// What happens to the directory at rest, at the end.
     pub hurt: Option<Hurt>,
+    /// Then the directory is one of a process that was killed after all it did was durable, and not one that a recovery
+    /// sealed.
+    pub hurt_unsealed: bool,
 }
 
 /// How the queue is set up.
@@ -26,6 +29,8 @@ pub(crate) struct Setting {
     /// 0 is without limit.
     pub attempts_max: u32,
     pub pad_commits: bool,
+    /// Payloads are large for the segments, so that those roll and are recycled.
+    pub bulky: bool,
 }
 
 /// The work of one process, and how it ends.
@@ -60,7 +65,8 @@ impl Setting {
         let pad_commits = rng.once_in(16);
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
-        Setting { lanes: 1 + u8::from(!rng.once_in(3)), segment_bytes, attempts_max, pad_commits }
+        let bulky = rng.once_in(3);
+        Setting { lanes: 1 + u8::from(!rng.once_in(3)), segment_bytes, attempts_max, pad_commits, bulky }
     }
 }
 
@@ -70,7 +76,7 @@ impl Schedule {
         let mut rng = Rng::new(seed);
         let setting = Setting::draw(&mut rng);
         let stretches =
-            (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(&mut rng, setting.lanes)).collect();
+            (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(&mut rng, setting)).collect();
         let number = |rng: &mut Rng| u32::try_from(rng.next() >> 32).unwrap_or(0);
         let hurt = rng.once_in(4).then(|| match rng.below(8) {
             0..=4 => Hurt::Flip { file: number(&mut rng), bit: number(&mut rng) },
@@ -78,7 +84,9 @@ impl Schedule {
             6 => Hurt::Remove { file: number(&mut rng) },
             _ => Hurt::Double { file: number(&mut rng) },
         });
-        Schedule { disk_seed: rng.next(), setting, stretches, hurt }
+        // Of a segment that no checkpoint knows yet nobody can tell that it is gone, or how long it was.
+        let is_known = !matches!(hurt, Some(Hurt::Cut { .. } | Hurt::Remove { .. }));
+        Schedule { disk_seed: rng.next(), setting, stretches, hurt, hurt_unsealed: is_known && rng.once_in(2) }
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -87,10 +95,10 @@ impl Schedule {
 }
 
 impl Stretch {
-    fn draw(rng: &mut Rng, lanes: u8) -> Stretch {
+    fn draw(rng: &mut Rng, setting: Setting) -> Stretch {
         let most = if rng.once_in(4) { 60 } else { 16 };
         let count = 4 + rng.below(most);
-        let ops = (0..count).map(|_| Op::draw(rng, lanes)).collect();
+        let ops = (0..count).map(|_| Op::draw(rng, setting.lanes, setting.bulky)).collect();
         let fault = rng.once_in(5).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
@@ -120,7 +128,7 @@ fn loss(rng: &mut Rng) -> Loss {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setting { lanes, segment_bytes, attempts_max, pad_commits } = self.setting;
+        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _ } = self.setting;
         writeln!(
             f,
             "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, disk seed {}",
@@ -145,6 +153,7 @@ impl fmt::Display for Schedule {
             }
         }
         match self.hurt {
+            Some(hurt) if self.hurt_unsealed => writeln!(f, "some work, all of it durable, a kill, and: {hurt:?}"),
             Some(hurt) => writeln!(f, "at rest: {hurt:?}"),
             None => Ok(()),
         }

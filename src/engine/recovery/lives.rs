@@ -307,6 +307,9 @@ impl Search<'_> {
                 life.seek.clone_from(&scan.seek);
                 if u64::from(scan.durable) > life.file_bytes {
                     life.end = scan.durable;
+                } else if life.file_bytes < PRELUDE_BYTES as u64 {
+                    // Somebody cut it inside its first sector: that there was a life is all that is left to say.
+                    life.end = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
                 } else {
                     self.report(&life, &scan);
                     life.scan = Some(scan);
