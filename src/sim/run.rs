@@ -197,7 +197,7 @@ impl Run<'_> {
     fn crash(&mut self, disk: &SimDisk, crash: Crash, before: &mut Before) -> SimDisk {
         self.counts.crashes += 1;
         before.power_lost |= crash.loss == Loss::Power;
-        self.note(|| format!("  crash: {crash:?}, operation {}", disk.operations()));
+        self.note(|| format!("  crash: {crash:?}, operation {}, files {:08x}", disk.operations(), disk.fingerprint()));
         disk.restart(crash.loss)
     }
 

@@ -6,6 +6,4 @@ mod crash;
 mod faults;
 mod flaky;
 mod hostile;
-mod many;
-mod wide;
 mod world;

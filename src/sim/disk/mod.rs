@@ -287,6 +287,18 @@ impl SimDisk {
         state.files.get(name).map(|file| file.image().used_sectors()).unwrap_or_default()
     }
 
+    /// A checksum over all names and bytes, cached and stable.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        let state = self.state.lock();
+        let mut crc = crc32fast::Hasher::new();
+        for (name, image) in state.images() {
+            crc.update(name.as_bytes());
+            crc.update(&image.cache.to_vec());
+            crc.update(&image.stable.to_vec());
+        }
+        crc.finalize()
+    }
+
     /// The bytes of one sector as everybody sees them.
     pub(crate) fn sector(&self, name: &str, sector: usize) -> Option<Vec<u8>> {
         let state = self.state.lock();

@@ -1,4 +1,5 @@
-//! The simulator tested: its disk, its schedules, its oracle.
+//! The simulator tested: its disk, its schedules; and what they found.
 
 mod disk;
+mod found;
 mod schedules;

@@ -1,0 +1,126 @@
+//! The smallest schedules that showed a bug, each with what it was. The disk's choices are tried widely, because what a
+//! schedule showed once depends on what happened to survive.
+
+use crate::sim::disk::Loss;
+use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
+use crate::sim::run::{Counts, run};
+use crate::sim::schedule::{Schedule, Setting, Stretch};
+
+const SETTING: Setting = Setting { lanes: 2, segment_bytes: 8192, attempts_max: 0, pad_commits: false, bulky: false };
+const KILLED: Crash = Crash { at: None, loss: Loss::Process };
+const POWERLESS: Crash = Crash { at: None, loss: Loss::Power };
+
+fn stretch(ops: &[Op], crash: Crash) -> Stretch {
+    Stretch { ops: ops.to_vec(), fault: None, crash, recoveries: Vec::new(), hindrance: None }
+}
+
+fn enqueue(lane: u8, bytes: u16, power: bool) -> Op {
+    Op::Enqueue { lane, bytes, power }
+}
+
+fn batch(tasks: u8, bytes: u16, power: bool, wait: bool) -> Op {
+    Op::Batch { lane: 0, tasks, bytes, power, wait }
+}
+
+fn reserve(tasks: u8) -> Op {
+    Op::Reserve { group: 0, tasks, lane: None, lease_ms: 500, consumer: 0 }
+}
+
+fn settle(how: How, count: u8, power: bool) -> Op {
+    Op::Settle { group: 0, pick: 1, count, how, power }
+}
+
+/// Runs the schedule with many of the disk's choices.
+fn keeps_its_promises(disks: u64, stretches: &[Stretch], hurt: Option<Hurt>) {
+    for disk_seed in 0..disks {
+        let stretches = stretches.to_vec();
+        let schedule = Schedule { disk_seed, setting: SETTING, stretches, hurt, hurt_unsealed: false };
+        if let Err(violation) = run(&schedule, &mut Counts::default(), None) {
+            panic!("{violation:?}\n{schedule}");
+        }
+    }
+}
+
+#[test]
+fn recovery_that_crashes_behind_its_seal_does_not_take_acks_of_what_it_dropped() {
+    for at in 10..26 {
+        let ops = [batch(5, 417, false, false), reserve(3), settle(How::Reject, 6, true)];
+        let mut one = stretch(&ops, POWERLESS);
+        one.recoveries.push(Crash { at: Some(at), loss: Loss::Process });
+        keeps_its_promises(24, &[one], None);
+    }
+}
+
+#[test]
+fn checkpoint_after_a_crash_writes_nowhere_where_a_root_may_come_back() {
+    let ops = [enqueue(0, 9, true), Op::Reopen, reserve(1), settle(How::Ack, 1, true), Op::Checkpoint, Op::Reopen];
+    for at in 30..75 {
+        let mut one = stretch(&ops, Crash { at: Some(at), loss: Loss::Process });
+        one.recoveries.push(Crash { at: Some(14), loss: Loss::Power });
+        keeps_its_promises(12, &[one], None);
+    }
+}
+
+#[test]
+fn group_from_the_newest_task_on_does_not_see_what_could_not_be_read_as_it_began() {
+    let first = stretch(&[batch(2, 279, false, false), enqueue(0, 364, true)], POWERLESS);
+    for call in 0..40 {
+        let mut second = stretch(&[Op::CreateGroup { newest: true, power: false }], KILLED);
+        second.fault = Some(Fault::Fails { call, choice: 0, onwards: false });
+        keeps_its_promises(2, &[first.clone(), second], None);
+    }
+}
+
+#[test]
+fn flipped_bit_in_padding_brings_no_dropped_batch_back() {
+    let stalled = Op::Stall { lane: 0, bytes: 51, filled: false };
+    let ops = [enqueue(0, 9, false), stalled, enqueue(0, 34, false), batch(5, 37, true, true)];
+    for file in 0..5 {
+        for bit in (0..2 * 4096).step_by(5) {
+            keeps_its_promises(2, &[stretch(&ops, POWERLESS)], Some(Hurt::Flip { file, bit }));
+        }
+    }
+}
+
+#[test]
+fn flipped_bit_in_the_checkpoint_takes_no_group() {
+    let ops = [enqueue(0, 9, true), Op::Checkpoint, Op::CreateGroup { newest: false, power: true }];
+    let both = [stretch(&ops, POWERLESS), stretch(&[], POWERLESS)];
+    for bit in (0..16 * 4096).step_by(29) {
+        keeps_its_promises(1, &both, Some(Hurt::Flip { file: u32::MAX, bit }));
+    }
+}
+
+#[test]
+fn acks_of_records_that_did_not_survive_do_not_hide_that_a_segment_is_missing() {
+    let ops = [
+        enqueue(0, 48, true),
+        enqueue(0, 523, false),
+        Op::SyncAll,
+        enqueue(0, 1, false),
+        reserve(3),
+        Op::Settle { group: 0, pick: 0, count: 1, how: How::Ack, power: false },
+        Op::Settle { group: 0, pick: 1, count: 1, how: How::Ack, power: false },
+        Op::Checkpoint,
+    ];
+    for file in 0..3 {
+        keeps_its_promises(40, &[stretch(&ops, POWERLESS)], Some(Hurt::Remove { file }));
+    }
+}
+
+#[test]
+fn lease_that_ran_out_is_not_given_back_by_a_consumer_that_leaves() {
+    let later = Op::Clock { boot_ms: 498, wall_ms: 0 };
+    let ops = [enqueue(0, 487, true), reserve(6), later, Op::Leave { group: 0, consumer: 0 }, reserve(5)];
+    keeps_its_promises(2, &[stretch(&ops, KILLED)], None);
+}
+
+#[test]
+fn recovery_that_can_not_read_forgets_nothing() {
+    let ops = [enqueue(0, 9, true), enqueue(1, 6, false), reserve(2), Op::Checkpoint, settle(How::Ack, 1, false)];
+    for call in 0..60 {
+        let mut one = stretch(&ops, KILLED);
+        one.hindrance = Some(Fault::Fails { call, choice: 0, onwards: false });
+        keeps_its_promises(2, &[one], None);
+    }
+}
