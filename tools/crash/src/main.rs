@@ -12,14 +12,19 @@
 //! proves nothing: `--syncs-off` turns the worker's syncs into nothing, and then losses must be seen.
 #![expect(clippy::disallowed_methods, reason = "the real world has clocks, threads and files")]
 
+mod block;
 mod child;
+mod failed_sync;
 mod kernel;
 mod kill;
 mod ledger;
 mod outcome;
 mod payload;
+mod power;
+mod recording;
 mod report;
 mod rng;
+mod shutdown;
 mod worker;
 
 use std::process::ExitCode;
@@ -43,6 +48,12 @@ struct Cli {
 enum Mode {
     /// Kills workers with SIGKILL at random moments.
     Kill(kill::KillArgs),
+    /// Makes images of a recorded block device, as power losses leave it, and recovers each.
+    Power(power::PowerArgs),
+    /// Cuts a file system off its device under a busy worker, and recovers.
+    Shutdown(shutdown::ShutdownArgs),
+    /// Fails a sync, restarts on the page cache that lies, then loses the power.
+    FailedSync(failed_sync::FailedSyncArgs),
     /// The process that the other modes end.
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
@@ -58,6 +69,9 @@ fn main() -> ExitCode {
         let stop = Stop::on_signals()?;
         match mode {
             Mode::Kill(args) => kill::run(&args, seed(args.seed), &stop),
+            Mode::Power(args) => power::run(&args, seed(args.seed), &stop),
+            Mode::Shutdown(args) => shutdown::run(&args, seed(args.seed), &stop),
+            Mode::FailedSync(args) => failed_sync::run(&args, seed(args.seed), &stop),
             Mode::Worker(_) => Ok(Outcome::default()),
         }
     };

@@ -7,9 +7,10 @@ use crate::report::{ATTEMPTS_MAX, GROUPS, How, LANES, Record, State};
 use super::{Effect, Ledger, Open, Side, Sure, Unit};
 
 /// What a crash takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Loss {
     /// The process. What it told the kernel stays.
+    #[default]
     Process,
     /// The power. What was not synced may be lost, any part of it.
     Power,

@@ -119,6 +119,8 @@ pub struct Ledger {
     /// The picture that is coming in, and what recovery called damaged.
     picture: Vec<Record>,
     damage: Vec<String>,
+    /// What the next picture has to bear.
+    loss: Loss,
     pub violations: Vec<String>,
     pub counts: Counts,
 }
@@ -135,7 +137,13 @@ pub struct Counts {
 }
 
 impl Ledger {
-    /// Takes what a worker said into account. A picture is judged as what the death of a process leaves, and adopted.
+    /// The power went since: the next picture is judged by that, and those after it again as what the death of a process
+    /// leaves.
+    pub fn power_lost(&mut self) {
+        self.loss = Loss::Power;
+    }
+
+    /// Takes what a worker said into account. A picture is judged and adopted.
     pub fn feed(&mut self, report: &Report) {
         self.said += 1;
         match &report.said {
@@ -147,9 +155,10 @@ impl Ledger {
             Said::Found(record) => self.picture.push(*record),
             Said::Pictured => {
                 let picture = std::mem::take(&mut self.picture);
-                let broken = self.judge(&picture, &self.damage, Loss::Process);
+                let broken = self.judge(&picture, &self.damage, self.loss);
                 self.violations.extend(broken);
                 self.adopt(&picture);
+                self.loss = Loss::Process;
                 self.counts.recoveries += 1;
             }
             Said::Enqueue { op, unit, lane, count, until } => self.intend(*op, *unit, *lane, *count, *until),
