@@ -13,7 +13,7 @@ use clap::Args;
 
 use crate::child::{Enough, Stop, Worker, plain};
 use crate::ledger::Ledger;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, side_by_side};
 use crate::rng::Rng;
 use crate::worker::Then;
 
@@ -25,17 +25,24 @@ pub struct KillArgs {
     /// Seed of all choices; a fresh one if it is not given.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Queues that are worked on beside one another; part of what the seed decides.
+    #[arg(long, default_value_t = 4)]
+    pub tracks: u64,
     /// Where the queues are made; the system's directory for temporary files if it is not given.
     #[arg(long)]
     pub dir: Option<PathBuf>,
 }
 
 pub fn run(args: &KillArgs, seed: u64, stop: &Stop) -> Result<Outcome> {
+    side_by_side(args.tracks, seed, args.rounds, |seed, rounds| track(args, rounds, seed, stop))
+}
+
+fn track(args: &KillArgs, all_rounds: u64, seed: u64, stop: &Stop) -> Result<Outcome> {
     let mut rng = Rng::new(seed);
     let mut outcome = Outcome::new(seed);
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let mut life = 0;
-    while outcome.of("rounds") < args.rounds {
+    while outcome.of("rounds") < all_rounds {
         let dir = tempfile::Builder::new().prefix("lanelog-kill-").tempdir_in(&parent).context("can't make a directory")?;
         let mut reign = Reign {
             dir: dir.path().join("queue"),
@@ -43,7 +50,7 @@ pub fn run(args: &KillArgs, seed: u64, stop: &Stop) -> Result<Outcome> {
             segment_bytes: rng.pick(4_096, &[16 << 10, 64 << 10]),
             life,
         };
-        let rounds = (5 + rng.below(60)).min(args.rounds - outcome.of("rounds"));
+        let rounds = (5 + rng.below(60)).min(all_rounds - outcome.of("rounds"));
         for _ in 0..rounds {
             reign.live_and_die(&mut rng, stop, &mut outcome)?;
             outcome.count("rounds", 1);

@@ -2,8 +2,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::thread;
+
+use anyhow::{Result, anyhow};
 
 use crate::ledger::Counts;
+use crate::rng::Rng;
 
 /// Why a run is not possible on this machine. No failure: it says so and succeeds.
 #[derive(Debug)]
@@ -55,6 +59,15 @@ impl Outcome {
         all.syncs_failed += counts.syncs_failed;
     }
 
+    fn merge(&mut self, other: Outcome) {
+        for (name, count) in other.counts {
+            self.count(name, count);
+        }
+        self.add(&other.ledger);
+        self.violations.extend(other.violations);
+        self.losses_expected |= other.losses_expected;
+    }
+
     /// Notes broken promises; `kept` is where the evidence lies.
     pub fn broken(&mut self, what: Vec<String>, context: &str, kept: Option<&Path>) {
         if what.is_empty() {
@@ -95,4 +108,31 @@ impl Outcome {
         let _infallible = write!(line, "violations={seen} seed={}", self.seed);
         (line, seen == 0)
     }
+}
+
+/// Shares `amount` out over so many tracks beside one another, for most of the time is spent waiting for syncs. Each
+/// has a seed that follows from `seed` and its number.
+pub fn side_by_side(
+    tracks: u64,
+    seed: u64,
+    amount: u64,
+    run: impl Fn(u64, u64) -> Result<Outcome> + Sync,
+) -> Result<Outcome> {
+    let tracks = tracks.clamp(1, 64);
+    let mut seeds = Rng::new(seed);
+    let run = &run;
+    let outcomes: Vec<Result<Outcome>> = thread::scope(|scope| {
+        let start = |track: u64| {
+            let share = amount / tracks + u64::from(track < amount % tracks);
+            let own = seeds.next();
+            scope.spawn(move || run(own, share))
+        };
+        let running: Vec<_> = (0..tracks).map(start).collect();
+        running.into_iter().map(|track| track.join().unwrap_or_else(|_| Err(anyhow!("a track panicked")))).collect()
+    });
+    let mut all = Outcome::new(seed);
+    for outcome in outcomes {
+        all.merge(outcome?);
+    }
+    Ok(all)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::block::{Disk, means};
 use crate::child::{Enough, Stop};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, side_by_side};
 use crate::recording::Recorder;
 use crate::rng::Rng;
 
@@ -16,10 +16,13 @@ use crate::rng::Rng;
 pub struct PowerArgs {
     /// Crash images to make and check.
     #[arg(long, default_value_t = 1_000)]
-    pub images: usize,
+    pub images: u64,
     /// Seed of all choices; a fresh one if it is not given.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Recordings that are worked on beside one another; part of what the seed decides.
+    #[arg(long, default_value_t = 3)]
+    pub tracks: u64,
     /// Negative control: the worker's syncs do nothing, and losses must be seen.
     #[arg(long)]
     pub syncs_off: bool,
@@ -30,12 +33,16 @@ const IMAGES_EACH: usize = 100;
 
 pub fn run(args: &PowerArgs, seed: u64, stop: &Stop) -> Result<Outcome> {
     means(true)?;
+    side_by_side(args.tracks, seed, args.images, |seed, images| track(args, images, seed, stop))
+}
+
+fn track(args: &PowerArgs, all_images: u64, seed: u64, stop: &Stop) -> Result<Outcome> {
     let mut rng = Rng::new(seed);
     let mut outcome = Outcome::new(seed);
     outcome.losses_expected = args.syncs_off;
     let images = Disk::in_memory()?;
     let mut life = 0;
-    let mut left = args.images;
+    let mut left = usize::try_from(all_images)?;
     while left > 0 {
         stop.check()?;
         let mut recorder = Recorder::new(&mut rng, life)?;
