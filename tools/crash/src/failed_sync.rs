@@ -45,7 +45,9 @@ pub fn run(args: &FailedSyncArgs, seed: u64, stop: &Stop) -> Result<Outcome> {
     let mut outcome = Outcome::new(seed);
     let images = Disk::in_memory()?;
     control(&mut rng)?;
-    println!("control: a plain file, reopened after a failed sync, read and synced with success, lost its bytes on the device");
+    println!(
+        "control: a plain file, reopened after a failed sync, read and synced with success, lost its bytes on the device"
+    );
     let mut life = 0;
     while outcome.of("rounds") < args.rounds {
         stop.check()?;

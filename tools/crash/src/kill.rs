@@ -43,7 +43,8 @@ fn track(args: &KillArgs, all_rounds: u64, seed: u64, stop: &Stop) -> Result<Out
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let mut life = 0;
     while outcome.of("rounds") < all_rounds {
-        let dir = tempfile::Builder::new().prefix("lanelog-kill-").tempdir_in(&parent).context("can't make a directory")?;
+        let dir =
+            tempfile::Builder::new().prefix("lanelog-kill-").tempdir_in(&parent).context("can't make a directory")?;
         let mut reign = Reign {
             dir: dir.path().join("queue"),
             ledger: Ledger::default(),

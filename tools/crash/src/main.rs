@@ -96,7 +96,8 @@ fn main() -> ExitCode {
 
 /// The seed that was given, or one that nobody tried.
 fn seed(given: Option<u64>) -> u64 {
-    let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::from(now.subsec_nanos()) ^ now.as_secs());
+    let fresh =
+        || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::from(now.subsec_nanos()) ^ now.as_secs());
     let seed = given.unwrap_or_else(fresh);
     println!("seed {seed}");
     seed

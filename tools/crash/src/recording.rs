@@ -100,7 +100,14 @@ pub struct Recorded {
 
 impl Recorded {
     /// Makes an image at each of the points, recovers it, and checks. False once a promise turned out broken.
-    pub fn check(&mut self, points: &[usize], disk: &Disk, rng: &mut Rng, stop: &Stop, out: &mut Outcome) -> Result<bool> {
+    pub fn check(
+        &mut self,
+        points: &[usize],
+        disk: &Disk,
+        rng: &mut Rng,
+        stop: &Stop,
+        out: &mut Outcome,
+    ) -> Result<bool> {
         let mut ledger = Ledger::default();
         let mut said = std::mem::take(&mut self.reports).into_iter().peekable();
         for point in points {

@@ -107,14 +107,46 @@ pub enum Said {
     Found(Record),
     /// That were all of them.
     Pictured,
-    Enqueue { op: u64, unit: u64, lane: u8, count: u16, until: Until },
-    Enqueued { op: u64, answer: Answer, first: u64 },
-    Reserve { op: u64, group: usize, tasks: u32 },
-    Reserved { op: u64, answer: Answer, got: Vec<Got> },
-    Settle { op: u64, group: usize, how: How, until: Until, tasks: Vec<(u8, u64)> },
-    Settled { op: u64, answers: Vec<Answer> },
-    Sync { op: u64 },
-    Synced { op: u64, answer: Answer },
+    Enqueue {
+        op: u64,
+        unit: u64,
+        lane: u8,
+        count: u16,
+        until: Until,
+    },
+    Enqueued {
+        op: u64,
+        answer: Answer,
+        first: u64,
+    },
+    Reserve {
+        op: u64,
+        group: usize,
+        tasks: u32,
+    },
+    Reserved {
+        op: u64,
+        answer: Answer,
+        got: Vec<Got>,
+    },
+    Settle {
+        op: u64,
+        group: usize,
+        how: How,
+        until: Until,
+        tasks: Vec<(u8, u64)>,
+    },
+    Settled {
+        op: u64,
+        answers: Vec<Answer>,
+    },
+    Sync {
+        op: u64,
+    },
+    Synced {
+        op: u64,
+        answer: Answer,
+    },
     /// A checkpoint was written.
     Checkpointed,
     /// Every task of every group was delivered that can be.

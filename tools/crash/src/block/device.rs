@@ -60,7 +60,14 @@ impl Device {
         let at = dir.path().join("fuse");
         std::fs::create_dir(&at)?;
         let empty = Vec::new;
-        let state = State { bytes: vec![0; bytes], base: empty(), log: Vec::new(), recording: false, failing: Vec::new(), failed: 0 };
+        let state = State {
+            bytes: vec![0; bytes],
+            base: empty(),
+            log: Vec::new(),
+            recording: false,
+            failing: Vec::new(),
+            failed: 0,
+        };
         let state = Arc::new(Mutex::new(state));
         let mut config = Config::default();
         config.mount_options.push(MountOption::FSName("lanelog-crash".to_owned()));

@@ -35,8 +35,11 @@ impl Cutter {
     /// Points of the log to crash at, ascending: `count` of them spread over the stretches between its flushes, each
     /// stretch in its turn, and a random place in it.
     pub fn points(&self, from: usize, count: usize, rng: &mut Rng) -> Vec<usize> {
-        let mut ends: Vec<usize> =
-            (0..).zip(&self.log).filter(|(at, event)| *at >= from && matches!(event, Event::Flush)).map(|(at, _)| at).collect();
+        let mut ends: Vec<usize> = (0..)
+            .zip(&self.log)
+            .filter(|(at, event)| *at >= from && matches!(event, Event::Flush))
+            .map(|(at, _)| at)
+            .collect();
         ends.push(self.log.len());
         let mut points = Vec::with_capacity(count);
         let skip = rng.index(ends.len());
@@ -80,7 +83,8 @@ impl Cutter {
                 // Single sectors, in any combination: few, half, or most of them.
                 _ => {
                     for (sector, part) in (0..).zip(bytes.chunks(SECTOR_BYTES)) {
-                        if rng.chance([1, 4, 4, 7].get(usize::try_from(how).unwrap_or(4) - 4).copied().unwrap_or(4), 8) {
+                        if rng.chance([1, 4, 4, 7].get(usize::try_from(how).unwrap_or(4) - 4).copied().unwrap_or(4), 8)
+                        {
                             put(&mut image, at + sector * SECTOR_BYTES, part);
                         }
                     }
@@ -137,7 +141,7 @@ mod tests {
         let cutter = Cutter::new((vec![0; 1_024], log));
         let points = cutter.points(0, 200, &mut Rng::new(1));
         assert!(points.is_sorted() && points.len() == 200);
-        let reached: std::collections::BTreeSet<usize> = points.iter().map(|point| (point + 3) / 4).collect();
+        let reached: std::collections::BTreeSet<usize> = points.iter().map(|point| point.div_ceil(4)).collect();
         assert_eq!(reached.len(), 11, "{reached:?}");
     }
 }

@@ -43,7 +43,9 @@ impl Ledger {
         for ((group, begun), name) in (0..).zip(begun).zip(GROUPS) {
             let asked = self.asked(group);
             if begun > asked {
-                let what = format!("{begun} attempts of group {name} were counted that nobody was told of; {asked} were asked for");
+                let what = format!(
+                    "{begun} attempts of group {name} were counted that nobody was told of; {asked} were asked for"
+                );
                 broken.push(what);
             }
         }
@@ -72,7 +74,8 @@ impl Ledger {
         let first = seq.saturating_sub(u64::from(tag.index));
         let sides = unit.tasks.get(usize::from(tag.index)).filter(|_| usize::from(tag.count) == unit.tasks.len());
         let sides = sides.filter(|_| lane == unit.lane);
-        let sides = sides.ok_or_else(|| format!("{name} is there, in another lane or batch than it was enqueued in"))?;
+        let sides =
+            sides.ok_or_else(|| format!("{name} is there, in another lane or batch than it was enqueued in"))?;
         let entry = seen.entry(tag.unit).or_default();
         let known = unit.first.or(entry.first);
         let taken = self.places.get(&(lane, seq)).is_some_and(|(owner, _)| *owner != tag.unit);
@@ -84,8 +87,7 @@ impl Ledger {
             return Err(format!("{name} is there twice"));
         }
         entry.present.push(tag.index);
-        for (((side, state), begun), (group, group_name)) in
-            sides.iter().zip(states).zip(begun).zip((0..).zip(GROUPS))
+        for (((side, state), begun), (group, group_name)) in sides.iter().zip(states).zip(begun).zip((0..).zip(GROUPS))
         {
             let one = Judged { side, asked: self.asked(group) > 0, loss, proven: self.journal_proven };
             match one.state(state) {

@@ -24,7 +24,7 @@ impl Ledger {
                 self.violations.push(what);
             }
         }
-        for (front, last) in self.fronts.iter_mut().nth(group).into_iter().flatten().zip(last) {
+        for (front, last) in self.fronts.get_mut(group).into_iter().flatten().zip(last) {
             *front = (*front).max(last);
         }
     }
@@ -32,7 +32,9 @@ impl Ledger {
     fn delivered(&mut self, group: usize, got: &Got, last: &mut [u64; LANES as usize]) -> Result<(), String> {
         let Got { lane, seq, tag, attempt } = *got;
         let Some(tag) = tag else {
-            return Err(format!("lane {lane}, sequence {seq}: the payload that was delivered is not what was enqueued"));
+            return Err(format!(
+                "lane {lane}, sequence {seq}: the payload that was delivered is not what was enqueued"
+            ));
         };
         let name = self.name(tag, lane, seq);
         let unit = self.units.get(&tag.unit).ok_or_else(|| format!("{name} was delivered, and nobody enqueued it"))?;

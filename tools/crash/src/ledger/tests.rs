@@ -5,6 +5,9 @@ use crate::report::{Answer, Got, How, Record, Report, Said, State, Until};
 
 use super::{Ledger, Loss};
 
+/// No complaint.
+const NOTHING: [String; 0] = [];
+
 /// A unit's records as recovery would find them, open in both groups.
 fn records(unit: u64, lane: u8, first: u64, count: u16) -> Vec<Record> {
     let record = |index: u16| Record {
@@ -70,7 +73,7 @@ impl History {
 
     #[track_caller]
     fn is_content(&self) {
-        assert_eq!(self.ledger.violations, [String::new(); 0]);
+        assert_eq!(self.ledger.violations, NOTHING);
     }
 }
 
@@ -119,7 +122,7 @@ fn power_loss_may_take_what_was_accepted_until_then_and_nothing_else() {
     let mut history = History::default();
     history.enqueue(1, 10, 1, Until::Ever);
     history.enqueue(2, 11, 1, Until::PowerLoss);
-    assert_eq!(history.ledger.judge(&records(1, 0, 10, 1), &[], Loss::Power), [String::new(); 0]);
+    assert_eq!(history.ledger.judge(&records(1, 0, 10, 1), &[], Loss::Power), NOTHING);
     assert_eq!(history.ledger.judge(&records(2, 0, 11, 1), &[], Loss::Power).len(), 1);
     assert_eq!(history.ledger.judge(&records(1, 0, 10, 1), &[], Loss::Process).len(), 1);
     // Durable with what was committed behind it.
@@ -252,7 +255,12 @@ fn attempts_are_exact_over_the_death_of_a_process() {
         let mut picture = three_records();
         picture[0].states[0] = State::Open(counted);
         history.find(&picture);
-        assert_eq!(history.ledger.violations.is_empty(), is_right, "{counted} counted: {:?}", history.ledger.violations);
+        assert_eq!(
+            history.ledger.violations.is_empty(),
+            is_right,
+            "{counted} counted: {:?}",
+            history.ledger.violations
+        );
     }
     // A reserve in doubt may have counted one, where nobody has the task.
     let mut history = three();
@@ -319,7 +327,7 @@ fn dead_letter_stays_dead_and_needs_a_reason() {
     picture[0].states[0] = State::Open(1);
     assert_eq!(history.ledger.judge(&picture, &[], Loss::Power).len(), 1);
     picture[0].states[0] = State::Dead(1);
-    assert_eq!(history.ledger.judge(&picture, &[], Loss::Power), [String::new(); 0]);
+    assert_eq!(history.ledger.judge(&picture, &[], Loss::Power), NOTHING);
     picture[1].states[1] = State::Dead(0);
     assert_eq!(history.ledger.judge(&picture, &[], Loss::Power).len(), 1);
 }
