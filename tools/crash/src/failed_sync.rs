@@ -56,23 +56,34 @@ pub fn run(args: &FailedSyncArgs, seed: u64, stop: &Stop) -> Result<Outcome> {
         let failed = fail_a_sync(&mut recorder, &mut rng, stop)?;
         let mended_at = usize::try_from(recorder.device.events())?;
         for _ in 0..1 + rng.below(2) {
-            recorder.live(Enough::Reports(30 + rng.below(300)), &mut rng, stop)?;
+            // Short lives: soon a checkpoint has written anew what the failed sync lost.
+            let most = rng.pick(20, &[300]);
+            recorder.live(Enough::Reports(1 + rng.below(most)), &mut rng, stop)?;
         }
+        let served_at = served_at(&recorder, mended_at)?;
         let mut recorded = recorder.end()?;
         life = recorded.life;
         outcome.count(if failed { "rounds" } else { "rounds_without" }, 1);
         if outcome.of("rounds_without") > 3 + args.rounds {
             bail!("the device failed writes, and no sync noticed, again and again: the harness proves nothing");
         }
-        let before = args.images / 4;
-        let mut points = recorded.cutter.points(0, before, &mut rng);
-        points.extend(recorded.cutter.points(mended_at, args.images - before, &mut rng));
+        let quarter = args.images / 4;
+        let mut points = recorded.cutter.points(0, quarter, &mut rng);
+        points.extend(recorded.cutter.points(mended_at, quarter, &mut rng));
+        points.extend(recorded.cutter.points(served_at, args.images - 2 * quarter, &mut rng));
         points.sort_unstable();
         if !recorded.check(&points, &images, &mut rng, stop, &mut outcome)? {
             break;
         }
     }
     Ok(outcome)
+}
+
+/// The event at which the first life on the mended device told what it serves, if it came so far.
+fn served_at(recorder: &Recorder, mended_at: usize) -> Result<usize> {
+    let served = recorder.reports.iter().filter(|report| report.said == Said::Pictured);
+    let at = served.map(|report| usize::try_from(report.at)).collect::<Result<Vec<_>, _>>()?;
+    Ok(at.into_iter().find(|at| *at > mended_at).unwrap_or(mended_at))
 }
 
 /// A life whose files fail under it. True if a sync of it failed for that.
