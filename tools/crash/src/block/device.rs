@@ -15,9 +15,12 @@ use fuser::{
     INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite,
     Request, TimeOrNow, WriteFlags,
 };
+use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 
 use crate::kernel::SharedCounter;
+
+use super::mounts::unmount_patiently;
 
 /// What happened to the device.
 pub enum Event {
@@ -133,8 +136,12 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            // Busy only if a loop device is still on it, and then the kernel keeps it until that is gone.
-            let _busy = session.umount_and_join();
+            let at = self.dir.path().join("fuse");
+            if unmount_patiently(&at).is_err() {
+                // Still busy: out of sight at least, so that its directory can go, and gone when nobody has it.
+                let _gone = unmount(&at, UnmountFlags::DETACH);
+            }
+            drop(session);
         }
     }
 }

@@ -118,17 +118,22 @@ impl Mount {
     /// Unmounts it, and says so if that fails.
     pub fn unmount(mut self) -> Result<()> {
         let Some(dir) = self.dir.take() else { return Ok(()) };
-        let end = Instant::now() + Duration::from_secs(10);
-        loop {
-            match unmount(dir.path(), UnmountFlags::empty()) {
-                Ok(()) => return Ok(()),
-                // A process that was killed may still be on its way out.
-                Err(rustix::io::Errno::BUSY) if Instant::now() < end => std::thread::yield_now(),
-                Err(error) => {
-                    self.dir = Some(dir);
-                    bail!("can't unmount {}: {error}", self.path().display());
-                }
-            }
+        if let Err(error) = unmount_patiently(dir.path()) {
+            self.dir = Some(dir);
+            bail!("can't unmount {}: {error}", self.path().display());
+        }
+        Ok(())
+    }
+}
+
+/// Unmounts, and waits for whoever is on the way out: a process that was killed, a loop device that somebody looks at
+/// while it is being given back.
+pub fn unmount_patiently(path: &Path) -> rustix::io::Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match unmount(path, UnmountFlags::empty()) {
+            Err(rustix::io::Errno::BUSY) if Instant::now() < end => std::thread::yield_now(),
+            outcome => return outcome,
         }
     }
 }

@@ -10,6 +10,9 @@ impl Ledger {
     /// Takes the picture as what is so. Every doubt is answered: what is not there never was, or is acked and gone, and
     /// must not appear again. What is there is served, and so must survive whatever comes.
     pub fn adopt(&mut self, picture: &[Record]) {
+        // A reserve in doubt may have handed out what lies before a front that others told of, and a power loss may have
+        // taken the attempt: then nobody can say whether it comes for the first time.
+        let doubt = [0, 1].map(|group| self.asked(group) > 0);
         self.open.clear();
         let mut found: BTreeMap<u64, Vec<&Record>> = BTreeMap::new();
         for record in picture {
@@ -27,11 +30,13 @@ impl Ledger {
                 if self.units.get(&number).is_some_and(|unit| unit.first.is_none()) {
                     self.place(number, record.seq.saturating_sub(u64::from(tag.index)));
                 }
+                let fronts = self.fronts.map(|lanes| lanes.get(usize::from(record.lane)).copied().unwrap_or_default());
                 let Some(unit) = self.units.get_mut(&number) else { continue };
                 unit.accepted = Effect { sure: Sure::Power, since };
                 let sides = unit.tasks.get_mut(usize::from(tag.index)).into_iter().flatten();
-                for (side, state) in sides.zip(record.states) {
+                for ((side, state), (doubt, front)) in sides.zip(record.states).zip(doubt.into_iter().zip(fronts)) {
                     *side = after(side, state, since);
+                    side.met |= doubt && record.seq <= front;
                 }
             }
         }

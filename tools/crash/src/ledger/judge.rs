@@ -133,7 +133,7 @@ impl Ledger {
     }
 
     /// How many tasks reserves asked for that were not answered.
-    fn asked(&self, group: usize) -> u32 {
+    pub(super) fn asked(&self, group: usize) -> u32 {
         let tasks = |open: &Open| match open {
             Open::Reserve { group: of, tasks, .. } if *of == group => *tasks,
             _ => 0,

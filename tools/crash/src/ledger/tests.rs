@@ -305,6 +305,26 @@ fn task_is_on_loan_to_one_consumer_at_a_time_and_comes_in_order() {
 }
 
 #[test]
+fn order_is_judged_over_a_crash_where_no_reserve_was_in_doubt() {
+    for in_doubt in [false, true] {
+        let mut history = three();
+        if in_doubt {
+            // It got task 1, and did not live to say so; the power took the attempt.
+            history.say(Said::Reserve { op: 50, group: 0, tasks: 1 });
+        }
+        history.reserve(vec![got(2, 11, 1)]);
+        history.ledger.power_lost();
+        history.find(&three_records());
+        history.is_content();
+        history.reserve(vec![got(1, 10, 1)]);
+        match in_doubt {
+            true => history.is_content(),
+            false => history.complains("came for the first time after sequence 11"),
+        }
+    }
+}
+
+#[test]
 fn lease_that_had_not_run_out_must_not_be_lost() {
     let mut history = three();
     history.reserve(vec![got(1, 10, 1)]);
