@@ -109,6 +109,8 @@ impl Reign {
             };
             worker.hear(enough, &mut feed)?;
             kernel::shut_down(&mount.path()).map_err(|error| Skipped(format!("ext4 can't be shut down: {error}")))?;
+            ledger.device_lost();
+            let mut feed = |report: Report| ledger.feed(&report);
             worker.hear(Enough::Time(Duration::from_micros(rng.below(20_000))), &mut feed)?;
             worker.kill(&mut feed)?;
             self.ledger.power_lost();

@@ -24,6 +24,9 @@ impl Ledger {
                 self.violations.push(what);
             }
         }
+        if self.unreadable {
+            return;
+        }
         for (front, last) in self.fronts.get_mut(group).into_iter().flatten().zip(last) {
             *front = (*front).max(last);
         }

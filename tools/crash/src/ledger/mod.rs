@@ -121,6 +121,8 @@ pub struct Ledger {
     damage: Vec<String>,
     /// What the next picture has to bear.
     loss: Loss,
+    /// The device gives nothing any more, until the next picture.
+    unreadable: bool,
     pub violations: Vec<String>,
     pub counts: Counts,
 }
@@ -143,6 +145,13 @@ impl Ledger {
         self.loss = Loss::Power;
     }
 
+    /// The device is cut off: what is said from here on comes from a queue that may not be able to read what it holds. It
+    /// leaves out what it can't read, by its promise, and goes on with what is in memory; so what is delivered says
+    /// nothing of the order any more.
+    pub fn device_lost(&mut self) {
+        self.unreadable = true;
+    }
+
     /// Takes what a worker said into account. A picture is judged and adopted.
     pub fn feed(&mut self, report: &Report) {
         self.said += 1;
@@ -158,7 +167,7 @@ impl Ledger {
                 let broken = self.judge(&picture, &self.damage, self.loss);
                 self.violations.extend(broken);
                 self.adopt(&picture);
-                self.loss = Loss::Process;
+                (self.loss, self.unreadable) = (Loss::Process, false);
                 self.counts.recoveries += 1;
             }
             Said::Enqueue { op, unit, lane, count, until } => self.intend(*op, *unit, *lane, *count, *until),

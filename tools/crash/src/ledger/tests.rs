@@ -325,6 +325,24 @@ fn order_is_judged_over_a_crash_where_no_reserve_was_in_doubt() {
 }
 
 #[test]
+fn what_a_queue_could_not_read_comes_late_without_complaint() {
+    for is_lost in [false, true] {
+        let mut history = three();
+        if is_lost {
+            history.ledger.device_lost();
+        }
+        history.reserve(vec![got(2, 11, 1)]);
+        history.ledger.power_lost();
+        history.find(&three_records());
+        history.reserve(vec![got(1, 10, 1)]);
+        match is_lost {
+            true => history.is_content(),
+            false => history.complains("came for the first time after sequence 11"),
+        }
+    }
+}
+
+#[test]
 fn lease_that_had_not_run_out_must_not_be_lost() {
     let mut history = three();
     history.reserve(vec![got(1, 10, 1)]);
