@@ -5,7 +5,7 @@ mod support;
 
 use std::os::unix::fs::FileExt;
 
-use lanelog::{DamageKind, Options, Queue, Task, inspect};
+use lanelog::{DamageKind, OnDamage, Options, Queue, Reserve, Task, inspect};
 use support::{drain, place, small, texts};
 
 fn flip(path: &std::path::Path, offset: u64, bit: u8) {
@@ -83,6 +83,42 @@ fn a_flipped_bit_behind_a_long_run_of_zeros_costs_that_task_alone() {
     let damage = queue.damage();
     assert_eq!(damage.len(), 1, "{damage:?}");
     assert_eq!((damage[0].kind, damage[0].lost), (DamageKind::Corrupt, Some((ids[10].seq(), ids[10].seq()))));
+}
+
+/// Where the bytes of two copies of a directory differ last: file name and offset.
+fn last_difference(before: &std::path::Path, after: &std::path::Path) -> (std::ffi::OsString, u64) {
+    let mut last = None;
+    for entry in std::fs::read_dir(after).unwrap() {
+        let name = entry.unwrap().file_name();
+        // A segment that was made ready in between is zeros.
+        let (old, new) =
+            (std::fs::read(before.join(&name)).unwrap_or_default(), std::fs::read(after.join(&name)).unwrap());
+        let byte = |bytes: &[u8], at: usize| bytes.get(at).copied().unwrap_or(0);
+        if let Some(at) = (0..new.len()).rev().find(|at| byte(&old, *at) != byte(&new, *at)) {
+            assert_eq!(last.replace((name, at as u64)), None, "one file alone was written");
+        }
+    }
+    last.unwrap()
+}
+
+#[test]
+fn a_journal_entry_that_was_not_yet_durable_is_torn_and_nothing_is_reported_corrupt() {
+    let place = place();
+    let queue = small().sync_interval(std::time::Duration::from_secs(3600)).open(&place.path).unwrap();
+    queue.enqueue(Task::new("once")).unwrap();
+    let before = support::copy(&place.path, "before");
+    let loan = queue.consumer().reserve(Reserve::new()).unwrap();
+    let after = support::copy(&place.path, "after");
+    drop((loan, queue));
+    // The attempt's entry lost its last sector with the power.
+    let (file, offset) = last_difference(&before, &after);
+    flip(&after.join(file), offset, 0);
+    let queue = Options::new().on_damage(OnDamage::Fail).open(&after).unwrap();
+    let damage = queue.damage();
+    assert_eq!(damage.iter().map(|found| found.kind).collect::<Vec<_>>(), [DamageKind::Torn], "{damage:?}");
+    let again = queue.consumer().reserve(Reserve::new()).unwrap().pop().unwrap();
+    assert_eq!(again.attempt(), 1, "the attempt is forgotten, as a power loss may make it");
+    again.ack().unwrap();
 }
 
 #[test]

@@ -36,6 +36,13 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
+    /// True if the byte at `at` lies in it.
+    pub(crate) fn covers(&self, at: u32) -> bool {
+        let (Flaw::Corrupt { offset, bytes, .. } | Flaw::Torn { offset, bytes, .. } | Flaw::Hole { offset, bytes }) =
+            *self;
+        (offset..offset.saturating_add(bytes)).contains(&at)
+    }
+
     /// Record indices that did not survive.
     pub(crate) fn lost(&self) -> Option<(u32, u32)> {
         match *self {

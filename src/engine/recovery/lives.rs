@@ -40,12 +40,6 @@ impl FoundLife {
         file_name(self.header.file)
     }
 
-    /// True if a record begins at `offset` that was being written as everything stopped.
-    pub(super) fn is_torn_at(&self, offset: u32) -> bool {
-        let flaws = self.scan.iter().flat_map(|scan| &scan.flaws);
-        flaws.into_iter().any(|flaw| matches!(flaw, Flaw::Torn { offset: torn, .. } if *torn == offset))
-    }
-
     /// Indices (first, last) at which no task survived.
     pub(super) fn lost(&self) -> impl Iterator<Item = (u32, u32)> {
         let flaws = self.scan.iter().flat_map(|scan| &scan.flaws);
