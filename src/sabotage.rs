@@ -6,7 +6,6 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 #[doc(hidden)]
-
 pub enum Bug {
     /// New names are not made durable.
     NoDirectorySync,

@@ -11,8 +11,7 @@
 //!   [`search`]: from seeds to failures.
 //! - [`exhaust`], [`mishaps`], [`flips`]: small spaces, walked whole: crashes, failing calls, flipped bits.
 
-#![cfg_attr(not(test), expect(clippy::indexing_slicing, reason = "a bug of the simulator may end it"))]
-#![cfg_attr(not(test), allow(dead_code, reason = "some of it serves the engine's own tests alone"))]
+#![expect(clippy::indexing_slicing, reason = "a bug of the simulator may end it")]
 
 mod actor;
 mod disk;

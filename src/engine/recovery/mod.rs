@@ -31,7 +31,9 @@ pub(crate) mod lives;
 pub(crate) mod mend;
 pub(crate) mod open;
 pub(crate) mod read;
+mod replay;
 mod report;
+mod tail;
 
 pub(crate) use open::{Given, open};
 pub(crate) use read::{DEFAULT_GROUP, refuse_foreign};

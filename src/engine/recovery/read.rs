@@ -8,15 +8,16 @@ use crate::delivery::acks::{CHUNK_BITS, SegmentAcks};
 use crate::delivery::state::Locate;
 use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
-use crate::format::journal::{self, DeadCause, Entry};
+use crate::format::journal::DeadCause;
 use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, kind};
-use crate::format::record::{self, Found, Kind};
-use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
+
+use crate::format::segment::{SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
 use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
-use crate::types::{LaneId, LogId, QueueId, Seq};
+use crate::types::{LaneId, QueueId, Seq};
 
 use super::lives::{self, FoundLife, FoundLives, FoundLog, Search};
+use super::replay::{Records, replay};
 
 /// The group that every queue is born with.
 pub(crate) const DEFAULT_GROUP: &str = "default";
@@ -395,143 +396,4 @@ fn is_settled_loss(
         let acked = group.acks.get(&(lane, life.base)).map_or(0, SegmentAcks::count);
         group.done.contains(&(lane, life.base)) || acked >= life.tasks
     })
-}
-
-/// Which records survived, for dropping what the journal says of others.
-struct Records<'a> {
-    /// By lane: base → record count.
-    lives: BTreeMap<u8, BTreeMap<u64, u32>>,
-    /// Sequences that did not survive as records: first → last.
-    voids: BTreeMap<u64, u64>,
-    _logs: &'a BTreeMap<u16, FoundLog>,
-}
-
-impl Locate for Records<'_> {
-    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
-        let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
-        (seq.0 - base < u64::from(*records) || on(Bug::AckOfLostRecord)).then_some(*base)
-    }
-
-    fn is_void(&self, seq: Seq) -> bool {
-        self.voids.range(..=seq.0).next_back().is_some_and(|(_, last)| seq.0 <= *last) && !on(Bug::AckOfLostRecord)
-    }
-}
-
-impl<'a> Records<'a> {
-    fn of(logs: &'a BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) -> Self {
-        let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
-        // Of lives that can't be read it is not known which records survived, and those that are gone may be gone
-        // because everything in them was acked: what the journal says of either is taken up.
-        for life in listed.iter().chain(unread) {
-            let Some(lane) = life.log.lane() else { continue };
-            lives.entry(lane.0).or_default().insert(life.base, block_for(SEGMENT_BYTES_MAX));
-        }
-        let mut voids = BTreeMap::new();
-        for life in logs.values().flat_map(|log| &log.lives) {
-            let Some(lane) = life.header.log.lane() else { continue };
-            lives.entry(lane.0).or_default().insert(life.header.base, life.records);
-            for (first, last) in life.lost() {
-                voids.insert(life.seq(first).0, life.seq(last).0);
-            }
-        }
-        Records { lives, voids, _logs: logs }
-    }
-}
-
-/// Applies the journal from `from` (base, offset) on. Errors: `Io` if it can't be read, for what it says would be
-/// forgotten for good.
-fn replay(
-    logs: &BTreeMap<u16, FoundLog>,
-    records: &Records<'_>,
-    from: (u64, u32),
-    groups: &mut BTreeMap<u32, GroupState>,
-    damage: &mut Vec<Damage>,
-) -> Result<()> {
-    let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return Ok(()) };
-    for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
-        let start = if life.header.base == from.0 { from.1 } else { 0 };
-        let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
-        life.file.read_at(0, &mut bytes).map_err(|error| Error::io(life.name(), "read", error))?;
-        if let Err(error) = replay_life(life, &bytes, start, groups, records) {
-            damage.push(Damage {
-                kind: DamageKind::Corrupt,
-                file: life.name(),
-                offset: u64::from(start),
-                bytes: u64::from(life.end),
-                lane: None,
-                lost: None,
-                what: format!("{error}; acks may be missing, so tasks may come again"),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Applies the entries of one life. What does not verify is an error only where no scan has spoken of it: the scan alone
-/// knows whether it lies below the last mark, and is corrupt, or above it, and is torn.
-fn replay_life(
-    life: &FoundLife,
-    bytes: &[u8],
-    start: u32,
-    groups: &mut BTreeMap<u32, GroupState>,
-    records: &Records<'_>,
-) -> std::result::Result<(), String> {
-    let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
-    let mut outcome = Ok(());
-    let is_known = |at: u32| life.scan.iter().flat_map(|scan| &scan.flaws).any(|flaw| flaw.covers(at));
-    while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
-        match record::read(life.header.life(), at, rest) {
-            Found::Record(header) => {
-                if header.kind == Kind::Entry {
-                    match record::verify(life.header.life(), &header, rest) {
-                        Some(body) => apply(body.payload, groups, records).unwrap_or_else(|e| outcome = Err(e)),
-                        None if is_known(at) => {}
-                        None => outcome = Err(format!("the entry at byte {at} does not verify")),
-                    }
-                }
-                at += header.step();
-            }
-            Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
-            Found::Empty | Found::Invalid => {
-                if !is_known(at) {
-                    outcome = Err(format!("bytes from {at} on do not verify"));
-                }
-                match crate::log::scan::resync(life.header.life(), at, rest) {
-                    Some(header) => at = header.offset,
-                    None => break,
-                }
-            }
-        }
-    }
-    outcome
-}
-
-fn apply(
-    payload: &[u8],
-    groups: &mut BTreeMap<u32, GroupState>,
-    records: &Records<'_>,
-) -> std::result::Result<(), String> {
-    for entry in journal::entries(payload) {
-        let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
-        match &entry {
-            Entry::GroupCreated { group, .. } if *group >= GROUP_IDS_END => {
-                return Err("a group's number is out of bounds".to_owned());
-            }
-            Entry::GroupCreated { group, name, starts } => {
-                let state = groups.entry(*group).or_default();
-                (*name).clone_into(&mut state.name);
-                state.starts = starts.clone().collect();
-            }
-            Entry::Reserved { group, .. }
-            | Entry::Acked { group, .. }
-            | Entry::Released { group, .. }
-            | Entry::Retry { group, .. }
-            | Entry::Dead { group, .. } => {
-                if let Some(state) = groups.get_mut(group) {
-                    state.apply(&entry, records);
-                }
-            }
-        }
-    }
-    Ok(())
 }

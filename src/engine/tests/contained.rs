@@ -162,6 +162,24 @@ fn truncated_open_segment_is_reported_after_a_clean_close_too() {
 }
 
 #[test]
+fn segment_cut_inside_its_first_sector_is_reported_and_the_queue_opens() {
+    for left in [0, 1, 255, 256, 300, 511] {
+        let disk = SimDisk::new(3);
+        let engine = open(&disk, NOW).unwrap();
+        append(&engine, 0..10);
+        engine.sync_all(NOW.wall).unwrap();
+        let name = engine.lanes().log(LANE).unwrap().segments()[0].file_name();
+        let disk = disk.restart(Loss::Process);
+        disk.cut_file(&name, left);
+        let engine = open(&disk, NOW).unwrap_or_else(|error| panic!("{left} bytes are left: {error}"));
+        assert_eq!(numbers(&engine), BTreeSet::new());
+        // A file without a whole prelude is no life of anybody's; with one, that there was a life is known.
+        let reported = engine.damage().iter().any(|damage| damage.file == name);
+        assert_eq!(reported, left >= 256, "{left} bytes are left");
+    }
+}
+
+#[test]
 fn root_torn_by_a_power_loss_is_no_damage() {
     let stored = StoredOptions { lanes: 100, ..options() };
     let mut torn = 0;

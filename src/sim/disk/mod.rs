@@ -195,6 +195,7 @@ impl SimDisk {
     }
 
     /// Makes operation number `operation` fail with an error of the system.
+    #[cfg(test)]
     pub(crate) fn fail_at(&self, operation: u64, errno: i32) {
         self.state.lock().fail_at = Some((operation, errno));
     }
@@ -323,6 +324,7 @@ impl SimDisk {
     }
 
     /// Lets every open of a file fail with EIO, until the next restart.
+    #[cfg(test)]
     pub(crate) fn make_unreadable(&self, name: &str) {
         self.state.lock().unreadable.insert(name.to_owned());
     }
