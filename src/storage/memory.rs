@@ -35,6 +35,12 @@ impl HeapMemory {
         bytes
     }
 
+    /// Fills `buf` from `offset` on, as far as the memory reaches.
+    pub(crate) fn read(&self, offset: usize, buf: &mut [u8]) {
+        let words = self.words.iter().skip(offset / 8).flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+        buf.iter_mut().zip(words.skip(offset % 8)).for_each(|(to, byte)| *to = byte);
+    }
+
     /// Overwrites bytes from `offset` on, inside the memory.
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
         for (at, byte) in (offset..).zip(bytes) {
