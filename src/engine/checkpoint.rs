@@ -20,13 +20,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{Changes, Key, Store};
 use crate::delivery::Group;
 use crate::error::{Error, Result};
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
 use crate::log::{Log, Place, Segment};
+use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, Seq};
 
 use super::Engine;

@@ -1,7 +1,6 @@
 //! Groups: creating them, finding them, and writing their changes to the journal.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::delivery::{Change, Group, GroupState, Policy, Runs};
 use crate::error::{Error, Result};
@@ -9,6 +8,7 @@ use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
 use crate::log::{Draft, NotAppended};
 use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
 
 use super::prepare::Needed;

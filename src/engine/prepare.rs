@@ -7,12 +7,12 @@
 //! a durable checkpoint holds.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::segment::{Footer, file_name};
 use crate::log::Ready;
 use crate::storage::Prepare;
+use crate::sync::atomic::Ordering;
 
 use super::Engine;
 

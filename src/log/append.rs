@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
 use crate::storage::{Frontier, MapFailed};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Bug, Mutex, RwLock, planted};
 use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
 use super::extent::Extent;
 use super::ready::Ready;
-use super::segment::{Place, Sealed, Segment, map_failed};
+use super::segment::{Place, Sealed, Segment, refuse_failed};
 use crate::format::segment::{LifeHeader, block_for};
 
 // Tests that hold a claim between its steps, which nobody outside this file can.
@@ -305,6 +305,7 @@ impl Log {
         }
         // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
         refuse_failed(&prefix)?;
+        let target = if planted(Bug::LateAck) { self.published() } else { target };
         committing.durable = *place;
         if claimed.place <= *place {
             committing.counted = claimed;
@@ -468,14 +469,6 @@ impl Log {
     /// was only just taken tells nothing.
     pub(crate) fn is_bulk(&self) -> bool {
         self.calm.load(Ordering::Relaxed) && !self.powered.load(Ordering::Relaxed)
-    }
-}
-
-/// An error that names the first of these lives whose map failed.
-fn refuse_failed(lives: &[(Arc<Segment>, Place)]) -> Result<(), (String, io::Error)> {
-    match lives.iter().find(|(segment, _)| segment.has_failed()) {
-        Some((segment, _)) => Err((segment.file_name(), map_failed())),
-        None => Ok(()),
     }
 }
 
