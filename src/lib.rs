@@ -97,7 +97,7 @@ mod checkpoint;
 mod log;
 
 mod delivery;
-#[cfg(feature = "sim")]
+#[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub mod doors;
 

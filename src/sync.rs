@@ -1,16 +1,72 @@
-//! The one place that names lock and wait primitives, so that a model checker's can stand in for them.
+//! The one place that names atomics, lock and wait primitives, so that a model checker's can stand in for them.
+//!
+//! With `--cfg loom` the library's own tests run over loom's: `models.rs` files beside the code state what must hold, and
+//! loom tries every order of steps that its memory model allows.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
-use std::sync::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use atomic::{AtomicU32, Ordering, fence};
+use futex::Futex;
+use primitives::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+
+/// Atomics, the standard library's or loom's.
+pub(crate) mod atomic {
+    #[cfg(all(test, loom))]
+    pub(crate) use loom::sync::atomic::*;
+    #[cfg(not(all(test, loom)))]
+    pub(crate) use std::sync::atomic::*;
+}
+
+/// Locks, likewise.
+mod primitives {
+    #[cfg(all(test, loom))]
+    pub(super) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(super) use std::sync::PoisonError;
+    #[cfg(not(all(test, loom)))]
+    pub(super) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+}
+
+/// Lets another thread run, which may be the one that is waited for.
+pub(crate) fn yield_now() {
+    #[cfg(all(test, loom))]
+    loom::thread::yield_now();
+    #[cfg(not(all(test, loom)))]
+    std::thread::yield_now();
+}
+
+/// Mistakes that a model plants, one at a time, to show that it would see them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bug {
+    /// An extent's final word is stored without release order.
+    RelaxedPublish,
+    /// The readable mark moves without release order.
+    RelaxedMark,
+    /// A commit acknowledges what is published after its sync, not what it synced.
+    LateAck,
+    /// A notifier looks for waiters without a fence behind what it changed.
+    WakeWithoutFence,
+    /// Who was woken and needs no commit any more goes without waking anybody.
+    KeptWakeUp,
+    /// A commit ends without waking a leader for those who gathered.
+    NoSuccessor,
+}
+
+/// True inside a model that plants this mistake; false in whatever ships.
+#[cfg(not(all(test, loom)))]
+#[inline(always)]
+pub(crate) const fn planted(_: Bug) -> bool {
+    false
+}
+#[cfg(all(test, loom))]
+pub(crate) use model::planted;
+
 /// A mutex without lock poisoning: what a panic must not leave half done is guarded where it is done.
-#[derive(Default, Debug)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(primitives::Mutex<T>);
 
 impl<T> Mutex<T> {
     pub(crate) fn new(value: T) -> Self {
-        Mutex(std::sync::Mutex::new(value))
+        Mutex(primitives::Mutex::new(value))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -18,13 +74,19 @@ impl<T> Mutex<T> {
     }
 }
 
+impl<T: Default> Default for Mutex<T> {
+    fn default() -> Self {
+        Mutex::new(T::default())
+    }
+}
+
 /// A reader-writer lock without lock poisoning.
-#[derive(Default, Debug)]
-pub(crate) struct RwLock<T>(std::sync::RwLock<T>);
+#[derive(Debug)]
+pub(crate) struct RwLock<T>(primitives::RwLock<T>);
 
 impl<T> RwLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        RwLock(std::sync::RwLock::new(value))
+        RwLock(primitives::RwLock::new(value))
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
@@ -36,6 +98,12 @@ impl<T> RwLock<T> {
     }
 }
 
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        RwLock::new(T::default())
+    }
+}
+
 /// A number that threads wait on until it changes: one system call wakes any number of them.
 ///
 /// The order that makes no wake-up get lost: a waiter *enrols* (which counts it), takes the number, checks
@@ -43,7 +111,7 @@ impl<T> RwLock<T> {
 /// looks whether anybody is enrolled. One of the two sees the other (both sides are sequentially consistent).
 #[derive(Default, Debug)]
 pub(crate) struct WaitWord {
-    word: AtomicU32,
+    word: Futex,
     enrolled: AtomicU32,
 }
 
@@ -59,17 +127,18 @@ impl WaitWord {
         self.enrolled.fetch_add(1, Ordering::SeqCst);
         // Pairs with the fence in `wake`: the condition that is checked from here on is read after the count is seen.
         fence(Ordering::SeqCst);
-        Enrolled { of: self, ticket: self.word.load(Ordering::SeqCst) }
+        Enrolled { of: self, ticket: self.word.number() }
     }
 
     /// Wakes up to `count` waiters, if there are any; without one it costs a fence and a load.
     pub(crate) fn wake(&self, count: u32) {
         // Pairs with the read-modify-write in `enrol`: what was stored before this is seen by whoever enrols
         // after, and whoever enrolled before is seen here.
-        fence(Ordering::SeqCst);
+        if !planted(Bug::WakeWithoutFence) {
+            fence(Ordering::SeqCst);
+        }
         if self.enrolled.load(Ordering::SeqCst) > 0 {
-            self.word.fetch_add(1, Ordering::SeqCst);
-            let _woken = rustix::thread::futex::wake(&self.word, rustix::thread::futex::Flags::PRIVATE, count);
+            self.word.change_and_wake(count);
         }
     }
 
@@ -87,18 +156,162 @@ impl WaitWord {
 impl Enrolled<'_> {
     /// Sleeps while nobody woke since the enrolment, at most `limit`. May return early for no reason.
     pub(crate) fn sleep(&self, limit: Option<Duration>) {
-        use rustix::thread::futex;
-        let limit = limit.map(|limit| futex::Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(limit.subsec_nanos()),
-        });
-        // Interrupted, late or refused: the caller checks its condition again in any case.
-        let _woken = futex::wait(&self.of.word, futex::Flags::PRIVATE, self.ticket, limit.as_ref());
+        self.of.word.sleep_while(self.ticket, limit);
     }
 }
 
 impl Drop for Enrolled<'_> {
     fn drop(&mut self) {
         self.of.enrolled.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The kernel's futex.
+#[cfg(not(all(test, loom)))]
+mod futex {
+    use std::time::Duration;
+
+    use rustix::thread::futex::{self, Flags, Timespec};
+
+    use super::atomic::{AtomicU32, Ordering};
+
+    #[derive(Default, Debug)]
+    pub(super) struct Futex(AtomicU32);
+
+    impl Futex {
+        pub(super) fn number(&self) -> u32 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        /// Changes the number and wakes up to `count` threads that sleep on the one before.
+        pub(super) fn change_and_wake(&self, count: u32) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let _woken = futex::wake(&self.0, Flags::PRIVATE, count);
+        }
+
+        /// Sleeps while the number is `ticket`.
+        pub(super) fn sleep_while(&self, ticket: u32, limit: Option<Duration>) {
+            let limit = limit.map(|limit| Timespec {
+                tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(limit.subsec_nanos()),
+            });
+            // Interrupted, late or refused: the caller checks its condition again in any case.
+            let _woken = futex::wait(&self.0, Flags::PRIVATE, ticket, limit.as_ref());
+        }
+    }
+}
+
+/// A model's: what `futex(2)` promises, by a lock and a condition.
+#[cfg(all(test, loom))]
+use model::futex;
+
+/// What the models share.
+#[cfg(all(test, loom))]
+pub(crate) mod model {
+    use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::Bug;
+
+    thread_local! {
+        /// Loom runs all threads of a model on the one that began it.
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn planted(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Tries every order in which the threads of `run` can go on; with so many preemptions at most in each, or all.
+    pub(crate) fn explore(what: &str, preemptions: Option<usize>, run: impl Fn() + Send + Sync + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.max_branches = 100_000;
+        let orders = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&orders);
+        builder.check(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            run();
+        });
+        let bound =
+            preemptions.map_or_else(|| "all there are".to_owned(), |most| format!("{most} preemptions at most"));
+        println!("{what}: {} orders, {bound}", orders.load(Ordering::Relaxed));
+    }
+
+    /// Plants a mistake and fails unless the model ends with `message`. In a process of its own, because what the model
+    /// ends with may be no panic that can be caught: a destructor runs into it as well.
+    pub(crate) fn catches(bug: Bug, message: &str, preemptions: Option<usize>, run: fn()) {
+        if std::env::var(PLANT).is_ok_and(|name| name == format!("{bug:?}")) {
+            PLANTED.set(Some(bug));
+            return explore("not caught", preemptions, run);
+        }
+        // The harness names the thread of a test after it.
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args([&name, "--exact", "--nocapture", "--test-threads=2"]).env(PLANT, format!("{bug:?}"));
+        let output = again.env("RUST_BACKTRACE", "0").output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains("running 1 test"), "{name} found itself: {said}");
+        assert!(!output.status.success() && said.contains(message), "{bug:?} was not seen: {said}");
+    }
+
+    /// Names the mistake that a test plants in its second run.
+    const PLANT: &str = "LANELOG_PLANT";
+
+    pub(super) mod futex {
+        use std::collections::VecDeque;
+        use std::sync::PoisonError;
+        use std::time::Duration;
+
+        use loom::sync::{Condvar, Mutex, MutexGuard};
+
+        use super::super::atomic::{AtomicU32, Ordering};
+
+        /// What `futex(2)` promises: the number is looked at and the sleeper queued in one step, and whoever is woken
+        /// was asleep before. Nobody wakes for no reason, and no limit ever passes: code that needs either is wrong.
+        #[derive(Default, Debug)]
+        pub(in super::super) struct Futex {
+            number: AtomicU32,
+            queue: Mutex<Queue>,
+            woken: Condvar,
+        }
+
+        #[derive(Default, Debug)]
+        struct Queue {
+            asleep: VecDeque<u64>,
+            next: u64,
+        }
+
+        impl Futex {
+            pub(in super::super) fn number(&self) -> u32 {
+                self.number.load(Ordering::SeqCst)
+            }
+
+            pub(in super::super) fn change_and_wake(&self, count: u32) {
+                self.number.fetch_add(1, Ordering::SeqCst);
+                let mut queue = self.queue();
+                let count = (count as usize).min(queue.asleep.len());
+                queue.asleep.drain(..count);
+                self.woken.notify_all();
+            }
+
+            pub(in super::super) fn sleep_while(&self, ticket: u32, _limit: Option<Duration>) {
+                let mut queue = self.queue();
+                if self.number() != ticket {
+                    return;
+                }
+                let me = queue.next;
+                queue.next += 1;
+                queue.asleep.push_back(me);
+                while queue.asleep.contains(&me) {
+                    queue = self.woken.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+
+            fn queue(&self) -> MutexGuard<'_, Queue> {
+                self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        }
     }
 }

@@ -7,11 +7,15 @@
 //! Absent: results, and anything that ships.
 
 mod checkpoint;
+mod directory;
 mod journal;
 mod record;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use checkpoint::decode_checkpoint;
+pub use directory::recover_directory;
 pub use journal::decode_journal;
 pub use record::decode_record;
 pub use segment::decode_segment;

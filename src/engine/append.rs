@@ -1,10 +1,9 @@
 //! Appending tasks: bounds, the claim, the roll.
 
-use std::sync::atomic::Ordering;
-
 use crate::error::{Error, Result};
 use crate::format::record::{self, HEADER_BYTES, Kind};
 use crate::log::{Appended, Birth, Draft, Log, NotAppended};
+use crate::sync::atomic::Ordering;
 use crate::types::{Durability, LaneId, LogId, Timestamp};
 
 use super::settings::room;

@@ -20,7 +20,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::checkpoint::{Changes, Key, Store};
 use crate::delivery::Group;
@@ -28,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
 use crate::log::{Log, Place, Segment};
 use crate::sabotage::{Bug, on};
+use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, Seq};
 
 use super::Engine;

@@ -6,11 +6,11 @@
 //! by the next publish into it or commit of it, and ends in the same way.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::segment::file_name;
 use crate::log::{Log, map_failed};
+use crate::sync::atomic::Ordering;
 use crate::types::{LogId, Seq, TaskId, Timestamp};
 
 use super::Engine;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::delivery::{Change, Group, GroupState, Policy, Runs};
 use crate::error::{Error, Result};
@@ -11,6 +10,7 @@ use crate::format::record::Kind;
 use crate::log::{Draft, NotAppended};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
 
 use super::prepare::Needed;

@@ -97,7 +97,12 @@ pub struct TaskRecord {
 pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let path = path.as_ref();
     let storage = DiskStorage::open_read_only(path)?;
-    let picture = read(&storage, path)?;
+    look(&storage, path, clock::now().wall, storage.holder().is_some())
+}
+
+/// Looks at the queue in `storage`; `is_open` says whether somebody has it open at `now`.
+pub(crate) fn look(storage: &dyn Storage, path: &Path, now: Timestamp, is_open: bool) -> Result<Inspection> {
+    let picture = read(storage, path)?;
     let none = || Error::NotAQueue { path: path.to_owned(), why: "there is no queue in it yet".to_owned() };
     let picture = picture.ok_or_else(none)?;
     let size_of = |name: &str| storage.open(name).and_then(|file| file.len()).unwrap_or(0);
@@ -106,8 +111,7 @@ pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection> {
     let stray = |number: &u32| size_of(&crate::format::segment::file_name(*number));
     let ready = (picture.strays.len(), picture.strays.iter().map(stray).sum());
     let checkpoint_bytes = size_of(crate::checkpoint::Store::FILE);
-    let (looked_at, is_open) = (clock::now().wall, storage.holder().is_some());
-    Ok(Inspection { picture, ready, disk_bytes, checkpoint_bytes, looked_at, is_open })
+    Ok(Inspection { picture, ready, disk_bytes, checkpoint_bytes, looked_at: now, is_open })
 }
 
 impl Inspection {

@@ -34,13 +34,13 @@ pub(crate) mod stats;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment};
 use crate::storage::Storage;
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, RwLock, WaitWord};
 use crate::types::{QueueId, Seq};
 

@@ -7,13 +7,13 @@
 //! a durable checkpoint holds.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::format::segment::{Footer, file_name};
 use crate::log::Ready;
 use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, is_want_of_room};
+use crate::sync::atomic::Ordering;
 
 use super::Engine;
 

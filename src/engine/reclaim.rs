@@ -2,11 +2,11 @@
 //! removed. A life whose bytes somebody borrows waits.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::format::segment::file_name;
 use crate::log::{Place, Ready, Segment};
 use crate::storage::Medium;
+use crate::sync::atomic::Ordering;
 use crate::types::LaneId;
 
 use super::Engine;

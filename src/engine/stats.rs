@@ -1,10 +1,10 @@
 //! Counts of a queue, open or only looked at.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::format::journal::DeadCause;
 use crate::log::{Log, Segment};
+use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, QueueId, TaskId, Timestamp};
 
 use super::Engine;

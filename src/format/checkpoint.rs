@@ -50,8 +50,8 @@ pub(crate) const BLOBS_AT: u64 = 2 * SLOT_BYTES as u64;
 pub(crate) const UNIT_BYTES: u64 = 512;
 /// Bytes of an entry.
 pub(crate) const ENTRY_BYTES: usize = 32;
-const ROOT_MAGIC: u64 = u64::from_le_bytes(*b"LANEROOT");
-const ROOT_HEAD_BYTES: usize = 40;
+pub(super) const ROOT_MAGIC: u64 = u64::from_le_bytes(*b"LANEROOT");
+pub(super) const ROOT_HEAD_BYTES: usize = 40;
 const CHECK_BYTES: usize = 4;
 /// Far above what a queue can reach, and far enough below the end that counting on never overflows.
 const GENERATION_MAX: u64 = 1 << 62;

@@ -6,6 +6,8 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod fields;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod forge;
 pub(crate) mod journal;
 pub(crate) mod meta;
 pub(crate) mod record;

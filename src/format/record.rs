@@ -393,6 +393,33 @@ fn decode(life: Life, offset: u32, bytes: &[u8; HEADER_BYTES]) -> Option<Header>
     })
 }
 
+/// Writes the checks of the record at the front of `extent`, whatever it says. True if it is a batch, `None` if it is
+/// nothing known. For the fuzzers.
+#[cfg(any(test, feature = "sim"))]
+pub(super) fn forge(life: Life, offset: u32, extent: &mut [u8]) -> Option<bool> {
+    let (header, body) = extent.split_first_chunk_mut::<HEADER_BYTES>()?;
+    let kind = Kind::from_code(header[12])?;
+    let made = Header {
+        offset,
+        bytes: word_of(header).bytes(),
+        index: u32::from_le_bytes(field::<8, 4>(header)),
+        kind,
+        flags: header[13],
+        fields_bytes: u16::from_le_bytes(field::<14, 2>(header)),
+        payload_bytes: u32::from_le_bytes(field::<16, 4>(header)),
+        body_check: 0,
+        time: Timestamp(u64::from_le_bytes(field::<24, 8>(header)) & TIME_MASK),
+    };
+    if let Some((fields, rest)) = body.split_at_checked(usize::from(made.fields_bytes))
+        && let Some(payload) = rest.get(..made.payload_bytes as usize).filter(|_| kind != Kind::Batch)
+    {
+        put::<20, 4>(header, body_crc(life, &made, fields, payload).to_le_bytes());
+    }
+    let check = head_crc(life, offset, header);
+    put::<4, 4>(header, check.to_le_bytes());
+    Some(kind == Kind::Batch)
+}
+
 /// CRC of the header with zeros in place of the check itself: 32 bytes in a row, which a CRC by tables takes in two
 /// steps.
 #[inline]

@@ -159,6 +159,27 @@ impl LifeHeader {
     }
 }
 
+/// Writes the checks of both copies of a prelude, whatever they say. For the fuzzers.
+#[cfg(any(test, feature = "sim"))]
+pub(super) fn forge_prelude(prelude: &mut [u8]) {
+    for copy in prelude.chunks_exact_mut(COPY_BYTES) {
+        if let Some((checked, check)) = copy.split_at_mut_checked(CHECKED_BYTES)
+            && checked.starts_with(&PRELUDE_MAGIC.to_le_bytes())
+            && let Some(check) = check.first_chunk_mut()
+        {
+            *check = crc32fast::hash(checked).to_le_bytes();
+        }
+    }
+}
+
+/// Writes the check of a footer, whatever it says. For the fuzzers.
+#[cfg(any(test, feature = "sim"))]
+pub(super) fn forge_footer(life: Life, footer: &mut [u8]) {
+    if let Some((checked, check)) = footer.split_last_chunk_mut::<4>() {
+        *check = footer_crc(life, checked).to_le_bytes();
+    }
+}
+
 /// Room that a footer can need at the end of a segment of `size` bytes.
 pub(crate) fn footer_bytes_max(size: u64) -> u64 {
     let records_max = size / HEADER_BYTES as u64;

@@ -1,8 +1,8 @@
 //! The logs of all lanes, each made when it is first used.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{LANES_MAX, LaneId, LaneSet};
 
 use super::append::Log;

@@ -1,13 +1,13 @@
 //! One life of a segment file, as the running engine sees it.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::format::record::{self, Found, Life};
 use crate::format::segment::{LifeHeader, SEEK_STRIDE, file_name, record_limit};
 use crate::storage::{File, Region};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::types::{LogId, Seq};
 
 /// Where a sealed life ends and what it holds.
@@ -323,6 +323,14 @@ impl Segment {
     /// True if an I/O error hit the map.
     pub(crate) fn has_failed(&self) -> bool {
         self.region.lock().as_ref().is_some_and(|region| region.has_failed())
+    }
+}
+
+/// An error that names the first of these lives whose map failed.
+pub(super) fn refuse_failed(lives: &[(Arc<Segment>, Place)]) -> Result<(), (String, io::Error)> {
+    match lives.iter().find(|(segment, _)| segment.has_failed()) {
+        Some((segment, _)) => Err((segment.file_name(), map_failed())),
+        None => Ok(()),
     }
 }
 

@@ -5,6 +5,8 @@ mod commit;
 mod concurrent;
 mod cursor;
 mod marks;
+#[cfg(loom)]
+mod models;
 mod pool;
 mod scan;
 

@@ -1,7 +1,6 @@
 //! Reserving and settling.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::delivery::Ask;
@@ -10,6 +9,7 @@ use crate::engine::receipt::Receipt;
 use crate::engine::settle::{Settle, Settled};
 use crate::error::{Error, Result};
 use crate::storage::disk::clock;
+use crate::sync::atomic::Ordering;
 use crate::types::{Durability, LaneSet};
 
 use super::core::Core;

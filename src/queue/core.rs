@@ -1,7 +1,6 @@
 //! What every handle of an open queue shares: the engine, the turnstiles of its logs, the threads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::log::Log;
 use crate::storage::Medium;
 use crate::storage::disk::clock;
 use crate::storage::disk::fork::ForkGuard;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, WaitWord};
 use crate::types::{Durability, LANES_MAX, LogId};
 

@@ -23,7 +23,6 @@ pub use task::Task;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::engine::groups::Start;
@@ -36,6 +35,7 @@ use crate::engine::stats::{DeadLetter, Stats};
 use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
+use crate::sync::atomic::Ordering;
 use crate::types::{Durability, LaneId, QueueId, TaskId};
 
 use self::core::Core;

@@ -1,13 +1,13 @@
 //! The two threads: the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
 //! done; the committer syncs `Process` data at its interval and marks logs that came to rest.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::storage::disk::clock;
+use crate::sync::atomic::Ordering;
 use crate::types::LogId;
 
 use super::core::Core;

@@ -10,18 +10,38 @@
 //! else takes the lead; and whoever slept and leaves while nobody leads passes the wake-up on, to both words.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::log::Log;
-use crate::sync::WaitWord;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Bug, WaitWord, planted, yield_now};
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 /// How many commits one leader makes in a row while others gather. It is on a core already; a new leader would have
 /// to get one first, with the device idle. More than a few would make its own caller wait for strangers.
 const ROUNDS_MAX: usize = 4;
+
+/// What a turnstile asks of its log.
+pub(super) trait Marks {
+    /// Everything below is on stable storage.
+    fn durable(&self) -> u64;
+    /// What the commit now running will make durable, if it succeeds; a hint.
+    fn syncing(&self) -> u64;
+}
+
+impl Marks for Log {
+    fn durable(&self) -> u64 {
+        Log::durable(self)
+    }
+
+    fn syncing(&self) -> u64 {
+        Log::syncing(self)
+    }
+}
 
 /// Where the waiters of one log meet.
 #[derive(Default)]
@@ -43,7 +63,7 @@ struct Word {
 
 impl Turnstile {
     /// Returns when the log is durable up to `end`; `commit` makes one commit of it.
-    pub(super) fn pass(&self, log: &Log, end: u64, commit: impl Fn() -> Result<u64>) -> Result<()> {
+    pub(super) fn pass(&self, log: &impl Marks, end: u64, commit: impl Fn() -> Result<u64>) -> Result<()> {
         let mut slept = false;
         let mut outcome = Ok(());
         while outcome.is_ok() && log.durable() < end {
@@ -53,7 +73,7 @@ impl Turnstile {
             }
         }
         // A wake-up that was meant for a next leader may have come here, to somebody who needs no commit any more.
-        if slept && !self.running.load(Ordering::SeqCst) {
+        if slept && !self.running.load(Ordering::SeqCst) && !planted(Bug::KeptWakeUp) {
             self.words.iter().for_each(|word| word.sleepers.wake(1));
         }
         outcome
@@ -66,7 +86,7 @@ impl Turnstile {
     }
 
     /// Sleeps until the commit ends that covers `end`, as far as that can be told. True if it slept.
-    fn sleep(&self, log: &Log, end: u64) -> bool {
+    fn sleep(&self, log: &impl Marks, end: u64) -> bool {
         let number = self.number.load(Ordering::SeqCst);
         // The hint may be from before this commit took its prefix: then the wait is one commit longer.
         let covered = end <= log.syncing();
@@ -97,7 +117,7 @@ struct Leading<'a> {
 
 impl Leading<'_> {
     /// Commits until the log is durable up to `end`, and on while others gather, a few times.
-    fn commits(self, log: &Log, end: u64, commit: &impl Fn() -> Result<u64>) -> Result<()> {
+    fn commits(self, log: &impl Marks, end: u64, commit: &impl Fn() -> Result<u64>) -> Result<()> {
         if log.durable() >= end {
             return Ok(());
         }
@@ -113,7 +133,7 @@ impl Leading<'_> {
         drop(self);
         if durable < end {
             // Somebody stands between claim and publish before us, and may want this core for it.
-            std::thread::yield_now();
+            yield_now();
         }
         Ok(())
     }
@@ -140,7 +160,9 @@ impl Drop for Leading<'_> {
         let number = self.of.number.fetch_add(1, Ordering::SeqCst);
         self.of.running.store(false, Ordering::SeqCst);
         // First a leader for those who gathered meanwhile, so that the device is busy while the others wake.
-        self.of.word(number + 1).sleepers.wake(1);
+        if !planted(Bug::NoSuccessor) {
+            self.of.word(number + 1).sleepers.wake(1);
+        }
         self.of.word(number).sleepers.wake_all();
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod disk;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod memory;
 pub(crate) mod region;
+mod words;
 
 pub(crate) use region::{Claim, Frontier, Health, MapFailed, Populated, Region, any_map_failed};
 #[cfg(test)]

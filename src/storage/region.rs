@@ -27,10 +27,13 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use std::sync::atomic::compiler_fence;
 
 use super::File;
-use crate::sabotage::{Bug, on};
+use super::words::Words;
+use crate::sabotage;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Bug, planted};
 use crate::types::ExtentWord;
 
 /// Whether an I/O error hit a map. Shared by the map's region and by whoever may notice first; a signal handler may set
@@ -41,7 +44,8 @@ pub(crate) struct Health {
 }
 
 /// Set once any map of the process failed, so that the usual case costs one load.
-static ANY_FAILED: AtomicBool = AtomicBool::new(false);
+/// For the process, so a model checker has no share in it.
+static ANY_FAILED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// True once any map of this process failed.
 pub(crate) fn any_map_failed() -> bool {
@@ -78,8 +82,7 @@ pub(crate) enum Populated {
 
 /// A shared range of mapped memory. See the module's contract.
 pub(crate) struct Region {
-    start: NonNull<u8>,
-    bytes: usize,
+    words: Words,
     /// End of what the frontier has handed out. Never behind `readable`.
     claimed: AtomicUsize,
     /// Every byte below is final. Only grows within one life.
@@ -112,10 +115,9 @@ impl Region {
         health: Arc<Health>,
         memory: Box<dyn Any + Send + Sync>,
     ) -> Self {
-        assert_eq!(start.as_ptr() as usize % 8, 0, "a region is 8-aligned");
         Region {
-            start,
-            bytes,
+            // SAFETY: what `Words::new` asks for is part of what this function asks for.
+            words: unsafe { Words::new(start, bytes) },
             claimed: AtomicUsize::new(0),
             readable: AtomicUsize::new(0),
             views: AtomicUsize::new(0),
@@ -126,31 +128,29 @@ impl Region {
 
     /// Length of the region.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.words.bytes()
     }
 
     /// Begins a life: writes `prelude` at the start, makes it readable and hands out the one frontier behind
     /// it. Taking the region by value proves that nobody reads it. A map that failed stays failed.
     pub(crate) fn begin(self, prelude: &[u8]) -> Frontier {
-        assert!(prelude.len() <= self.bytes && prelude.len().is_multiple_of(8), "a prelude is whole words and fits");
+        assert!(prelude.len() <= self.bytes() && prelude.len().is_multiple_of(8), "a prelude is whole words and fits");
         // SAFETY: the range is inside the region (asserted) and nobody else holds the region (by value).
-        unsafe { self.start.as_ptr().copy_from_nonoverlapping(prelude.as_ptr(), prelude.len()) };
+        unsafe { self.words.fill(0, prelude) };
         self.resume(prelude.len())
     }
 
     /// Goes on with a life whose first `end` bytes are known final, for instance after a clean close.
     pub(crate) fn resume(mut self, end: usize) -> Frontier {
-        assert!(end <= self.bytes && end.is_multiple_of(8), "a frontier stands on a word inside the region");
-        *self.claimed.get_mut() = end;
-        *self.readable.get_mut() = end;
+        assert!(end <= self.bytes() && end.is_multiple_of(8), "a frontier stands on a word inside the region");
+        (self.claimed, self.readable) = (AtomicUsize::new(end), AtomicUsize::new(end));
         Frontier { end, region: Arc::new(self) }
     }
 
     /// Makes the first `end` bytes readable, for a sealed file that nobody writes any more.
     pub(crate) fn trust(mut self, end: usize) -> Self {
-        let end = end.min(self.bytes);
-        *self.claimed.get_mut() = end;
-        *self.readable.get_mut() = end;
+        let end = end.min(self.bytes());
+        (self.claimed, self.readable) = (AtomicUsize::new(end), AtomicUsize::new(end));
         self
     }
 
@@ -175,17 +175,18 @@ impl Region {
         let mut at = before;
         while at < claimed {
             // Acquire: pairs with the release in `Claim::publish`; the extent's bytes are seen after it.
-            let word = ExtentWord(self.word(at).load(Ordering::Acquire));
+            let word = ExtentWord(self.words.load(at, Ordering::Acquire));
             // Below `claimed` every extent begins with a word of this life that a claim stored whole, with
             // its true length (asserted in `publish`), so the walk never leaves the row of extents.
-            if !(word.is_final() || on(Bug::ReadableBeforePublished)) || word.bytes() == 0 {
+            if !(word.is_final() || sabotage::on(sabotage::Bug::ReadableBeforePublished)) || word.bytes() == 0 {
                 break;
             }
             at += word.bytes() as usize;
         }
         if at > before {
             // Release: pairs with the acquire in `readable`.
-            self.readable.fetch_max(at, Ordering::Release);
+            let order = if planted(Bug::RelaxedMark) { Ordering::Relaxed } else { Ordering::Release };
+            self.readable.fetch_max(at, order);
         }
         at
     }
@@ -198,7 +199,7 @@ impl Region {
         }
         // SAFETY: below the readable mark bytes are initialised and never change again (`advance`), and the
         // mark never passes `claimed`, which never passes `bytes`.
-        Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(range.start), range.len()) })
+        Some(unsafe { self.words.slice(range) })
     }
 
     /// Final bytes that keep the region alive, or `None` as for [`Region::slice`].
@@ -228,7 +229,7 @@ impl Region {
     /// Makes sure that `range` can be read without a signal: an I/O error comes out as an error. `file` is what is
     /// mapped. That holds for a reader that comes along soon; what is not touched for long may be evicted.
     pub(crate) fn check_readable(&self, file: &dyn File, range: Range<usize>) -> io::Result<()> {
-        match super::disk::populate_read(self.start, self.bytes, range.clone())? {
+        match super::disk::populate_read(self.words.start(), self.bytes(), range.clone())? {
             Populated::Whole => Ok(()),
             Populated::Unknown => read_through(file, range),
         }
@@ -236,15 +237,7 @@ impl Region {
 
     /// Asks the kernel to fault everything in for writing, so that no store of a bulk append meets a page fault.
     pub(crate) fn populate_write(&self) -> io::Result<Populated> {
-        super::disk::populate_write(self.start, self.bytes, 0..self.bytes)
-    }
-
-    #[inline]
-    fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(8) && at + 8 <= self.bytes, "a word lies inside the region");
-        // SAFETY: in bounds and 8-aligned (asserted; the base is aligned by `new`). Words at extent starts are
-        // written as atomics only: by `claim` and `publish`.
-        unsafe { AtomicU64::from_ptr(self.start.as_ptr().add(at).cast()) }
+        super::disk::populate_write(self.words.start(), self.bytes(), 0..self.bytes())
     }
 }
 
@@ -285,11 +278,11 @@ impl Frontier {
     pub(crate) fn claim(&mut self, word: ExtentWord, limit: usize) -> Option<Claim> {
         let bytes = word.bytes() as usize;
         let end = self.end.checked_add(bytes)?;
-        if bytes < 8 || end > limit.min(self.region.bytes) {
+        if bytes < 8 || end > limit.min(self.region.bytes()) {
             return None;
         }
         let start = self.end;
-        self.region.word(start).store(word.0, Ordering::Relaxed);
+        self.region.words.store(start, word.0, Ordering::Relaxed);
         self.end = end;
         // Release: pairs with the acquire in `Region::claimed`; whoever sees the new end sees the word.
         self.region.claimed.store(end, Ordering::Release);
@@ -322,10 +315,7 @@ impl Claim {
         assert!(at >= 8 && end.is_some_and(|end| end <= self.bytes), "a fill stays inside its extent");
         // SAFETY: inside the claimed extent (asserted), which this claim alone may write until it is published
         // (`Frontier::claim` hands out disjoint extents; `publish` takes the claim by value).
-        unsafe {
-            let to = self.region.start.as_ptr().add(self.start + at);
-            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-        }
+        unsafe { self.region.words.fill(self.start + at, bytes) };
     }
 
     /// Stores the final word: from here on the bytes never change.
@@ -339,7 +329,8 @@ impl Claim {
     pub(crate) fn publish(self, word: ExtentWord) -> Result<(), MapFailed> {
         assert!(word.is_final() && word.bytes() as usize == self.bytes, "an extent is published as it was claimed");
         // Release: pairs with the acquire in `Region::advance`; the fill is seen before the word.
-        self.region.word(self.start).store(word.0, Ordering::Release);
+        let order = if planted(Bug::RelaxedPublish) { Ordering::Relaxed } else { Ordering::Release };
+        self.region.words.store(self.start, word.0, order);
         // A fault of these stores is handled in this thread, so the compiler alone could read the flag too early.
         compiler_fence(Ordering::SeqCst);
         if self.region.has_failed() { Err(MapFailed) } else { Ok(()) }

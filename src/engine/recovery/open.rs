@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use crate::checkpoint::Store;
 use crate::delivery::{Group, Policy};
@@ -13,6 +12,7 @@ use crate::format::meta::StoredOptions;
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Region, Storage};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 
