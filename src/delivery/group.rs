@@ -104,7 +104,13 @@ impl Group {
             scheduler: Scheduler::new(policy),
             notes: state.notes,
             // What recovery found may differ from what the checkpoint holds.
-            dead_dirty: state.dead.keys().map(|(_, seq)| dead_blob(*seq)).collect(),
+            dead_dirty: state
+                .dead
+                .keys()
+                .map(|(_, seq)| seq)
+                .chain(&state.dead_dropped)
+                .map(|seq| dead_blob(*seq))
+                .collect(),
             dead: state.dead,
         };
         for ((lane, base), acks) in state.acks {

@@ -47,6 +47,8 @@ pub(crate) struct GroupState {
     pub done: BTreeSet<(LaneId, u64)>,
     pub notes: BTreeMap<TaskKey, Note>,
     pub dead: BTreeMap<TaskKey, DeadNote>,
+    /// Dead letters that were dropped since the checkpoint, which still has them.
+    pub dead_dropped: BTreeSet<Seq>,
     /// Tasks acked in lives that are gone, per lane.
     pub acked_gone: BTreeMap<LaneId, u64>,
 }

@@ -61,7 +61,8 @@ fn seeds_of_directories_are_what_this_test_writes() {
 
 #[test]
 fn every_seed_passes_its_door() {
-    let doors: [(&str, fn(&[u8])); 5] = [
+    type Door = (&'static str, fn(&[u8]));
+    let doors: [Door; 5] = [
         ("record", decode_record),
         ("segment", decode_segment),
         ("checkpoint", decode_checkpoint),

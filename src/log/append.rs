@@ -306,7 +306,9 @@ impl Log {
         }
         self.syncing.store(target, Ordering::SeqCst);
         for (segment, place) in &prefix {
-            if sabotage::on(sabotage::Bug::AckBeforeSync) || (sabotage::on(sabotage::Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
+            if sabotage::on(sabotage::Bug::AckBeforeSync)
+                || (sabotage::on(sabotage::Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0))
+            {
                 continue;
             }
             let mut synced = segment.sync_to(place.offset);

@@ -18,7 +18,8 @@ use crate::sync::{Bug, WaitWord, planted, yield_now};
 
 #[cfg(all(test, loom))]
 mod models;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 /// How many commits one leader makes in a row while others gather. It is on a core already; a new leader would have

@@ -224,10 +224,12 @@ impl Search<'_> {
         let count = drafts.len();
         let ends: Vec<Option<u32>> =
             (0..count).map(|at| drafts.get(at + 1).and_then(|next| next.says_end_of(drafts.get(at)))).collect();
+        let last_listed = drafts.iter().rposition(Draft::is_listed_durable);
         let mut cut = false;
-        for (draft, end) in drafts.into_iter().zip(ends) {
+        for (at, (draft, end)) in drafts.into_iter().zip(ends).enumerate() {
             let header = &draft.candidate.header;
             let unlisted = draft.candidate.listed.is_none();
+            let unproven = draft.candidate.listed.as_ref().is_none_or(|life| life.offset == 0 && !life.sealed);
             let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
             let follows = !unlisted || self.chain_may_miss || is_known(header.predecessor);
             previous = header.base.max(previous);
@@ -235,11 +237,22 @@ impl Search<'_> {
             if !follows && !cut {
                 cut = self.broken_chain(&draft, durable);
             }
-            if cut && unlisted {
+            if cut && unproven {
                 strays.push(header.file);
                 continue;
             }
-            found.lives.push(self.settle(draft, durable, end)?);
+            // A checkpoint that lists a later life as durable and not all of this one could not read it: whatever proves
+            // the later one says nothing of it.
+            let was_unread = !draft.is_sealed() && last_listed.is_some_and(|last| at < last);
+            let known = if was_unread { draft.listed_place() } else { durable };
+            let life = self.settle(draft, known, end)?;
+            // The log ends where a life that is not wholly durable ends before it was left for the next one. Were the next
+            // one kept, its own end would prove this one durable, should this recovery not come to its end.
+            if !cut && durable.base <= life.header.base && end.is_some_and(|said| life.end < said) {
+                cut = true;
+                self.cut_behind(&life);
+            }
+            found.lives.push(life);
         }
         Ok(found)
     }
@@ -362,6 +375,22 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// The checkpoint lists it, and something of it as durable.
+    fn is_listed_durable(&self) -> bool {
+        self.candidate.listed.as_ref().is_some_and(|listed| listed.sealed || listed.offset > 0)
+    }
+
+    /// The checkpoint or a footer says how it ends; or nothing is listed of it, as of one that is newer.
+    fn is_sealed(&self) -> bool {
+        self.footer.is_some() || self.candidate.listed.as_ref().is_none_or(|listed| listed.sealed)
+    }
+
+    /// Up to where the checkpoint lists it as durable.
+    fn listed_place(&self) -> Place {
+        let offset = self.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
+        Place { base: self.candidate.header.base, offset }
+    }
+
     /// Where the life before this one ended, if this one knows.
     fn says_end_of(&self, before: Option<&Draft>) -> Option<u32> {
         let header = &self.candidate.header;

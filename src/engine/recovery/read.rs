@@ -295,7 +295,7 @@ fn forget_lost(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, Foun
     }
 }
 
-/// What groups know of lives that are not there any more.
+/// What groups know of lives that are not there any more, and of records that did not survive.
 fn forget_gone(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>, unread: &[ListedLife]) {
     let found = logs.values().flat_map(|log| &log.lives).map(|life| life.header.base);
     let bases: BTreeSet<u64> = found.chain(unread.iter().map(|life| life.base)).collect();
@@ -303,9 +303,10 @@ fn forget_gone(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, Foun
     for group in groups.values_mut() {
         group.acks.retain(|(_, base), _| bases.contains(base));
         group.done.retain(|(_, base)| bases.contains(base));
-        let is_there = |lane: LaneId, seq: Seq| kept.life_of(lane, seq).is_some();
+        let is_there = |lane: LaneId, seq: Seq| kept.life_of(lane, seq).is_some() && !kept.is_void(seq);
         group.notes.retain(|(lane, seq), _| is_there(*lane, *seq));
-        group.dead.retain(|(lane, seq), _| is_there(*lane, *seq));
+        let dropped = group.dead.extract_if(.., |(lane, seq), _| !is_there(*lane, *seq));
+        group.dead_dropped.extend(dropped.map(|((_, seq), _)| seq));
     }
 }
 

@@ -31,6 +31,19 @@ impl Search<'_> {
         !proven
     }
 
+    /// The log ends inside a life, and there are later ones.
+    pub(super) fn cut_behind(&mut self, life: &FoundLife) {
+        self.damage.push(Damage {
+            kind: DamageKind::Torn,
+            file: life.name(),
+            offset: u64::from(life.end),
+            bytes: life.file_bytes.saturating_sub(u64::from(life.end)),
+            lane: life.header.log.lane(),
+            lost: None,
+            what: "the log ends here; the segments behind this one were never acknowledged as durable".to_owned(),
+        });
+    }
+
     pub(super) fn report(&mut self, life: &FoundLife, scan: &Scan) {
         let is_lane = life.header.log.lane().is_some();
         let mut add = |kind, offset: u32, bytes: u32, lost: Option<(u32, u32)>, what: &str| {

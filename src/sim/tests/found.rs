@@ -124,3 +124,41 @@ fn recovery_that_can_not_read_forgets_nothing() {
         keeps_its_promises(2, &[one], None);
     }
 }
+
+#[test]
+fn log_ends_where_a_life_ends_early_and_the_next_one_proves_nothing() {
+    let stall = Op::Stall { lane: 0, bytes: 802, filled: false };
+    let ops = [
+        enqueue(0, 876, true),
+        batch(5, 900, true, true),
+        batch(5, 900, true, false),
+        stall,
+        batch(6, 900, true, false),
+        batch(6, 900, false, true),
+        batch(6, 900, true, false),
+    ];
+    for at in (16..40).step_by(2) {
+        let mut one = stretch(&ops, POWERLESS);
+        one.recoveries = vec![Crash { at: Some(at), loss: Loss::Power }, Crash { at: Some(34), loss: Loss::Process }];
+        keeps_its_promises(16, &[one], None);
+    }
+}
+
+#[test]
+fn dead_letters_of_records_that_did_not_survive_leave_the_checkpoint_too() {
+    let ops = [batch(4, 419, false, false), reserve(2), settle(How::Reject, 1, true), Op::Checkpoint];
+    keeps_its_promises(60, &[stretch(&ops, POWERLESS), stretch(&[reserve(4)], POWERLESS)], None);
+}
+
+#[test]
+fn life_that_could_not_be_read_is_not_proven_durable_by_those_behind_it() {
+    let stall = Op::Stall { lane: 0, bytes: 488, filled: false };
+    let mut ops = vec![enqueue(0, 878, false), stall];
+    ops.extend([enqueue(0, 937, false); 12]);
+    ops.extend([reserve(3), Op::Checkpoint]);
+    for call in 0..60 {
+        let mut one = stretch(&ops, KILLED);
+        one.hindrance = Some(Fault::Fails { call, choice: 0, onwards: false });
+        keeps_its_promises(2, &[one], None);
+    }
+}
