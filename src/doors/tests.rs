@@ -77,3 +77,8 @@ fn every_seed_passes_its_door() {
         assert!(taken > 0, "{target} has seeds");
     }
 }
+
+#[test]
+fn debug_one() {
+    recover_directory(&std::fs::read(std::env::var("INPUT").unwrap()).unwrap());
+}
