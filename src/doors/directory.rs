@@ -5,7 +5,7 @@
 //! directory, opens it or refuses it, hands out, settles, appends, commits, makes a checkpoint, and opens it again.
 //!
 //! Without the forger nothing is handed out that was not enqueued under that id, byte for byte, and what was made durable
-//! after the open is there at the next. With it a sequence may stand in the log already that the engine gives out only now.
+//! after the open is there at the next. With it a sequence may stand in the log twice, or before the engine gives it out.
 //! In either case a directory that opened opens again.
 
 mod disk;
@@ -88,17 +88,20 @@ fn look(disk: &PlainDisk, told: Option<&BTreeMap<TaskId, Told>>) {
 /// Takes what every group has to give, and settles it in all ways.
 fn take_everything(engine: &Engine, told: Option<&BTreeMap<TaskId, Told>>) {
     for cell in engine.groups().into_iter().take(GROUPS_MAX) {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut count) = (BTreeSet::new(), 0);
         while let Ok(handed) = engine.reserve(&cell, &all_of(7), LATE, |one| one) {
             if handed.is_empty() {
                 break;
             }
             for one in &handed {
                 let id = one.receipt.task;
-                assert!(seen.insert(id), "{id} is on loan twice");
-                assert!(told.is_none_or(|told| told.get(&id) == Some(&bytes_of(one))), "{id} is not what was enqueued");
+                if let Some(told) = told {
+                    assert!(seen.insert(id), "{id} is on loan twice");
+                    assert!(told.get(&id) == Some(&bytes_of(one)), "{id} is not what was enqueued");
+                }
             }
-            assert!(seen.len() < TASKS_MAX, "so many tasks don't fit the files");
+            count += handed.len();
+            assert!(count < TASKS_MAX, "so many tasks don't fit the files");
             // The rest stays on loan; a task that was given back would come again at once.
             let ways = [Settle::Ack, Settle::Reject { reason: "no" }, Settle::Extend { lease_ms: 9 }, Settle::Ack];
             for (one, how) in handed.iter().zip(ways) {
