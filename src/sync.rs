@@ -330,6 +330,7 @@ mod seen {
 
 /// What the models share.
 #[cfg(all(test, loom))]
+#[expect(clippy::unwrap_used, reason = "a helper fails the model that called it")]
 pub(crate) mod model {
     use std::cell::Cell;
     use std::sync::Arc;

@@ -3,7 +3,12 @@
 //!
 //! Bounded by counts. `.ci/tsan` runs it under ThreadSanitizer.
 #![expect(clippy::disallowed_methods, reason = "a test's threads need no names, and a watchdog measures real time")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test that called it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper fails the test that called it"
+)]
 
 mod support;
 
@@ -133,7 +138,7 @@ fn consume(consumer: &Consumer, queue: &Queue, told: &Told, group: usize) {
 fn settle(delivery: Delivery, queue: &Queue, told: &Told, group: usize, turn: usize) {
     let id = delivery.id();
     // It may come again the moment that it is settled, so what is settled for good is noted before.
-    let (comes_again, rejected) = (turn % 13 == 0, turn % 31 == 0);
+    let (comes_again, rejected) = (turn.is_multiple_of(13), turn.is_multiple_of(31));
     told.groups[group].with(|seen| {
         assert!(seen.on_loan.remove(&id));
         if !comes_again {
@@ -142,7 +147,7 @@ fn settle(delivery: Delivery, queue: &Queue, told: &Told, group: usize, turn: us
         }
     });
     match turn % 13 {
-        0 if turn % 2 == 0 => delivery.nack(Some(Duration::ZERO), "again").unwrap(),
+        0 if turn.is_multiple_of(2) => delivery.nack(Some(Duration::ZERO), "again").unwrap(),
         0 => delivery.release().unwrap(),
         _ if rejected => delivery.reject("no").unwrap(),
         1 => queue.ack(&delivery.detach()).unwrap(),

@@ -16,9 +16,11 @@ use crate::log::Log;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Bug, WaitWord, planted, yield_now};
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
 
 /// How many commits one leader makes in a row while others gather. It is on a core already; a new leader would have
