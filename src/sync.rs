@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use atomic::{AtomicU32, Ordering, fence};
 use futex::Futex;
+pub(crate) use primitives::OnceLock;
 use primitives::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 
 /// Atomics, the standard library's or loom's.
@@ -21,9 +22,16 @@ pub(crate) mod atomic {
 mod primitives {
     #[cfg(all(test, loom))]
     pub(super) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    #[cfg(not(tsan))]
+    pub(crate) use std::sync::OnceLock;
     pub(super) use std::sync::PoisonError;
-    #[cfg(not(all(test, loom)))]
+    #[cfg(not(any(all(test, loom), tsan)))]
     pub(super) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+    #[cfg(tsan)]
+    pub(crate) use super::seen::OnceLock;
+    #[cfg(tsan)]
+    pub(super) use super::seen::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 }
 
 /// Lets another thread run, which may be the one that is waited for.
@@ -52,13 +60,15 @@ pub(crate) enum Bug {
 }
 
 /// True inside a model that plants this mistake; false in whatever ships.
-#[cfg(not(all(test, loom)))]
+#[cfg(not(any(all(test, loom), tsan)))]
 #[inline(always)]
 pub(crate) const fn planted(_: Bug) -> bool {
     false
 }
 #[cfg(all(test, loom))]
 pub(crate) use model::planted;
+#[cfg(tsan)]
+pub(crate) use seen::planted;
 
 /// A mutex without lock poisoning: what a panic must not leave half done is guarded where it is done.
 #[derive(Debug)]
@@ -205,8 +215,122 @@ mod futex {
 #[cfg(all(test, loom))]
 use model::futex;
 
+/// Locks whose order ThreadSanitizer sees (`--cfg tsan`, see `.ci/tsan`). The standard library's slow paths are compiled
+/// without it, so whoever had to wait for a lock would seem to have taken it in no order; a word of our own beside the
+/// lock tells of it. The lock itself is the standard library's.
+#[cfg(tsan)]
+mod seen {
+    use std::ops::{Deref, DerefMut};
+    use std::sync::LockResult;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Debug)]
+    pub(super) struct Mutex<T>(std::sync::Mutex<T>, AtomicU32);
+
+    #[derive(Debug)]
+    pub(super) struct RwLock<T>(std::sync::RwLock<T>, AtomicU32);
+
+    /// A guard. Fields are dropped in their order, so the word is written while the lock is still held.
+    pub(crate) struct Seen<'a, G>(#[expect(dead_code, reason = "it is there to be dropped")] Wrote<'a>, G);
+    struct Wrote<'a>(&'a AtomicU32);
+
+    pub(crate) type MutexGuard<'a, T> = Seen<'a, std::sync::MutexGuard<'a, T>>;
+    pub(crate) type RwLockReadGuard<'a, T> = Seen<'a, std::sync::RwLockReadGuard<'a, T>>;
+    pub(crate) type RwLockWriteGuard<'a, T> = Seen<'a, std::sync::RwLockWriteGuard<'a, T>>;
+
+    /// A cell that is set once; read only by whoever sees the word that was stored behind it.
+    #[derive(Debug)]
+    pub(crate) struct OnceLock<T> {
+        cell: std::sync::OnceLock<T>,
+        is_set: AtomicU32,
+        setting: Mutex<()>,
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            OnceLock { cell: std::sync::OnceLock::new(), is_set: AtomicU32::new(0), setting: Mutex::new(()) }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            // Acquire: pairs with the release in `set` and `get_or_init`.
+            (self.is_set.load(Ordering::Acquire) == 1).then(|| self.cell.get()).flatten()
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            let _one_at_a_time = self.setting.lock();
+            let outcome = self.cell.set(value);
+            self.is_set.store(1, Ordering::Release);
+            outcome
+        }
+
+        pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+            let _one_at_a_time = self.setting.lock();
+            let value = self.cell.get_or_init(make);
+            self.is_set.store(1, Ordering::Release);
+            value
+        }
+    }
+
+    /// The mistake that the environment names at build time, to show that it would be seen.
+    pub(crate) fn planted(bug: super::Bug) -> bool {
+        option_env!("LANELOG_PLANT").is_some_and(|name| name == format!("{bug:?}"))
+    }
+
+    impl<T> Mutex<T> {
+        pub(super) fn new(value: T) -> Self {
+            Mutex(std::sync::Mutex::new(value), AtomicU32::new(0))
+        }
+
+        pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            Ok(taken(&self.1, self.0.lock()))
+        }
+    }
+
+    impl<T> RwLock<T> {
+        pub(super) fn new(value: T) -> Self {
+            RwLock(std::sync::RwLock::new(value), AtomicU32::new(0))
+        }
+
+        pub(super) fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+            Ok(taken(&self.1, self.0.read()))
+        }
+
+        pub(super) fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+            Ok(taken(&self.1, self.0.write()))
+        }
+    }
+
+    fn taken<G>(word: &AtomicU32, guard: LockResult<G>) -> Seen<'_, G> {
+        // Acquire: pairs with the release of whoever held the lock before.
+        word.load(Ordering::Acquire);
+        Seen(Wrote(word), guard.unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    impl Drop for Wrote<'_> {
+        fn drop(&mut self) {
+            // A read-modify-write, so that of several readers none hides another.
+            self.0.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    impl<G: Deref> Deref for Seen<'_, G> {
+        type Target = G::Target;
+
+        fn deref(&self) -> &G::Target {
+            &self.1
+        }
+    }
+
+    impl<G: DerefMut> DerefMut for Seen<'_, G> {
+        fn deref_mut(&mut self) -> &mut G::Target {
+            &mut self.1
+        }
+    }
+}
+
 /// What the models share.
 #[cfg(all(test, loom))]
+#[expect(clippy::unwrap_used, reason = "a helper fails the model that called it")]
 pub(crate) mod model {
     use std::cell::Cell;
     use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Doors for the fuzzers: bytes in, through every decoder. Not part of the API; feature `sim` alone has them.
+//! Doors for the fuzzers: bytes in, through every decoder and through recovery. Not part of the API; feature `sim` and
+//! the library's own tests alone have them.
 //!
 //! Each takes bytes as they are, and then again as a forger who knows the salts and computes checksums would have
 //! them, because what a checksum keeps out is not what a decoder has to survive. Nothing comes back: a door that

@@ -59,10 +59,11 @@ fn seeds_of_directories_are_what_this_test_writes() {
     }
 }
 
+type Door = fn(&[u8]);
+
 #[test]
 fn every_seed_passes_its_door() {
-    type Door = (&'static str, fn(&[u8]));
-    let doors: [Door; 5] = [
+    let doors: [(&str, Door); 5] = [
         ("record", decode_record),
         ("segment", decode_segment),
         ("checkpoint", decode_checkpoint),

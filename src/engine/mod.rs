@@ -34,14 +34,14 @@ pub(crate) mod stats;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment};
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::sync::{Mutex, RwLock, WaitWord};
+use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{QueueId, Seq};
 
 use checkpoint::Checkpoints;

@@ -1,7 +1,8 @@
 //! The logs of all lanes, each made when it is first used.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::types::{LANES_MAX, LaneId, LaneSet};
 

@@ -1,13 +1,13 @@
 //! One life of a segment file, as the running engine sees it.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::format::record::{self, Found, Life};
 use crate::format::segment::{LifeHeader, SEEK_STRIDE, file_name, record_limit};
 use crate::storage::{File, Region};
-use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, OnceLock};
 use crate::types::{LogId, Seq};
 
 /// Where a sealed life ends and what it holds.

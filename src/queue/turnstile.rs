@@ -16,7 +16,8 @@ use crate::log::Log;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Bug, WaitWord, planted, yield_now};
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;
 #[cfg(test)]
 #[cfg(not(loom))]

@@ -14,6 +14,7 @@ use crate::format::segment::file_name;
 use crate::format::wire::Reader;
 
 const SECTOR_BYTES: usize = 512;
+const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
 /// More mutations than this are another directory, not a damaged one.
 const MUTATIONS_MAX: usize = 64;
 /// Files don't grow beyond this by mutations.
@@ -108,7 +109,7 @@ fn pick(files: &Files, number: u8) -> Option<String> {
 /// A place in the file, mostly where something stands.
 fn spot(file: &[u8], from: &mut Reader<'_>) -> Option<usize> {
     let (sector, byte) = (usize::from(from.u16()?), usize::from(from.u16()?));
-    let held = |(_, bytes): &(usize, &[u8])| bytes.iter().any(|byte| *byte != 0);
+    let held = |(_, bytes): &(usize, &[u8])| ZEROS.get(..bytes.len()) != Some(*bytes);
     let mut sectors: Vec<usize> = file.chunks(SECTOR_BYTES).enumerate().filter(held).map(|(at, _)| at).collect();
     sectors.push(sectors.last().map_or(0, |last| last + 1));
     sectors.push((file.len() / SECTOR_BYTES).saturating_sub(1));

@@ -13,7 +13,7 @@ use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Region, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::sync::{Mutex, RwLock, WaitWord};
+use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 
 use super::lives::{FoundLife, FoundLog};
@@ -132,7 +132,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         unread: picture.unread,
         next_file: AtomicU32::new(picture.highest_file + 1),
         checkpoints: Mutex::new(Checkpoints { store, saved: picture.saved, journal_from }),
-        poison: std::sync::OnceLock::new(),
+        poison: OnceLock::new(),
         damage: Mutex::new(DamageList::new(picture.damage)),
         counts: Counts::default(),
         changed: AtomicBool::new(true),

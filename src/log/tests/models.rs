@@ -20,7 +20,7 @@ use crate::sync::model::{catches, explore};
 use crate::types::{LogId, QueueId};
 
 /// Room for a few records behind the prelude.
-const BYTES: u64 = 1024;
+const BYTES: usize = 1024;
 const SALT: u64 = 5;
 const BASE: u64 = 1;
 
@@ -39,7 +39,7 @@ impl Device {
 
 impl File for Device {
     fn len(&self) -> io::Result<u64> {
-        Ok(BYTES)
+        Ok(BYTES as u64)
     }
 
     fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> io::Result<()> {
@@ -55,7 +55,7 @@ impl File for Device {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_range(0..BYTES)
+        self.sync_range(0..BYTES as u64)
     }
 
     fn sync_range(&self, range: Range<u64>) -> io::Result<()> {
@@ -78,13 +78,13 @@ struct Stage {
 
 impl Stage {
     fn new() -> Arc<Self> {
-        let memory = Arc::new(HeapMemory::from_bytes(&[0; BYTES as usize]));
-        let device = Arc::new(Device { memory, stable: std::sync::Mutex::new(vec![0; BYTES as usize]) });
+        let memory = Arc::new(HeapMemory::from_bytes(&[0; BYTES]));
+        let device = Arc::new(Device { memory, stable: std::sync::Mutex::new(vec![0; BYTES]) });
         let log = Log::new(LogId(0), Vec::new(), 0);
         let file: Arc<dyn File> = Arc::<Device>::clone(&device);
         let region = file.map().unwrap();
         let birth = Birth { queue: QueueId(1), base: BASE, salt: SALT, created: NOW };
-        assert!(log.roll(Ready { number: 1, bytes: BYTES, file, region }, 0, &birth).is_none());
+        assert!(log.roll(Ready { number: 1, bytes: BYTES as u64, file, region }, 0, &birth).is_none());
         Arc::new(Stage { log, device })
     }
 

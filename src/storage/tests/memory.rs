@@ -31,6 +31,19 @@ fn write_changes_its_bytes_alone_and_ends_where_the_memory_ends() {
 }
 
 #[test]
+fn read_gives_the_bytes_of_any_range() {
+    let bytes: Vec<u8> = (0..24).collect();
+    let memory = HeapMemory::from_bytes(&bytes);
+    for offset in 0..24 {
+        for count in 0..24 - offset {
+            let mut read = vec![0xAA; count];
+            memory.read(offset, &mut read);
+            assert_eq!(read, bytes[offset..offset + count]);
+        }
+    }
+}
+
+#[test]
 fn region_and_memory_are_the_same_bytes_and_either_keeps_them() {
     let memory = Arc::new(HeapMemory::from_bytes(&[0; 64]));
     let frontier = memory.region().begin(&[7; 16]);
