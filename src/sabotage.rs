@@ -1,5 +1,5 @@
 //! Deliberate bugs, at the places where engines of this kind really go wrong. One at a time can be turned on, in a build
-//! with the feature `sabotage`; the simulator has to catch each, or it proves nothing. In any other build [`on`] is a
+//! with the feature `sabotage`; the simulator has to catch each, or it proves nothing. In any other build `on` is a
 //! constant, and nothing of this is left.
 
 /// A deliberate bug. Its name is what the command takes.

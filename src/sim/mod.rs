@@ -4,12 +4,12 @@
 //! in a normal build (feature `sim`). Absent: real files, threads, time; all choices come from seeds, so that every run can
 //! be had again.
 //!
-//! - [`disk`]: files in memory, with everything a real disk may do to them.
-//! - [`operation`], [`schedule`]: what happens in a run.
-//! - [`model`]: what callers were told; [`actor`] takes the steps and notes it; [`oracle`] holds a restart against it.
-//! - [`run`]: a schedule from an empty directory to its last check; [`shrink`]: the smallest one that still shows the same;
-//!   [`search`]: from seeds to failures.
-//! - [`exhaust`], [`mishaps`], [`flips`]: small spaces, walked whole: crashes, failing calls, flipped bits.
+//! - `disk`: files in memory, with everything a real disk may do to them.
+//! - `operation`, `schedule`: what happens in a run.
+//! - `model`: what callers were told; `actor` takes the steps and notes it; `oracle` holds a restart against it.
+//! - `run`: a schedule from an empty directory to its last check; `shrink`: the smallest one that still shows the same;
+//!   `search`: from seeds to failures.
+//! - `exhaust`, `mishaps`, `flips`: small spaces, walked whole: crashes, failing calls, flipped bits.
 
 #![expect(clippy::indexing_slicing, reason = "a bug of the simulator may end it")]
 

@@ -164,14 +164,17 @@ impl Search<'_> {
         })
     }
 
-    /// A file that can't be opened or read. One of a lane that the checkpoint lists is kept for better times, if the fault
-    /// is the file's own. Going on without a part of the journal would forget acks and groups for good, although the next
-    /// look may well succeed.
+    /// A file that can't be opened or read. One that the checkpoint lists is kept for better times, if the fault is the
+    /// file's own. Going on without a part of the journal that is there and can't be read just now would forget acks and
+    /// groups for good, although the next look may well succeed.
     fn unreadable(&mut self, name: &str, listed: Option<ListedLife>, error: io::Error) -> Result<()> {
-        let Some(life) = listed.filter(|life| life.log.lane().is_some() && is_damage(&error)) else {
-            return Err(Error::io(name, "read", error));
+        let bears = |life: &ListedLife| is_damage(&error) && (life.log.lane().is_some() || !is_read_error(&error));
+        let Some(life) = listed.filter(bears) else { return Err(Error::io(name, "read", error)) };
+        let means = match life.log.lane() {
+            Some(_) => "its tasks wait for an open that can read it",
+            None => "acks may be missing, so tasks may come again",
         };
-        self.lost_file(&life, DamageKind::Unreadable, &format!("{error}; its tasks wait for an open that can read it"));
+        self.lost_file(&life, DamageKind::Unreadable, &format!("{error}; {means}"));
         self.unread.push(life);
         Ok(())
     }
@@ -342,12 +345,14 @@ fn read_prelude(storage: &dyn Storage, name: &str) -> io::Result<(Arc<dyn File>,
 /// True if it is the file that is at fault, and not a limit, a right or the memory of this process: those are to be
 /// mended before anything is opened.
 fn is_damage(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
     const ELOOP: i32 = 40;
-    match error.raw_os_error() {
-        Some(code) => code == EIO || code == ELOOP,
-        None => true,
-    }
+    is_read_error(error) || error.raw_os_error().is_none_or(|code| code == ELOOP)
+}
+
+/// True if the medium failed, which may be for once.
+fn is_read_error(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
 }
 
 /// What the prelude of a listed life said, as far as anything depends on it.
