@@ -9,7 +9,9 @@
 //! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
 //!    base, and recovery finds it by that. Lives that every group is done with are left out.
 //! 5. Changed blobs are written and synced, then the root in the older slot, then synced.
-//! 6. Only now the lives left out go, and the journal's lives that neither root needs.
+//! 6. Only now the lives left out go, and the journal's lives that neither root needs: first out of their logs, then
+//!    out of the groups' memory. In the opposite order a group whose cursor has not come so far since the open would
+//!    meet such a life between the two, know nothing of it any more, and deliver it from its first task on.
 //!
 //! A crash before the root of 5 is durable leaves the previous checkpoint and a journal that still begins
 //! where that one needs it. What the older root needs is kept until the newer is superseded: its blobs by
@@ -102,7 +104,7 @@ impl Engine {
             last_bases,
         };
         if on(Bug::SegmentRemovedEarly) {
-            self.let_go(&snapshot.gone, checkpoints.journal_from);
+            self.retire(self.detach(&snapshot.gone, checkpoints.journal_from));
         }
         let written = self.write(&mut checkpoints, &meta, &snapshot);
         if let Err(error) = written {
@@ -119,10 +121,11 @@ impl Engine {
         self.counts.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);
         let older_from = std::mem::replace(&mut checkpoints.journal_from, from);
         let older_from = if on(Bug::JournalDroppedEarly) { from } else { older_from };
+        let leaving = self.detach(&snapshot.gone, older_from);
         for cell in groups.values() {
             forget(cell, &snapshot.gone);
         }
-        self.let_go(&snapshot.gone, older_from);
+        self.retire(leaving);
         Ok(())
     }
 

@@ -29,8 +29,9 @@ pub struct Pin {
 }
 
 impl Engine {
-    /// Takes finished lives out of their logs. Called when a checkpoint without them is durable.
-    pub(super) fn let_go(&self, gone: &[(LaneId, u64)], older_journal_from: Place) {
+    /// Takes finished lives out of their logs, where no reader finds them any more. Called when a checkpoint without them
+    /// is durable.
+    pub(super) fn detach(&self, gone: &[(LaneId, u64)], older_journal_from: Place) -> Vec<Arc<Segment>> {
         let mut leaving: Vec<Arc<Segment>> = Vec::new();
         for (lane, base) in gone {
             leaving.extend(self.lanes.log(*lane).and_then(|log| log.detach(*base)));
@@ -40,6 +41,11 @@ impl Engine {
                 leaving.extend(self.journal.detach(segment.base()));
             }
         }
+        leaving
+    }
+
+    /// Gives detached lives back, now or once nobody borrows their bytes any more.
+    pub(super) fn retire(&self, leaving: Vec<Arc<Segment>>) {
         self.retired.lock().extend(leaving);
         self.recycle();
     }

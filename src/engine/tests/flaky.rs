@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sim::SimDisk;
 use crate::storage::{File, Medium, Prepare, Region, Storage};
+use crate::sync::Mutex;
 
 /// The simulated disk, with switches.
 #[derive(Clone)]
@@ -21,9 +22,27 @@ pub(super) struct Switches {
     pub maps: AtomicBool,
     /// Removing a name fails.
     pub removes: AtomicBool,
+    /// What happens before each sync of a file, by its name.
+    at_sync: Mutex<Option<(String, Meanwhile)>>,
+}
+
+type Meanwhile = Box<dyn FnMut() + Send>;
+
+impl Switches {
+    /// Does `meanwhile` at each sync of the file from now on, in the thread that syncs.
+    pub(super) fn on_sync(&self, name: &str, meanwhile: impl FnMut() + Send + 'static) {
+        *self.at_sync.lock() = Some((name.to_owned(), Box::new(meanwhile)));
+    }
+
+    fn sync_begins(&self, name: &str) {
+        if let Some((_, meanwhile)) = self.at_sync.lock().as_mut().filter(|(file, _)| file == name) {
+            meanwhile();
+        }
+    }
 }
 
 struct FlakyFile {
+    name: String,
     file: Arc<dyn File>,
     switches: Arc<Switches>,
 }
@@ -34,8 +53,8 @@ impl Flaky {
         (Flaky { disk: disk.clone(), switches: Arc::clone(&switches) }, switches)
     }
 
-    fn wrap(&self, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(FlakyFile { file: file?, switches: Arc::clone(&self.switches) }))
+    fn wrap(&self, name: &str, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(FlakyFile { name: name.to_owned(), file: file?, switches: Arc::clone(&self.switches) }))
     }
 }
 
@@ -49,11 +68,11 @@ impl Storage for Flaky {
     }
 
     fn create(&self, name: &str, len: u64, prepare: Prepare) -> io::Result<Arc<dyn File>> {
-        self.wrap(self.disk.create(name, len, prepare))
+        self.wrap(name, self.disk.create(name, len, prepare))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.wrap(self.disk.open(name))
+        self.wrap(name, self.disk.open(name))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -93,10 +112,12 @@ impl File for FlakyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.switches.sync_begins(&self.name);
         self.file.sync()
     }
 
     fn sync_range(&self, range: Range<u64>) -> io::Result<()> {
+        self.switches.sync_begins(&self.name);
         self.file.sync_range(range)
     }
 

@@ -6,4 +6,5 @@ mod crash;
 mod faults;
 mod flaky;
 mod hostile;
+mod races;
 mod world;

@@ -1,0 +1,83 @@
+//! What another thread may do between two steps of a call, with the steps held still where it matters.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::flaky::Flaky;
+use super::world::{ask, open, options, ready};
+use crate::checkpoint::Store;
+use crate::engine::Engine;
+use crate::engine::append::TaskDraft;
+use crate::engine::groups::Start;
+use crate::engine::recovery::{self, Given};
+use crate::engine::settle::Settle;
+use crate::sim::{Loss, SimDisk};
+use crate::types::{Durability, LaneId, Now, Timestamp};
+
+const NOW: Now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
+const LANE: LaneId = LaneId(0);
+/// Only a test that would stand still for ever waits so long.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Acks everything that the group is handed, and gives how much that was.
+fn ack_all(engine: &Engine, group: &str) -> usize {
+    let cell = engine.group(group).unwrap();
+    let handed = engine.reserve(&cell, &ask(1_000), NOW, |one| one).unwrap();
+    let settled = engine.settle(&cell, handed.iter().map(|one| one.receipt), Settle::Ack, NOW).unwrap();
+    assert!(settled.answers.iter().all(Result::is_ok));
+    handed.len()
+}
+
+/// Group `default` is through with the first life, and a checkpoint knows it. Group `other` gets through with it in the next open,
+/// and a checkpoint lets the life go before the cursor of `default` came so far.
+#[test]
+fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_open() {
+    let disk = SimDisk::new(1);
+    let engine = open(&disk, NOW).unwrap();
+    engine.create_group("other", Start::Oldest, NOW).unwrap();
+    let mut tasks = 0;
+    while engine.lanes().log(LANE).is_none_or(|log| log.segments().len() < 2) {
+        let task = TaskDraft { fields: &[], payload: &[7; 100], durability: Durability::Process };
+        ready(&engine, || engine.append(LANE, &task, NOW.wall)).unwrap();
+        tasks += 1;
+    }
+    assert_eq!(ack_all(&engine, "default"), tasks);
+    engine.checkpoint(NOW, false).unwrap();
+    drop(engine);
+
+    let (flaky, switches) = Flaky::over(&disk.restart(Loss::Process));
+    let given = Given { resolve: &|_| Ok(options()), fail_on_damage: false };
+    let engine = recovery::open(Arc::new(flaky), std::path::Path::new("sim"), &given, NOW).unwrap();
+    assert_eq!(ack_all(&engine, "other"), tasks);
+    let first = engine.lanes().log(LANE).unwrap().segments()[0].base();
+    let (default, other) = (engine.group("default").unwrap(), engine.group("other").unwrap());
+    let knows = || default.state.lock().group.lanes.get(LANE).is_some_and(|own| own.done.contains(&first));
+    assert!(knows(), "the checkpoint said so");
+
+    let (at_sync, reached) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    switches.on_sync(Store::FILE, move || {
+        // The receivers are gone once the test has seen enough.
+        let _late = at_sync.send(());
+        let _late = may_go_on.recv();
+    });
+    thread::scope(|scope| {
+        let checkpoint = scope.spawn(|| engine.checkpoint(NOW, false));
+        reached.recv_timeout(WATCHDOG).unwrap();
+        // Behind its look at the groups, and before they forget: it gets past `default`, and stops before `other`.
+        let held = other.state.lock();
+        drop(go_on);
+        let began = Instant::now();
+        while knows() {
+            assert!(began.elapsed() < WATCHDOG, "the checkpoint lets the life go");
+            thread::yield_now();
+        }
+        let met = engine.reserve(&default, &ask(1_000), NOW, |one| one.receipt.task).unwrap();
+        drop(held);
+        assert_eq!(met, [], "everything is acked");
+        checkpoint.join().unwrap().unwrap();
+    });
+    assert_eq!(engine.lanes().log(LANE).unwrap().segments().len(), 1, "the life is gone");
+}
