@@ -115,7 +115,9 @@ impl Engine {
             return Err(error);
         }
         self.blocks.lock().ceiling = ceiling;
-        self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
+        if self.counts.checkpoints.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.free_listed_strays();
+        }
         self.counts.journal_at_checkpoint.store(journal_position, Ordering::Relaxed);
         self.counts.lanes_at_checkpoint.store(lanes_position, Ordering::Relaxed);
         self.counts.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);

@@ -108,8 +108,8 @@ pub(crate) fn look(storage: &dyn Storage, path: &Path, now: Timestamp, is_open: 
     let size_of = |name: &str| storage.open(name).and_then(|file| file.len()).unwrap_or(0);
     let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
     let disk_bytes = names.iter().map(|name| size_of(name)).sum();
-    let stray = |number: &u32| size_of(&crate::format::segment::file_name(*number));
-    let ready = (picture.strays.len(), picture.strays.iter().map(stray).sum());
+    let stray = |number: u32| size_of(&crate::format::segment::file_name(number));
+    let ready = (picture.strays.files().count(), picture.strays.files().map(stray).sum());
     let checkpoint_bytes = size_of(crate::checkpoint::Store::FILE);
     Ok(Inspection { picture, ready, disk_bytes, checkpoint_bytes, looked_at: now, is_open })
 }

@@ -47,6 +47,7 @@ use crate::types::{QueueId, Seq};
 use checkpoint::Checkpoints;
 use damage::DamageList;
 use groups::GroupCell;
+use recovery::lives::Strays;
 use settings::Settings;
 
 /// An open queue without threads.
@@ -74,7 +75,7 @@ pub(crate) struct Engine {
     /// Lives that left their log and whose bytes somebody still borrows.
     retired: Mutex<Vec<Arc<Segment>>>,
     /// Files that the open found to be no life of any log, not removed yet.
-    strays: Mutex<Vec<u32>>,
+    strays: Mutex<Strays>,
     /// Lives that this open could not read: every checkpoint goes on listing them.
     unread: Vec<ListedLife>,
     next_file: AtomicU32,

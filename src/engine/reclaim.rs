@@ -44,16 +44,23 @@ impl Engine {
         leaving
     }
 
+    /// The checkpoint that the open began with is superseded twice, so what it alone lists may go.
+    pub(super) fn free_listed_strays(&self) {
+        let mut strays = self.strays.lock();
+        let listed = std::mem::take(&mut strays.listed);
+        strays.free.extend(listed);
+    }
+
     /// Gives detached lives back, now or once nobody borrows their bytes any more.
     pub(super) fn retire(&self, leaving: Vec<Arc<Segment>>) {
         self.retired.lock().extend(leaving);
         self.recycle();
     }
 
-    /// Removes the files that the open found to be no life. Large ones take the file system milliseconds each, which
-    /// nobody who opens a queue should wait for.
+    /// Removes the files that the open found to be no life, as far as no checkpoint needs them. Large ones take the file
+    /// system milliseconds each, which nobody who opens a queue should wait for.
     pub(crate) fn sweep_strays(&self) {
-        let strays = std::mem::take(&mut *self.strays.lock());
+        let strays = std::mem::take(&mut self.strays.lock().free);
         for number in &strays {
             // What can't be removed now is found stray again at the next open.
             let _later = self.storage.remove(&file_name(*number));

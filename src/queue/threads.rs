@@ -63,7 +63,6 @@ fn spawn(core: &Arc<Core>, name: &str, run: fn(&Core)) -> Result<()> {
 }
 
 fn janitor(core: &Core) {
-    core.engine.sweep_strays();
     while !core.closed.load(Ordering::SeqCst) {
         let enrolled = core.engine.housework.enrol();
         let now = clock::now();
@@ -82,6 +81,7 @@ fn janitor(core: &Core) {
         }
         // A poisoned engine refuses; the callers learn it from their own calls.
         let next_ms = core.engine.tick(now).ok().flatten();
+        core.engine.sweep_strays();
         core.engine.recycle();
         let _later = core.engine.write_footers();
         if core.engine.wants_checkpoint(now) {

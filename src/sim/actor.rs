@@ -129,6 +129,7 @@ impl<'a> Actor<'a> {
             Op::Footers => self.call(|actor| actor.engine.write_footers()),
             Op::Checkpoint => self.call(|actor| actor.engine.checkpoint(*actor.now, false)),
             Op::Recycle => {
+                self.engine.sweep_strays();
                 self.engine.recycle();
                 self.call(|_| Ok(()))
             }

@@ -83,10 +83,30 @@ pub(crate) struct FoundLives {
     pub logs: BTreeMap<u16, FoundLog>,
     /// The highest file number in use.
     pub highest_file: u32,
-    /// Files that hold no life that counts, and that are certainly ours: blank, or of a life that is over.
-    pub strays: Vec<u32>,
+    pub strays: Strays,
     /// Lives that can't be read now and may be again after the next open: nothing of them is changed or forgotten.
     pub unread: Vec<ListedLife>,
+}
+
+/// Files that hold no life that counts, and that are certainly ours: blank, or of a life that is over.
+#[derive(Default)]
+pub(crate) struct Strays {
+    /// No checkpoint that might be used lists them: they may go once the first checkpoint of this open is durable.
+    pub free: Vec<u32>,
+    /// The checkpoint that this open began with lists them, and it stays usable until the next but one is durable.
+    pub listed: Vec<u32>,
+}
+
+impl Strays {
+    pub(super) fn push(&mut self, file: u32, is_listed: bool) {
+        let strays = if is_listed { &mut self.listed } else { &mut self.free };
+        strays.push(file);
+    }
+
+    /// All of them.
+    pub(crate) fn files(&self) -> impl Iterator<Item = u32> {
+        self.free.iter().chain(&self.listed).copied()
+    }
 }
 
 /// A file whose prelude was read.
@@ -106,13 +126,14 @@ pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
     let names = search.storage.list().map_err(|error| Error::io(".", "list", error))?;
     let mut listed: BTreeMap<u32, ListedLife> = search.listed.iter().map(|life| (life.file, life.clone())).collect();
     let mut candidates: BTreeMap<u16, Vec<Candidate>> = BTreeMap::new();
-    let (mut highest_file, mut strays) = (0, Vec::new());
+    let (mut highest_file, mut strays) = (0, Strays::default());
     for number in names.iter().filter_map(|name| parse_file_name(name)) {
         highest_file = highest_file.max(number);
         let own = listed.remove(&number);
+        let is_listed = own.is_some();
         match search.look_at(number, own)? {
             Seen::Life(candidate) => candidates.entry(candidate.header.log.0).or_default().push(*candidate),
-            Seen::Stray => strays.push(number),
+            Seen::Stray => strays.push(number, is_listed),
             Seen::Other => {}
         }
     }
@@ -216,7 +237,7 @@ impl Search<'_> {
     }
 
     /// Scans what is not known durable in the lives of one log, and cuts where the log ends.
-    fn read_log(&mut self, log: LogId, candidates: Vec<Candidate>, strays: &mut Vec<u32>) -> Result<FoundLog> {
+    fn read_log(&mut self, log: LogId, candidates: Vec<Candidate>, strays: &mut Strays) -> Result<FoundLog> {
         let mut drafts = Vec::new();
         for candidate in candidates {
             drafts.extend(self.load(candidate)?);
@@ -241,7 +262,7 @@ impl Search<'_> {
                 cut = self.broken_chain(&draft, durable);
             }
             if cut && unproven {
-                strays.push(header.file);
+                strays.push(header.file, !unlisted);
                 continue;
             }
             // A checkpoint that lists a later life as durable and not all of this one could not read it: whatever proves

@@ -34,7 +34,7 @@ pub(crate) fn mend(storage: &dyn Storage, picture: &mut Picture) -> Result<()> {
         log.lives.retain(|life| {
             let keep = life.records > 0;
             if !keep {
-                strays.push(life.header.file);
+                strays.push(life.header.file, life.listed);
             }
             keep
         });

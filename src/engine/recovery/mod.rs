@@ -11,7 +11,9 @@
 //! 2. The tail of each open life is cut, sealed by a footer, and synced. Nothing is ever appended behind a cut:
 //!    a stale record of the same life could validate there, and its sequence would be given out twice.
 //! 3. A checkpoint with a new epoch lists all of that; its ceiling is above every sequence handed out before.
-//! 4. Files that it does not list are removed, in the background.
+//! 4. Files that it does not list are removed, in the background; those that the checkpoint before it lists once the
+//!    next one is durable. Should this one be damaged, or unreadable for a moment, the one before is used again, and
+//!    must not take them for lost.
 //!
 //! After a clean close there is nothing to rewrite, and lives that were open go on where they ended, if their room can
 //! be faulted in. A file that was cut below what is proven of it is neither mended nor gone on with ([`cut`]).

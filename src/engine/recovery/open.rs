@@ -16,7 +16,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 
-use super::lives::{FoundLife, FoundLog};
+use super::lives::{FoundLife, FoundLog, Strays};
 use super::mend::mend;
 use super::read::{DEFAULT_GROUP, Picture, default_group, read};
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
@@ -61,7 +61,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         logs: BTreeMap::new(),
         last_bases: BTreeMap::new(),
         damage: Vec::new(),
-        strays: Vec::new(),
+        strays: Strays::default(),
         unread: Vec::new(),
         highest_file: 0,
         next_base: 1,

@@ -16,7 +16,7 @@ use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
 use crate::types::{LaneId, QueueId, Seq};
 
-use super::lives::{self, FoundLife, FoundLives, FoundLog, Search};
+use super::lives::{self, FoundLife, FoundLives, FoundLog, Search, Strays};
 use super::replay::{Records, replay};
 
 /// The group that every queue is born with.
@@ -38,8 +38,8 @@ pub(crate) struct Picture {
     pub logs: BTreeMap<u16, FoundLog>,
     pub last_bases: BTreeMap<u16, u64>,
     pub damage: Vec<Damage>,
-    /// Files that are no life, to be removed once a checkpoint without them is durable.
-    pub strays: Vec<u32>,
+    /// Files that are no life, to be removed once no checkpoint that lists them is of use any more.
+    pub strays: Strays,
     /// Lives that can't be read now: kept as they are listed.
     pub unread: Vec<ListedLife>,
     pub highest_file: u32,

@@ -162,3 +162,18 @@ fn life_that_could_not_be_read_is_not_proven_durable_by_those_behind_it() {
         keeps_its_promises(2, &[one], None);
     }
 }
+
+#[test]
+fn checkpoint_that_is_used_again_misses_no_file_that_recovery_found_empty() {
+    let group = 6;
+    let ops = [
+        Op::Batch { lane: 1, tasks: 2, bytes: 812, power: false, wait: true },
+        Op::Reserve { group, tasks: 4, lane: None, lease_ms: 500, consumer: 0 },
+        Op::Checkpoint,
+    ];
+    for call in 15..21 {
+        let mut second = stretch(&[], Crash { at: Some(12), loss: Loss::Process });
+        second.fault = Some(Fault::Fails { call, choice: 7, onwards: false });
+        keeps_its_promises(60, &[stretch(&ops, POWERLESS), second], None);
+    }
+}
