@@ -1,6 +1,7 @@
-//! Deliberate bugs, at the places where engines of this kind really go wrong. One at a time can be turned on, in a build
-//! with the feature `sabotage`; the simulator has to catch each, or it proves nothing. In any other build `on` is a
-//! constant, and nothing of this is left.
+//! Deliberate bugs, at the places where engines of this kind really go wrong. One at a time can be turned on: in a build
+//! with the feature `sabotage` by the simulator, which has to catch each of [`Bug::SIMULATED`], or it proves nothing; in
+//! the models those of order, which no run on one thread shows. In any other build `on` is a constant, and nothing of
+//! this is left.
 
 /// A deliberate bug. Its name is what the command takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,12 +74,25 @@ pub enum Bug {
     DoneWithoutReader,
     /// A group from the newest task on forgets where it began.
     StartForgotten,
+
+    /// An extent's final word is stored without release order.
+    RelaxedPublish,
+    /// The readable mark moves without release order.
+    RelaxedMark,
+    /// A commit acknowledges what is published after its sync, not what it synced.
+    LateAck,
+    /// A notifier looks for waiters without a fence behind what it changed.
+    WakeWithoutFence,
+    /// Who was woken and needs no commit any more goes without waking anybody.
+    KeptWakeUp,
+    /// A commit ends without waking a leader for those who gathered.
+    NoSuccessor,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const ALL: [Bug; 33] = [
+    pub const SIMULATED: [Bug; 33] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -115,8 +129,10 @@ impl Bug {
     ];
 }
 
+/// By the command.
 #[cfg(feature = "sabotage")]
-mod active {
+#[cfg_attr(any(all(test, loom), tsan), expect(dead_code, reason = "models and sanitizers name their bug otherwise"))]
+mod chosen {
     use super::Bug;
     use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -128,20 +144,52 @@ mod active {
         ACTIVE.store(bug.map_or(NONE, |bug| bug as u8), Ordering::SeqCst);
     }
 
-    /// True if this bug is turned on.
     #[inline]
     pub(crate) fn on(bug: Bug) -> bool {
         ACTIVE.load(Ordering::Relaxed) == bug as u8
     }
 }
 
+/// By a model, for itself: loom runs all its threads on the one that began it.
+#[cfg(all(test, loom))]
+mod planted {
+    use super::Bug;
+    use std::cell::Cell;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn plant(bug: Bug) {
+        PLANTED.set(Some(bug));
+    }
+
+    pub(crate) fn on(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+}
+
+/// By the environment at build time, under ThreadSanitizer.
+#[cfg(tsan)]
+mod built_in {
+    use super::Bug;
+
+    pub(crate) fn on(bug: Bug) -> bool {
+        option_env!("LANELOG_PLANT").is_some_and(|name| name == format!("{bug:?}"))
+    }
+}
+
+#[cfg(tsan)]
+pub(crate) use built_in::on;
+#[cfg(all(feature = "sabotage", not(any(all(test, loom), tsan))))]
+pub(crate) use chosen::on;
 #[cfg(feature = "sabotage")]
-pub(crate) use active::on;
-#[cfg(feature = "sabotage")]
-pub use active::set_active;
+pub use chosen::set_active;
+#[cfg(all(test, loom))]
+pub(crate) use planted::{on, plant};
 
 /// No bug is turned on.
-#[cfg(not(feature = "sabotage"))]
+#[cfg(not(any(feature = "sabotage", all(test, loom), tsan)))]
 #[inline(always)]
 pub(crate) const fn on(_: Bug) -> bool {
     false

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
-use crate::sabotage;
+use crate::sabotage::{Bug, on};
 use crate::storage::{Frontier, MapFailed};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Bug, Mutex, RwLock, planted};
+use crate::sync::{Mutex, RwLock};
 use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
 use super::extent::Extent;
@@ -266,13 +266,13 @@ impl Log {
     /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
     pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let mut committing = self.committing.lock();
-        if let Some(file) = committing.failed.as_ref().filter(|_| !sabotage::on(sabotage::Bug::OverlappingSync)) {
+        if let Some(file) = committing.failed.as_ref().filter(|_| !on(Bug::OverlappingSync)) {
             // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
             return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
         }
         let outcome = self.commit_with(&mut committing, time, pad);
         if let Err((file, _)) = &outcome {
-            if sabotage::on(sabotage::Bug::OverlappingSync) {
+            if on(Bug::OverlappingSync) {
                 return Ok(self.durable());
             }
             committing.failed = Some(file.clone());
@@ -284,7 +284,7 @@ impl Log {
         let durable = self.durable();
         if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
             let place = committing.durable;
-            let place = if sabotage::on(sabotage::Bug::MarkTooFar) { self.claimed().place } else { place };
+            let place = if on(Bug::MarkTooFar) { self.claimed().place } else { place };
             let payload = record::mark_payload(place.base, place.offset);
             let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
             // Without room for a mark the next segment's first commit writes it; a failed map is met below.
@@ -306,20 +306,18 @@ impl Log {
         }
         self.syncing.store(target, Ordering::SeqCst);
         for (segment, place) in &prefix {
-            if sabotage::on(sabotage::Bug::AckBeforeSync)
-                || (sabotage::on(sabotage::Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0))
-            {
+            if on(Bug::AckBeforeSync) || (on(Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
                 continue;
             }
             let mut synced = segment.sync_to(place.offset);
-            if synced.is_err() && sabotage::on(sabotage::Bug::FailedSyncRetried) {
+            if synced.is_err() && on(Bug::FailedSyncRetried) {
                 synced = segment.sync_to(place.offset);
             }
             synced.map_err(|error| (segment.file_name(), error))?;
         }
         // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
         refuse_failed(&prefix)?;
-        let target = if planted(Bug::LateAck) { self.published() } else { target };
+        let target = if on(Bug::LateAck) { self.published() } else { target };
         committing.durable = *place;
         if claimed.place <= *place {
             committing.counted = claimed;

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::sabotage::{Bug, on};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Bug, WaitWord, planted, yield_now};
+use crate::sync::{WaitWord, yield_now};
 
 #[cfg(test)]
 #[cfg(loom)]
@@ -75,7 +76,7 @@ impl Turnstile {
             }
         }
         // A wake-up that was meant for a next leader may have come here, to somebody who needs no commit any more.
-        if slept && !self.running.load(Ordering::SeqCst) && !planted(Bug::KeptWakeUp) {
+        if slept && !self.running.load(Ordering::SeqCst) && !on(Bug::KeptWakeUp) {
             self.words.iter().for_each(|word| word.sleepers.wake(1));
         }
         outcome
@@ -162,7 +163,7 @@ impl Drop for Leading<'_> {
         let number = self.of.number.fetch_add(1, Ordering::SeqCst);
         self.of.running.store(false, Ordering::SeqCst);
         // First a leader for those who gathered meanwhile, so that the device is busy while the others wake.
-        if !planted(Bug::NoSuccessor) {
+        if !on(Bug::NoSuccessor) {
             self.of.word(number + 1).sleepers.wake(1);
         }
         self.of.word(number).sleepers.wake_all();

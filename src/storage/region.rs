@@ -31,9 +31,9 @@ use std::sync::atomic::compiler_fence;
 
 use super::File;
 use super::words::Words;
-use crate::sabotage;
+use crate::sabotage::{Bug, on};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Bug, planted};
+use crate::sync::linger;
 use crate::types::ExtentWord;
 
 /// Whether an I/O error hit a map. Shared by the map's region and by whoever may notice first; a signal handler may set
@@ -178,7 +178,7 @@ impl Region {
             let word = ExtentWord(self.words.load(at, Ordering::Acquire));
             // Below `claimed` every extent begins with a word of this life that a claim stored whole, with
             // its true length (asserted in `publish`), so the walk never leaves the row of extents.
-            if !(word.is_final() || sabotage::on(sabotage::Bug::ReadableBeforePublished)) || word.bytes() == 0 {
+            if !(word.is_final() || on(Bug::ReadableBeforePublished)) || word.bytes() == 0 {
                 break;
             }
             at += word.bytes() as usize;
@@ -186,7 +186,7 @@ impl Region {
         if at > before {
             // Release: pairs with the acquire in `readable`. A compare-and-swap, which ThreadSanitizer sees; what
             // `fetch_max` compiles to is the same, and it does not.
-            let order = if planted(Bug::RelaxedMark) { Ordering::Relaxed } else { Ordering::Release };
+            let order = if on(Bug::RelaxedMark) { Ordering::Relaxed } else { Ordering::Release };
             let _farther = self.readable.fetch_update(order, Ordering::Relaxed, |now| (now < at).then_some(at));
         }
         at
@@ -329,8 +329,9 @@ impl Claim {
     #[inline]
     pub(crate) fn publish(self, word: ExtentWord) -> Result<(), MapFailed> {
         assert!(word.is_final() && word.bytes() as usize == self.bytes, "an extent is published as it was claimed");
+        linger();
         // Release: pairs with the acquire in `Region::advance`; the fill is seen before the word.
-        let order = if planted(Bug::RelaxedPublish) { Ordering::Relaxed } else { Ordering::Release };
+        let order = if on(Bug::RelaxedPublish) { Ordering::Relaxed } else { Ordering::Release };
         self.region.words.store(self.start, word.0, order);
         // A fault of these stores is handled in this thread, so the compiler alone could read the flag too early.
         compiler_fence(Ordering::SeqCst);

@@ -33,6 +33,7 @@ fn ack_all(engine: &Engine, group: &str) -> usize {
 /// Group `default` is through with the first life, and a checkpoint knows it. Group `other` gets through with it in the next open,
 /// and a checkpoint lets the life go before the cursor of `default` came so far.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the watchdog's clock")]
 fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_open() {
     let disk = SimDisk::new(1);
     let engine = open(&disk, NOW).unwrap();

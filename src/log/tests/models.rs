@@ -13,9 +13,9 @@ use super::{NOW, PRELUDE};
 use crate::format::record::{self, Found, Kind, Life};
 use crate::log::append::{Appended, Birth, Draft, Log};
 use crate::log::ready::Ready;
+use crate::sabotage::Bug;
 use crate::storage::memory::HeapMemory;
 use crate::storage::{File, Region};
-use crate::sync::Bug;
 use crate::sync::model::{catches, explore};
 use crate::types::{LogId, QueueId};
 

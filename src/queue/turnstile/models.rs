@@ -9,8 +9,9 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use super::{Marks, Turnstile};
+use crate::sabotage::Bug;
+use crate::sync::WaitWord;
 use crate::sync::model::{catches, explore};
-use crate::sync::{Bug, WaitWord};
 
 /// A log of numbers: publishing counts one on, a commit makes durable what was published when it began.
 #[derive(Default)]

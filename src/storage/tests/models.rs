@@ -9,8 +9,9 @@ use loom::thread;
 
 use super::super::memory::HeapMemory;
 use super::super::{Frontier, Region};
+use crate::sabotage::Bug;
+use crate::sync::Mutex;
 use crate::sync::model::{catches, explore};
-use crate::sync::{Bug, Mutex};
 use crate::types::{ExtentState, ExtentWord};
 
 const BYTES: usize = 16;

@@ -12,12 +12,13 @@ const SCHEDULES_MAX: u64 = 50_000;
 pub fn run(name: &str, args: &Args, crew: &Crew) -> anyhow::Result<bool> {
     use lanelog::sabotage::{Bug, set_active};
 
-    let names = || Bug::ALL.map(|bug| format!("{bug:?}")).join(", ");
+    let names = || Bug::SIMULATED.map(|bug| format!("{bug:?}")).join(", ");
     if name == "list" {
         println!("{}", names());
         return Ok(true);
     }
-    let asked: Vec<Bug> = Bug::ALL.into_iter().filter(|bug| name == "all" || name == format!("{bug:?}")).collect();
+    let asked: Vec<Bug> =
+        Bug::SIMULATED.into_iter().filter(|bug| name == "all" || name == format!("{bug:?}")).collect();
     anyhow::ensure!(!asked.is_empty(), "there is no sabotage {name:?}; there are all, {}", names());
     let seed = args.seed.unwrap_or_else(crate::fresh_seed);
     let mut survived = 0;
