@@ -77,7 +77,7 @@ impl Engine {
         self.changed.store(false, Ordering::Relaxed);
         let journal_position = self.journal.published();
         let lanes_position = self.lanes_durable();
-        let from = self.journal_head();
+        let from = self.journal.next_place();
         let mut snapshot = Snapshot::default();
         let candidates = self.finished_candidates();
         let mut gone = candidates;
@@ -89,13 +89,13 @@ impl Engine {
             snapshot_counts(cell, &mut snapshot);
         }
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
-        let ceiling = {
+        let (next_base, ceiling) = {
             let blocks = self.blocks.lock();
-            blocks.ceiling.max(blocks.next + CEILING_STEP)
+            (blocks.next, blocks.ceiling.max(blocks.next + CEILING_STEP))
         };
         let meta = Meta {
             epoch: self.epoch,
-            next_base: self.blocks.lock().next,
+            next_base,
             ceiling,
             journal_base: from.base,
             journal_offset: from.offset,
@@ -154,13 +154,6 @@ impl Engine {
     /// Bytes that the checkpoint's file takes.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
         self.checkpoints.lock().store.file_bytes()
-    }
-
-    fn journal_head(&self) -> Place {
-        match self.journal.head() {
-            Some((base, offset, _)) => Place { base, offset },
-            None => Place { base: self.journal.last_base() + 1, offset: 0 },
-        }
     }
 
     /// Sealed lives of lanes; the groups then strike out what they still need.

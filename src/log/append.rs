@@ -441,7 +441,18 @@ impl Log {
         Some(segment)
     }
 
-    /// Where the next record will go, as far as it is known: (base, offset, index) of the active life.
+    /// Where the next record goes: behind the newest one, or in the life that is attached next. One look: between two a
+    /// life could come and fill up, and the place would lie behind its records.
+    pub(crate) fn next_place(&self) -> Place {
+        let claiming = self.claiming.lock();
+        match claiming.active.as_ref() {
+            Some(active) => Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) },
+            None => Place { base: claiming.last_base + 1, offset: 0 },
+        }
+    }
+
+    /// Base, offset and index of what is claimed next in the active life.
+    #[cfg(test)]
     pub(crate) fn head(&self) -> Option<(u64, u32, u32)> {
         let claiming = self.claiming.lock();
         let active = claiming.active.as_ref()?;

@@ -16,6 +16,7 @@ use crate::log::ready::Ready;
 use crate::sabotage::Bug;
 use crate::storage::memory::HeapMemory;
 use crate::storage::{File, Region};
+use crate::sync::atomic::Ordering;
 use crate::sync::model::{catches, explore};
 use crate::types::{LogId, QueueId};
 
@@ -77,15 +78,25 @@ struct Stage {
 }
 
 impl Stage {
+    /// A log with a life.
     fn new() -> Arc<Self> {
+        let stage = Stage::empty();
+        stage.roll();
+        stage
+    }
+
+    /// A log that has none yet.
+    fn empty() -> Arc<Self> {
         let memory = Arc::new(HeapMemory::from_bytes(&[0; BYTES]));
         let device = Arc::new(Device { memory, stable: std::sync::Mutex::new(vec![0; BYTES]) });
-        let log = Log::new(LogId(0), Vec::new(), 0);
-        let file: Arc<dyn File> = Arc::<Device>::clone(&device);
+        Arc::new(Stage { log: Log::new(LogId(0), Vec::new(), 0), device })
+    }
+
+    fn roll(&self) {
+        let file: Arc<dyn File> = Arc::<Device>::clone(&self.device);
         let region = file.map().unwrap();
         let birth = Birth { queue: QueueId(1), base: BASE, salt: SALT, created: NOW };
-        assert!(log.roll(Ready { number: 1, bytes: BYTES as u64, file, region }, 0, &birth).is_none());
-        Arc::new(Stage { log, device })
+        assert!(self.log.roll(Ready { number: 1, bytes: BYTES as u64, file, region }, 0, &birth).is_none());
     }
 
     fn append(&self) -> Appended {
@@ -157,6 +168,31 @@ fn commit_beside_an_append() {
     let durable = stage.log.commit(NOW, false).expect("the device is well");
     assert!(durable >= second.end, "and so is what came meanwhile, by the next");
     stage.check();
+}
+
+/// A checkpoint looks where replay will begin while the first life is attached: what is appended after the look lies there
+/// or behind it.
+fn look_beside_the_first_life() {
+    let stage = Stage::empty();
+    let looked = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+    let looker = {
+        let (stage, looked) = (Arc::clone(&stage), Arc::clone(&looked));
+        thread::spawn(move || {
+            let place = stage.log.next_place();
+            looked.store(true, Ordering::Release);
+            place
+        })
+    };
+    stage.roll();
+    let before = looked.load(Ordering::Acquire);
+    let seq = stage.append().first;
+    let place = looker.join().unwrap();
+    assert!(!before || place.base <= seq.0, "an entry behind the look at {place:?} is passed over: {seq}");
+}
+
+#[test]
+fn model_of_a_look_where_replay_begins_beside_the_first_life() {
+    explore("a look at the head, the first life", None, look_beside_the_first_life);
 }
 
 #[test]

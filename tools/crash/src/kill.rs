@@ -28,6 +28,9 @@ pub struct KillArgs {
     /// Queues that are worked on beside one another; part of what the seed decides.
     #[arg(long, default_value_t = 4)]
     pub tracks: u64,
+    /// Keeps, of a queue that breaks a promise, also the directory as its last process found it. Takes time.
+    #[arg(long)]
+    pub evidence: bool,
     /// Where the queues are made; the system's directory for temporary files if it is not given.
     #[arg(long)]
     pub dir: Option<PathBuf>,
@@ -47,6 +50,7 @@ fn track(args: &KillArgs, all_rounds: u64, seed: u64, stop: &Stop) -> Result<Out
             tempfile::Builder::new().prefix("lanelog-kill-").tempdir_in(&parent).context("can't make a directory")?;
         let mut reign = Reign {
             dir: dir.path().join("queue"),
+            evidence: args.evidence.then(|| dir.path().join("before")),
             ledger: Ledger::default(),
             segment_bytes: rng.pick(4_096, &[16 << 10, 64 << 10]),
             life,
@@ -77,6 +81,8 @@ fn track(args: &KillArgs, all_rounds: u64, seed: u64, stop: &Stop) -> Result<Out
 /// One queue, over all the lives that work on it.
 struct Reign {
     dir: PathBuf,
+    /// Where the directory is kept as the life that runs found it, if it is.
+    evidence: Option<PathBuf>,
     ledger: Ledger,
     segment_bytes: u64,
     life: u64,
@@ -96,6 +102,7 @@ impl Reign {
             args.calls = 1 + rng.below(200);
             enough = if rng.chance(1, 2) { Enough::End } else { Enough::Reports(10 + rng.below(1_000)) };
         }
+        self.keep_evidence()?;
         let mut worker = Worker::start(&args, stop)?;
         let ledger = &mut self.ledger;
         worker.hear(enough, |report| ledger.feed(&report))?;
@@ -112,10 +119,24 @@ impl Reign {
         Ok(())
     }
 
+    fn keep_evidence(&self) -> Result<()> {
+        let Some(to) = self.evidence.as_ref().filter(|_| self.dir.exists()) else { return Ok(()) };
+        if to.exists() {
+            std::fs::remove_dir_all(to)?;
+        }
+        std::fs::create_dir(to)?;
+        for file in std::fs::read_dir(&self.dir)? {
+            let file = file?;
+            std::fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+        Ok(())
+    }
+
     /// The end of a queue: everything that it holds is delivered, once, in order.
     fn drain(&mut self, rng: &mut Rng, stop: &Stop) -> Result<()> {
         self.life += 1;
         let args = plain(&self.dir, self.life, rng.next(), self.segment_bytes, Then::Drain);
+        self.keep_evidence()?;
         let mut worker = Worker::start(&args, stop)?;
         let ledger = &mut self.ledger;
         let mut drained = false;
