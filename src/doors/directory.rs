@@ -171,18 +171,7 @@ fn open(disk: &Arc<PlainDisk>) -> Result<Engine> {
 }
 
 fn options() -> StoredOptions {
-    StoredOptions {
-        lanes: 3,
-        max_attempts: 3,
-        segment_bytes: 4096,
-        task_bytes_max: 1024,
-        lease_ms: 1_000,
-        backoff_first_ms: 10,
-        backoff_max_ms: 100,
-        checkpoint_bytes: 4096,
-        checkpoint_interval_ms: 1_000,
-        sync_interval_ms: 100,
-    }
+    StoredOptions { max_attempts: 3, ..StoredOptions::tiny(3) }
 }
 
 /// Asks for tasks, on loan for ever.

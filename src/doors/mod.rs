@@ -1,5 +1,5 @@
-//! Doors for the fuzzers: bytes in, through every decoder and through recovery. Not part of the API; feature `sim` and
-//! the library's own tests alone have them.
+//! Doors for the fuzzers: bytes in, through every decoder and through recovery, or as the choices of a whole run. Not part
+//! of the API; feature `sim` and the library's own tests alone have them.
 //!
 //! Each takes bytes as they are, and then again as a forger who knows the salts and computes checksums would have
 //! them, because what a checksum keeps out is not what a decoder has to survive. Nothing comes back: a door that
@@ -10,6 +10,7 @@
 mod checkpoint;
 mod directory;
 mod journal;
+mod operations;
 mod record;
 mod segment;
 #[cfg(test)]
@@ -18,5 +19,6 @@ mod tests;
 pub use checkpoint::decode_checkpoint;
 pub use directory::recover_directory;
 pub use journal::decode_journal;
+pub use operations::run_operations;
 pub use record::decode_record;
 pub use segment::decode_segment;

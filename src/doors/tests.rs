@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{decode_checkpoint, decode_journal, decode_record, decode_segment, recover_directory};
+use super::{decode_checkpoint, decode_journal, decode_record, decode_segment, recover_directory, run_operations};
+use crate::sim::Rng;
 
 /// One file, one byte in it: file by number, sector that holds something, byte.
 fn spot(file: u8, sector: u16, byte: u16) -> Vec<u8> {
@@ -45,10 +46,25 @@ fn directory_seeds() -> Vec<(String, Vec<u8>)> {
     all.into_iter().chain(mutations().into_iter().enumerate().flat_map(named)).collect()
 }
 
+/// Tapes long enough for a few stretches. What a tape means follows from how schedules are drawn, so none is written by
+/// hand.
+fn operation_seeds() -> Vec<(String, Vec<u8>)> {
+    let tape = |seed: u64| {
+        let mut rng = Rng::new(seed);
+        (0..100 + 20 * seed).map(|_| rng.next().to_le_bytes()[0]).collect()
+    };
+    (0..12).map(|seed| (format!("seed-{seed}"), tape(seed))).collect()
+}
+
 #[test]
-fn seeds_of_directories_are_what_this_test_writes() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/directory");
-    for (name, bytes) in directory_seeds() {
+fn seeds_of_directories_and_operations_are_what_this_test_writes() {
+    hold("directory", directory_seeds());
+    hold("operations", operation_seeds());
+}
+
+fn hold(target: &str, seeds: Vec<(String, Vec<u8>)>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    for (name, bytes) in seeds {
         let path = folder.join(name);
         if std::env::var_os("LANELOG_WRITE_SEEDS").is_some() {
             std::fs::create_dir_all(&folder).unwrap();
@@ -63,12 +79,13 @@ type Door = fn(&[u8]);
 
 #[test]
 fn every_seed_passes_its_door() {
-    let doors: [(&str, Door); 5] = [
+    let doors: [(&str, Door); 6] = [
         ("record", decode_record),
         ("segment", decode_segment),
         ("checkpoint", decode_checkpoint),
         ("journal", decode_journal),
         ("directory", recover_directory),
+        ("operations", run_operations),
     ];
     for (target, door) in doors {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

@@ -62,6 +62,26 @@ pub(crate) struct StoredOptions {
     pub sync_interval_ms: u64,
 }
 
+#[cfg(any(test, feature = "sim"))]
+impl StoredOptions {
+    /// Everything as small as it gets, so that a few tasks roll segments and make checkpoints due. For tests and the
+    /// simulator.
+    pub(crate) fn tiny(lanes: u16) -> Self {
+        StoredOptions {
+            lanes,
+            max_attempts: 0,
+            segment_bytes: 4096,
+            task_bytes_max: 1024,
+            lease_ms: 1_000,
+            backoff_first_ms: 10,
+            backoff_max_ms: 100,
+            checkpoint_bytes: 4096,
+            checkpoint_interval_ms: 1_000,
+            sync_interval_ms: 100,
+        }
+    }
+}
+
 /// The root's meta bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Meta {

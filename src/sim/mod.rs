@@ -39,4 +39,4 @@ pub use mishaps::fail_each_call;
 #[cfg(test)]
 pub(crate) use rng::Rng;
 pub use run::Counts;
-pub use search::{Failure, run_seeds, shrink_seed};
+pub use search::{Failure, run_seeds, run_tape, shrink_seed};

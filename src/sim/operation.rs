@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::disk::Loss;
-use super::rng::Rng;
+use super::rng::Choices;
 
 /// One step of a workload. Numbers that pick something are taken modulo what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,11 +122,11 @@ pub(crate) enum Hurt {
 
 impl Op {
     /// A step as a queue in use sees it; `bulky`: with payloads of which a segment holds a few, most of them acked soon.
-    pub(crate) fn draw(rng: &mut Rng, lanes: u8, bulky: bool) -> Op {
-        let lane = |rng: &mut Rng| small(rng, lanes);
+    pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, bulky: bool) -> Op {
+        let lane = |rng: &mut R| small(rng, lanes);
         let (often, seldom) = if bulky { (950, 200) } else { (60, 560) };
-        let bytes = |rng: &mut Rng| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
-        let bytes = |rng: &mut Rng| u16::try_from(bytes(rng)).unwrap_or(0);
+        let bytes = |rng: &mut R| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
+        let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
         match rng.below(64) {
             _ if acks_all => {
@@ -179,7 +179,7 @@ impl Op {
 }
 
 impl How {
-    fn draw(rng: &mut Rng) -> How {
+    fn draw(rng: &mut impl Choices) -> How {
         match rng.below(16) {
             0 => How::Nack { delay_ms: if rng.once_in(2) { 0 } else { 15 } },
             1 => How::Backoff,
@@ -192,7 +192,7 @@ impl How {
 }
 
 /// A small number below `bound`.
-pub(super) fn small(rng: &mut Rng, bound: u8) -> u8 {
+pub(super) fn small(rng: &mut impl Choices, bound: u8) -> u8 {
     u8::try_from(rng.below(u64::from(bound.max(1)))).unwrap_or(0)
 }
 

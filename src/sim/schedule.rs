@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::disk::Loss;
 use super::operation::{Crash, Fault, Hurt, Op};
-use super::rng::Rng;
+use super::rng::{Choices, Rng, Tape};
 use crate::format::meta::StoredOptions;
 
 /// One run from an empty directory to the last check.
@@ -48,20 +48,13 @@ pub(crate) struct Stretch {
 impl Setting {
     pub(crate) fn options(self) -> StoredOptions {
         StoredOptions {
-            lanes: u16::from(self.lanes),
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
-            task_bytes_max: 1024,
-            lease_ms: 1_000,
-            backoff_first_ms: 10,
-            backoff_max_ms: 100,
-            checkpoint_bytes: 4096,
-            checkpoint_interval_ms: 1_000,
-            sync_interval_ms: 100,
+            ..StoredOptions::tiny(u16::from(self.lanes))
         }
     }
 
-    fn draw(rng: &mut Rng) -> Setting {
+    fn draw(rng: &mut impl Choices) -> Setting {
         let pad_commits = rng.once_in(16);
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
@@ -73,16 +66,24 @@ impl Setting {
 impl Schedule {
     /// The schedule of a seed.
     pub(crate) fn draw(seed: u64) -> Schedule {
-        let mut rng = Rng::new(seed);
-        let setting = Setting::draw(&mut rng);
+        Self::draw_by(&mut Rng::new(seed))
+    }
+
+    /// The schedule whose choices are these bytes.
+    pub(crate) fn of_tape(bytes: &[u8]) -> Schedule {
+        Self::draw_by(&mut Tape(bytes))
+    }
+
+    fn draw_by<R: Choices>(rng: &mut R) -> Schedule {
+        let setting = Setting::draw(rng);
         let stretches =
-            (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(&mut rng, setting)).collect();
-        let number = |rng: &mut Rng| u32::try_from(rng.next() >> 32).unwrap_or(0);
+            (0..1 + rng.below(2) + u64::from(rng.once_in(4))).map(|_| Stretch::draw(rng, setting)).collect();
+        let number = |rng: &mut R| u32::try_from(rng.next() >> 32).unwrap_or(0);
         let hurt = rng.once_in(4).then(|| match rng.below(8) {
-            0..=4 => Hurt::Flip { file: number(&mut rng), bit: number(&mut rng) },
-            5 => Hurt::Cut { file: number(&mut rng), bytes: number(&mut rng) },
-            6 => Hurt::Remove { file: number(&mut rng) },
-            _ => Hurt::Double { file: number(&mut rng) },
+            0..=4 => Hurt::Flip { file: number(rng), bit: number(rng) },
+            5 => Hurt::Cut { file: number(rng), bytes: number(rng) },
+            6 => Hurt::Remove { file: number(rng) },
+            _ => Hurt::Double { file: number(rng) },
         });
         // Of a segment that no checkpoint knows yet nobody can tell that it is gone, or how long it was.
         let is_known = !matches!(hurt, Some(Hurt::Cut { .. } | Hurt::Remove { .. }));
@@ -95,7 +96,7 @@ impl Schedule {
 }
 
 impl Stretch {
-    fn draw(rng: &mut Rng, setting: Setting) -> Stretch {
+    fn draw(rng: &mut impl Choices, setting: Setting) -> Stretch {
         let most = if rng.once_in(4) { 60 } else { 16 };
         let count = 4 + rng.below(most);
         let ops = (0..count).map(|_| Op::draw(rng, setting.lanes, setting.bulky)).collect();
@@ -107,7 +108,7 @@ impl Stretch {
     }
 }
 
-fn draw_fault(rng: &mut Rng, calls: u64) -> Fault {
+fn draw_fault(rng: &mut impl Choices, calls: u64) -> Fault {
     match rng.once_in(4) {
         true => Fault::Space { bytes: u32::try_from(rng.below(24 << 10)).unwrap_or(0) },
         false => {
@@ -117,12 +118,12 @@ fn draw_fault(rng: &mut Rng, calls: u64) -> Fault {
 }
 
 /// A crash inside a recovery, most of which take a few dozen operations.
-fn inner(rng: &mut Rng) -> Crash {
+fn inner(rng: &mut impl Choices) -> Crash {
     let most = if rng.once_in(2) { 12 } else { 50 };
     Crash { at: Some(rng.below(most)), loss: loss(rng) }
 }
 
-fn loss(rng: &mut Rng) -> Loss {
+fn loss(rng: &mut impl Choices) -> Loss {
     if rng.once_in(3) { Loss::Process } else { Loss::Power }
 }
 

@@ -41,6 +41,18 @@ pub fn shrink_seed(seed: u64) -> Result<(), Failure> {
     }
 }
 
+/// Runs the schedule whose choices are these bytes.
+///
+/// # Errors
+/// What is wrong, the schedule in words, and what happened in it.
+pub fn run_tape(bytes: &[u8]) -> Result<(), String> {
+    let schedule = Schedule::of_tape(bytes);
+    run(&schedule, &mut Counts::default(), None).map_err(|violation| {
+        let Failure { violation, report, .. } = failure(0, &schedule, &violation);
+        format!("{violation}\n{report}")
+    })
+}
+
 fn failure(seed: u64, schedule: &Schedule, violation: &Violation) -> Failure {
     let mut trace = Vec::new();
     let _same = run(schedule, &mut Counts::default(), Some(&mut trace));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::meta::ListedLife;
-
 use crate::format::segment::{
     BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name,
     parse_file_name,

@@ -10,7 +10,6 @@ use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::DeadCause;
 use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, kind};
-
 use crate::format::segment::{SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
 use crate::sabotage::{Bug, on};
 use crate::storage::Storage;

@@ -16,15 +16,14 @@ use crate::types::{LaneId, LogId, Seq};
 use super::lives::{FoundLife, FoundLog};
 
 /// Which records survived, for dropping what the journal says of others.
-pub(super) struct Records<'a> {
+pub(super) struct Records {
     /// By lane: base → record count.
     lives: BTreeMap<u8, BTreeMap<u64, u32>>,
     /// Sequences that did not survive as records: first → last.
     voids: BTreeMap<u64, u64>,
-    _logs: &'a BTreeMap<u16, FoundLog>,
 }
 
-impl Locate for Records<'_> {
+impl Locate for Records {
     fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
         let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
         (seq.0 - base < u64::from(*records) || on(Bug::AckOfLostRecord)).then_some(*base)
@@ -35,8 +34,8 @@ impl Locate for Records<'_> {
     }
 }
 
-impl<'a> Records<'a> {
-    pub(super) fn of(logs: &'a BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) -> Self {
+impl Records {
+    pub(super) fn of(logs: &BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) -> Self {
         let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
         // Of lives that can't be read it is not known which records survived, and those that are gone may be gone
         // because everything in them was acked: what the journal says of either is taken up.
@@ -52,7 +51,7 @@ impl<'a> Records<'a> {
                 voids.insert(life.seq(first).0, life.seq(last).0);
             }
         }
-        Records { lives, voids, _logs: logs }
+        Records { lives, voids }
     }
 }
 
@@ -60,7 +59,7 @@ impl<'a> Records<'a> {
 /// forgotten for good.
 pub(super) fn replay(
     logs: &BTreeMap<u16, FoundLog>,
-    records: &Records<'_>,
+    records: &Records,
     from: (u64, u32),
     groups: &mut BTreeMap<u32, GroupState>,
     damage: &mut Vec<Damage>,
@@ -92,7 +91,7 @@ fn replay_life(
     bytes: &[u8],
     start: u32,
     groups: &mut BTreeMap<u32, GroupState>,
-    records: &Records<'_>,
+    records: &Records,
 ) -> std::result::Result<(), String> {
     let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
     let mut outcome = Ok(());
@@ -124,11 +123,7 @@ fn replay_life(
     outcome
 }
 
-fn apply(
-    payload: &[u8],
-    groups: &mut BTreeMap<u32, GroupState>,
-    records: &Records<'_>,
-) -> std::result::Result<(), String> {
+fn apply(payload: &[u8], groups: &mut BTreeMap<u32, GroupState>, records: &Records) -> std::result::Result<(), String> {
     for entry in journal::entries(payload) {
         let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
         match &entry {

@@ -54,18 +54,7 @@ pub(super) struct World {
 const LANES: u8 = 3;
 
 pub(super) fn options() -> StoredOptions {
-    StoredOptions {
-        lanes: u16::from(LANES),
-        max_attempts: 0,
-        segment_bytes: 4096,
-        task_bytes_max: 1024,
-        lease_ms: 1_000,
-        backoff_first_ms: 10,
-        backoff_max_ms: 100,
-        checkpoint_bytes: 4096,
-        checkpoint_interval_ms: 1_000,
-        sync_interval_ms: 100,
-    }
+    StoredOptions::tiny(u16::from(LANES))
 }
 
 pub(super) fn open(disk: &SimDisk, now: Now) -> Result<Engine, Error> {

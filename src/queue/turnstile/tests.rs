@@ -111,18 +111,7 @@ impl File for SlowFile {
 }
 
 fn engine(seed: u64, gate: &Arc<Gate>) -> Engine {
-    let stored = StoredOptions {
-        lanes: 1,
-        max_attempts: 0,
-        segment_bytes: 4096,
-        task_bytes_max: 1024,
-        lease_ms: 1_000,
-        backoff_first_ms: 10,
-        backoff_max_ms: 100,
-        checkpoint_bytes: 4096,
-        checkpoint_interval_ms: 1_000,
-        sync_interval_ms: 100,
-    };
+    let stored = StoredOptions::tiny(1);
     let given = Given { resolve: &|_| Ok(stored.clone()), fail_on_damage: false };
     let disk = Slow { disk: SimDisk::new(seed), gate: Arc::clone(gate) };
     recovery::open(Arc::new(disk), Path::new("sim"), &given, NOW).unwrap()

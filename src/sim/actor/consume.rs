@@ -1,0 +1,268 @@
+//! Consumers: reserves, all ways in which a lease ends, and what a task that is handed out must be.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::super::model::{Loan, Mine, Sure, Task, Verdict, Violation, ensure};
+use super::super::operation::How;
+use super::{Actor, Step};
+use crate::delivery::Ask;
+use crate::engine::Engine;
+use crate::engine::deliver::Handed;
+use crate::engine::groups::GroupCell;
+use crate::engine::receipt::Receipt;
+use crate::engine::settle::Settle;
+use crate::error::{Damage, Error};
+use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
+
+/// Longer than any lease or delay that a schedule asks for.
+const LONG_MS: u64 = 2_000;
+
+impl Actor<'_> {
+    pub(super) fn side(&self, group: u8) -> usize {
+        usize::from(group) % self.model.sides.len().max(1)
+    }
+
+    fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
+        let name = self.model.sides[at].name.clone();
+        let cell = self.engine.group(&name).map_err(|error| Violation(format!("a group is gone: {error}")))?;
+        Ok(cell)
+    }
+
+    /// Leases that ran out are over for whoever held them.
+    fn expire(&mut self, at: usize) {
+        let side = &mut self.model.sides[at];
+        let now = self.now.boot_ms;
+        let over = side.loans.extract_if(.., |loan| loan.until_ms <= now);
+        side.stale.extend(over.map(|loan| loan.handed.receipt));
+        let surplus = side.stale.len().saturating_sub(4);
+        side.stale.drain(..surplus);
+    }
+
+    pub(super) fn reserve(
+        &mut self,
+        at: usize,
+        tasks: usize,
+        lanes: LaneSet,
+        lease_ms: u16,
+        consumer: u8,
+    ) -> Step<usize> {
+        let cell = self.cell(at)?;
+        self.expire(at);
+        let ask = ask(tasks, lanes, u64::from(lease_ms), u64::from(consumer));
+        let handed = self.call(|actor| actor.engine.reserve(&cell, &ask, *actor.now, |one| one));
+        let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
+        let count = handed.len();
+        let mut lane = LaneId(0);
+        for one in handed {
+            let from = one.receipt.task.lane;
+            ensure!(from >= lane, "lane {from} was served after lane {lane}");
+            lane = from;
+            let until_ms = self.now.boot_ms + u64::from(lease_ms);
+            self.take(at, one, u64::from(consumer), until_ms)?;
+        }
+        self.settle_accounts(at, &cell)?;
+        Ok(count)
+    }
+
+    /// A task was handed out: it must be one that the group may have now, as it was accepted.
+    fn take(&mut self, at: usize, handed: Handed, consumer: u64, until_ms: u64) -> Verdict {
+        let Receipt { task: id, attempt, .. } = handed.receipt;
+        let seq = id.seq;
+        let side = &mut self.model.sides[at];
+        ensure!(!side.loans.iter().any(|loan| loan.handed.receipt.task.seq == seq), "two leases of task {seq}");
+        let Some(task) = self.model.tasks.get(&seq) else {
+            return Err(Violation(format!("task {seq} was never accepted")));
+        };
+        let Some(mine) = side.mine.get_mut(&seq) else {
+            return Err(Violation(format!("task {seq} is not for group {}, or is gone", side.name)));
+        };
+        ensure!(
+            id.lane == task.lane && handed.payload == task.payload.to_vec(),
+            "task {seq} is not as it was accepted"
+        );
+        ensure!(!task.power || task.kept == Sure::Power, "task {seq} is handed out before it is durable");
+        ensure!(
+            mine.acked <= Sure::Maybe && mine.dead <= Sure::Maybe,
+            "task {seq} is settled and comes again: {mine:?}"
+        );
+        let most = mine.attempts_most + u32::from(side.reserve_failed) + 1;
+        ensure!((mine.attempts + 1..=most).contains(&attempt), "attempt {attempt} of task {seq}: {mine:?}");
+        if attempt == 1 && !side.met.contains(&seq) {
+            let before = side.newest.insert(task.lane, seq);
+            ensure!(before.is_none_or(|before| before < seq), "task {seq} is handed out after {before:?}");
+        }
+        side.met.insert(seq);
+        *mine = Mine { must: true, attempts: attempt, attempts_most: attempt, ..*mine };
+        (mine.acked, mine.dead) = (Sure::No, Sure::No);
+        side.loans.push(Loan { handed, consumer, until_ms });
+        Ok(())
+    }
+
+    pub(super) fn settle(&mut self, at: usize, pick: usize, count: usize, how: How) -> Step {
+        let cell = self.cell(at)?;
+        self.expire(at);
+        let side = &mut self.model.sides[at];
+        // Now and then somebody comes too late.
+        let stale = if pick.is_multiple_of(5) { side.stale.pop() } else { None };
+        let from = if side.loans.is_empty() { 0 } else { pick % side.loans.len() };
+        let to = (from + count).min(side.loans.len());
+        let loans: Vec<Loan> = side.loans.drain(from..to).collect();
+        if loans.is_empty() && stale.is_none() {
+            return Ok(());
+        }
+        let receipts: Vec<Receipt> = loans.iter().map(|loan| loan.handed.receipt).chain(stale).collect();
+        let settled = self.call(|actor| actor.engine.settle(&cell, receipts.iter().copied(), how.settle(), *actor.now));
+        let settled = match settled {
+            Ok(settled) => settled,
+            Err(halt) => {
+                loans.iter().for_each(|loan| self.in_doubt(at, loan, how));
+                return Err(halt);
+            }
+        };
+        if stale.is_some() {
+            let last = settled.answers.last();
+            ensure!(matches!(last, Some(Err(Error::LeaseLost { .. }))), "a lease that is over was settled: {last:?}");
+        }
+        for (loan, answer) in loans.into_iter().zip(&settled.answers) {
+            let seq = loan.handed.receipt.task.seq;
+            ensure!(answer.is_ok(), "the lease on task {seq} holds, and is refused: {answer:?}");
+            self.settled(at, loan, how);
+        }
+        self.settle_accounts(at, &cell)?;
+        Ok(())
+    }
+
+    fn settled(&mut self, at: usize, mut loan: Loan, how: How) {
+        let side = &mut self.model.sides[at];
+        let mine = side.mine.entry(loan.handed.receipt.task.seq).or_default();
+        match how {
+            How::Ack => mine.acked = Sure::Process,
+            How::Reject => mine.dead = Sure::Process,
+            How::Release => mine.take_back(),
+            How::Nack { .. } | How::Backoff => {}
+            How::Extend { lease_ms } => {
+                loan.until_ms = self.now.boot_ms + u64::from(lease_ms);
+                side.loans.push(loan);
+            }
+        }
+    }
+
+    /// The settle failed: it took effect or not.
+    fn in_doubt(&mut self, at: usize, loan: &Loan, how: How) {
+        let mine = self.model.sides[at].mine.entry(loan.handed.receipt.task.seq).or_default();
+        match how {
+            How::Ack => mine.acked = Sure::Maybe,
+            How::Reject => mine.dead = Sure::Maybe,
+            How::Release => mine.attempts = mine.attempts.saturating_sub(1),
+            How::Nack { .. } | How::Backoff | How::Extend { .. } => {}
+        }
+    }
+
+    pub(super) fn leave(&mut self, at: usize, consumer: u64) -> Step {
+        let cell = self.cell(at)?;
+        self.expire(at);
+        let outcome = self.call(|actor| actor.engine.release_all(&cell, consumer, *actor.now));
+        let side = &mut self.model.sides[at];
+        let loans: Vec<Loan> = side.loans.extract_if(.., |loan| loan.consumer == consumer).collect();
+        match outcome {
+            Ok(_) => {
+                for loan in loans {
+                    side.mine.entry(loan.handed.receipt.task.seq).or_default().take_back();
+                }
+                self.settle_accounts(at, &cell)?;
+                Ok(())
+            }
+            Err(halt) => {
+                loans.iter().for_each(|loan| self.in_doubt(at, loan, How::Release));
+                Err(halt)
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self) -> Step {
+        self.call(|actor| actor.engine.tick(*actor.now))?;
+        for at in 0..self.model.sides.len() {
+            self.expire(at);
+            let cell = self.cell(at)?;
+            self.settle_accounts(at, &cell)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that waits for the group is handed out sooner or later.
+    pub(super) fn sweep(&mut self, at: usize) -> Step {
+        self.call(|actor| actor.engine.sync_all(actor.now.wall))?;
+        self.observe();
+        // A delay that a recovery found begins when the cursor meets the task: one round for those.
+        for _ in 0..2 {
+            self.now.boot_ms += LONG_MS;
+            self.now.wall.0 += LONG_MS;
+            while self.reserve(at, 7, LaneSet::ALL, u16::MAX, 0)? > 0 {}
+        }
+        let side = &self.model.sides[at];
+        for (seq, mine) in side.mine.iter().filter(|(_, mine)| mine.must && mine.is_open()) {
+            let task = self.model.tasks.get(seq);
+            let blocked =
+                |task: &Task| self.stalls.iter().any(|stall| stall.lane == task.lane && stall.claim.seq() < *seq);
+            let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
+            let unreadable = self.unreadable(*seq);
+            ensure!(there || unreadable || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
+        }
+        Ok(())
+    }
+
+    /// The queue says that the task can't be read before the next open, and a call of the disk did fail.
+    fn unreadable(&self, seq: Seq) -> bool {
+        let lane = self.model.tasks.get(&seq).map(|task| task.lane);
+        let names = |damage: &Damage| damage.lost.is_none_or(|(first, last)| (first..=last).contains(&seq));
+        self.disk.faults() > 0 && self.engine.damage().iter().any(|damage| damage.lane == lane && names(damage))
+    }
+
+    /// Takes over which tasks used up their attempts.
+    fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
+        let side = &mut self.model.sides[at];
+        let max = self.setting.attempts_max;
+        let dead = dead_of(&self.engine, cell);
+        for seq in &dead {
+            let Some(mine) = side.mine.get_mut(seq) else {
+                return Err(Violation(format!("task {seq} is a dead letter of {}, which never saw it", side.name)));
+            };
+            if mine.dead <= Sure::Maybe {
+                let worn_out = max > 0 && mine.attempts_most + u32::from(side.reserve_failed) >= max;
+                ensure!(worn_out || mine.dead == Sure::Maybe, "task {seq} is dead: {mine:?}");
+                mine.dead = Sure::Process;
+            }
+        }
+        let forgotten = side.mine.iter().find(|(seq, mine)| mine.dead >= Sure::Process && !dead.contains(seq));
+        ensure!(forgotten.is_none(), "a dead letter of {} is gone: {forgotten:?}", side.name);
+        Ok(())
+    }
+}
+
+impl How {
+    fn settle(self) -> Settle<'static> {
+        match self {
+            How::Ack => Settle::Ack,
+            How::Nack { delay_ms } => Settle::Nack { delay_ms: Some(u64::from(delay_ms)), reason: "sim" },
+            How::Backoff => Settle::Nack { delay_ms: None, reason: "sim" },
+            How::Release => Settle::Release,
+            How::Reject => Settle::Reject { reason: "sim" },
+            How::Extend { lease_ms } => Settle::Extend { lease_ms: u64::from(lease_ms) },
+        }
+    }
+}
+
+pub(in super::super) fn ask(tasks: usize, lanes: LaneSet, lease_ms: u64, consumer: u64) -> Ask {
+    Ask { tasks, bytes: u64::MAX, lanes, lease_ms, consumer }
+}
+
+/// The dead letters of a group.
+pub(in super::super) fn dead_of(engine: &Engine, cell: &GroupCell) -> BTreeSet<Seq> {
+    engine.dead_letters(cell).iter().map(|letter| letter.id.seq()).collect()
+}
+
+/// A later moment, at which every lease and delay is over.
+pub(in super::super) fn later(now: Now) -> Now {
+    Now { boot_ms: now.boot_ms + 1_000_000, wall: Timestamp(now.wall.0 + 1_000_000) }
+}
