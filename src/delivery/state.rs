@@ -166,6 +166,15 @@ impl GroupState {
     }
 }
 
+impl GroupState {
+    /// True if the group has nothing to do in a life with so many records, of which so many are tasks.
+    pub(crate) fn has_settled(&self, lane: LaneId, base: u64, records: u32, tasks: u32) -> bool {
+        self.done.contains(&(lane, base))
+            || self.starts.get(&lane).is_some_and(|start| start.0 >= base + u64::from(records))
+            || self.acks.get(&(lane, base)).map_or(0, SegmentAcks::count) >= tasks
+    }
+}
+
 /// Gathers sequences into runs, so that a batch in order is one run.
 #[derive(Default)]
 pub(crate) struct Runs {

@@ -64,6 +64,8 @@ pub(crate) struct Scan {
     /// Seek table: (index, offset) of every stride's first record.
     pub seek: Vec<(u32, u32)>,
     pub flaws: Vec<Flaw>,
+    /// Indices (first, last) that no record has: of claims that were abandoned, or made padding by an earlier recovery.
+    pub gaps: Vec<(u32, u32)>,
     /// Bytes behind `end` up to and with the next record of this life that stands there, cut as torn.
     pub cut: u32,
     /// Everything below is proven durable by a mark, a footer or a checkpoint.
@@ -296,8 +298,11 @@ impl Walk<'_> {
     /// Indices below `index` that no record had: abandoned claims, or lost with the damage noted last.
     fn gap(&mut self, index: u32) {
         let expected = self.scan.records;
-        if index > expected
-            && let Some(Flaw::Corrupt { offset, bytes, lost: lost @ None }) = self.scan.flaws.last_mut()
+        if index <= expected {
+            return;
+        }
+        self.scan.gaps.push((expected, index - 1));
+        if let Some(Flaw::Corrupt { offset, bytes, lost: lost @ None }) = self.scan.flaws.last_mut()
             && *offset + *bytes == self.at
         {
             *lost = Some((expected, index - 1));

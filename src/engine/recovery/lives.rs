@@ -42,8 +42,9 @@ impl FoundLife {
 
     /// Indices (first, last) at which no task survived.
     pub(super) fn lost(&self) -> impl Iterator<Item = (u32, u32)> {
-        let flaws = self.scan.iter().flat_map(|scan| &scan.flaws);
-        flaws.filter_map(Flaw::lost).chain(self.voids.iter().copied())
+        let scan = self.scan.iter();
+        let flaws = scan.clone().flat_map(|scan| &scan.flaws).filter_map(Flaw::lost);
+        flaws.chain(scan.flat_map(|scan| &scan.gaps).chain(&self.voids).copied())
     }
 
     /// A sequence of this life.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::checkpoint::{BlobError, Key, Store, Value};
-use crate::delivery::acks::{CHUNK_BITS, SegmentAcks};
+use crate::delivery::acks::CHUNK_BITS;
 use crate::delivery::state::Locate;
 use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
@@ -259,6 +259,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage)?;
     damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
     forget_gone(&mut groups, &logs, &unread);
+    mark_done(&mut groups, &logs);
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
     Ok(Picture {
         queue: store.queue(),
@@ -306,6 +307,19 @@ fn forget_gone(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, Foun
         group.notes.retain(|(lane, seq), _| is_there(*lane, *seq));
         let dropped = group.dead.extract_if(.., |(lane, seq), _| !is_there(*lane, *seq));
         group.dead_dropped.extend(dropped.map(|((_, seq), _)| seq));
+    }
+}
+
+/// Sealed lives of which nothing is left to do are not walked over again. One that a newer checkpoint gave up may be in
+/// part overwritten by the next life of its file, where an older one is used again: nobody must look at it.
+fn mark_done(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>) {
+    for life in logs.values().flat_map(|log| &log.lives).filter(|life| life.scan.is_none()) {
+        let Some(lane) = life.header.log.lane() else { continue };
+        for group in groups.values_mut() {
+            if group.has_settled(lane, life.header.base, life.records, life.tasks) {
+                group.done.insert((lane, life.header.base));
+            }
+        }
     }
 }
 
@@ -392,8 +406,5 @@ fn is_settled_loss(
     let is_missing = |life: &&ListedLife| damage.kind == DamageKind::Missing && damage.file == file_name(life.file);
     let Some(life) = listed.iter().find(is_missing) else { return false };
     let Some(lane) = life.log.lane() else { return life.base < journal_base };
-    groups.values().all(|group| {
-        let acked = group.acks.get(&(lane, life.base)).map_or(0, SegmentAcks::count);
-        group.done.contains(&(lane, life.base)) || acked >= life.tasks
-    })
+    groups.values().all(|group| group.has_settled(lane, life.base, life.records, life.tasks))
 }

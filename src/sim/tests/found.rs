@@ -32,9 +32,13 @@ fn settle(how: How, count: u8, power: bool) -> Op {
 
 /// Runs the schedule with many of the disk's choices.
 fn keeps_its_promises(disks: u64, stretches: &[Stretch], hurt: Option<Hurt>) {
+    keeps_its_promises_in(SETTING, disks, stretches, hurt);
+}
+
+fn keeps_its_promises_in(setting: Setting, disks: u64, stretches: &[Stretch], hurt: Option<Hurt>) {
     for disk_seed in 0..disks {
         let stretches = stretches.to_vec();
-        let schedule = Schedule { disk_seed, setting: SETTING, stretches, hurt, hurt_unsealed: false };
+        let schedule = Schedule { disk_seed, setting, stretches, hurt, hurt_unsealed: false };
         if let Err(violation) = run(&schedule, &mut Counts::default(), None) {
             panic!("{violation:?}\n{schedule}");
         }
@@ -175,5 +179,101 @@ fn checkpoint_that_is_used_again_misses_no_file_that_recovery_found_empty() {
         let mut second = stretch(&[], Crash { at: Some(12), loss: Loss::Process });
         second.fault = Some(Fault::Fails { call, choice: 7, onwards: false });
         keeps_its_promises(60, &[stretch(&ops, POWERLESS), second], None);
+    }
+}
+
+#[test]
+fn dead_letters_of_a_batch_that_one_recovery_dropped_do_not_come_back_in_the_next() {
+    let ops = [
+        enqueue(1, 321, true),
+        Op::Batch { lane: 1, tasks: 4, bytes: 883, power: false, wait: false },
+        enqueue(1, 124, false),
+        reserve(4),
+        Op::Settle { group: 0, pick: 2, count: 3, how: How::Reject, power: false },
+        enqueue(0, 191, true),
+        settle(How::Ack, 1, true),
+    ];
+    for at in 6..14 {
+        let mut one = stretch(&ops, POWERLESS);
+        one.recoveries.push(Crash { at: Some(at), loss: Loss::Power });
+        keeps_its_promises(24, &[one], None);
+    }
+}
+
+#[test]
+fn ack_of_a_claim_that_a_power_loss_left_open_does_not_hide_that_a_segment_is_missing() {
+    let sweep = Op::Sweep { group: 3 };
+    let ops = [
+        enqueue(0, 852, false),
+        enqueue(1, 239, true),
+        Op::Stall { lane: 1, bytes: 19, filled: true },
+        reserve(6),
+        sweep,
+        enqueue(0, 240, false),
+        sweep,
+        Op::Settle { group: 3, pick: 156, count: 1, how: How::Ack, power: true },
+        enqueue(0, 813, true),
+        Op::GoOn,
+        reserve(6),
+        settle(How::Ack, 40, true),
+    ];
+    let three = Setting { attempts_max: 3, ..SETTING };
+    for file in 0..4 {
+        keeps_its_promises_in(three, 60, &[stretch(&ops, POWERLESS)], Some(Hurt::Remove { file }));
+    }
+}
+
+#[test]
+fn group_that_began_behind_a_segment_does_not_miss_it() {
+    let first = stretch(&[enqueue(0, 115, true), reserve(2)], POWERLESS);
+    let ops = [
+        reserve(6),
+        enqueue(0, 887, false),
+        enqueue(1, 99, true),
+        Op::Settle { group: 4, pick: 187, count: 1, how: How::Ack, power: true },
+        Op::CreateGroup { newest: true, power: true },
+        enqueue(0, 180, true),
+        enqueue(1, 837, false),
+        Op::Sweep { group: 6 },
+        Op::Settle { group: 4, pick: 1, count: 40, how: How::Ack, power: false },
+        Op::Reserve { group: 1, tasks: 3, lane: None, lease_ms: 20, consumer: 0 },
+        Op::Reopen,
+    ];
+    let three = Setting { attempts_max: 3, ..SETTING };
+    for call in 125..130 {
+        let mut second = stretch(&ops, Crash { at: Some(88), loss: Loss::Power });
+        second.fault = Some(Fault::Fails { call, choice: 9, onwards: false });
+        keeps_its_promises_in(three, 12, &[first.clone(), second], None);
+    }
+}
+
+#[test]
+fn segment_that_is_settled_and_used_again_is_not_looked_at() {
+    let ops = [
+        enqueue(0, 709, false),
+        enqueue(0, 458, true),
+        enqueue(0, 757, true),
+        enqueue(0, 620, false),
+        Op::Sweep { group: 0 },
+        enqueue(1, 183, true),
+        Op::Settle { group: 4, pick: 112, count: 3, how: How::Ack, power: false },
+        enqueue(0, 716, false),
+        Op::Settle { group: 1, pick: 119, count: 1, how: How::Ack, power: false },
+        Op::Reopen,
+    ];
+    let more = [
+        Op::Reserve { group: 2, tasks: 2, lane: None, lease_ms: 20, consumer: 2 },
+        Op::Batch { lane: 0, tasks: 3, bytes: 445, power: false, wait: true },
+        enqueue(0, 326, true),
+        enqueue(0, 372, false),
+        enqueue(1, 0, false),
+        Op::Checkpoint,
+        Op::Batch { lane: 0, tasks: 4, bytes: 813, power: false, wait: false },
+    ];
+    let small = Setting { segment_bytes: 4096, ..SETTING };
+    for call in 20..32 {
+        let mut second = stretch(&more, POWERLESS);
+        second.hindrance = Some(Fault::Fails { call, choice: 8, onwards: false });
+        keeps_its_promises_in(small, 24, &[stretch(&ops, KILLED), second], None);
     }
 }
