@@ -1,5 +1,5 @@
 //! Deliberate bugs, at the places where engines of this kind really go wrong. One at a time can be turned on: in a build
-//! with the feature `sabotage` by the simulator, which has to catch each of [`Bug::SIMULATED`], or it proves nothing; in
+//! with the feature `sabotage` by the simulator, which has to catch each of `Bug::SIMULATED`, or it proves nothing; in
 //! the models those of order, which no run on one thread shows. In any other build `on` is a constant, and nothing of
 //! this is left.
 

@@ -1,11 +1,9 @@
-//! The writing side of one log: claim, fill, publish; roll; and the commit that moves the durable mark.
+//! The writing side of one log: claim, fill, publish; and the roll from life to life.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 
 use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
-use crate::sabotage::{Bug, on};
 use crate::storage::{Frontier, MapFailed};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, RwLock};
@@ -13,7 +11,7 @@ use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
 use super::extent::Extent;
 use super::ready::Ready;
-use super::segment::{Place, Sealed, Segment, refuse_failed};
+use super::segment::{Place, Sealed, Segment};
 use crate::format::segment::{LifeHeader, block_for};
 
 // Tests that hold a claim between its steps, which nobody outside this file can.
@@ -23,49 +21,49 @@ mod claims;
 
 /// A lane's log, or the journal.
 pub(crate) struct Log {
-    id: LogId,
-    claiming: Mutex<Claiming>,
+    pub(super) id: LogId,
+    pub(super) claiming: Mutex<Claiming>,
     /// Every retained life, by base.
-    segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
+    pub(super) segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
     /// Lives that may hold bytes above the durable mark, oldest first; the active one is last.
-    unsynced: Mutex<VecDeque<Arc<Segment>>>,
+    pub(super) unsynced: Mutex<VecDeque<Arc<Segment>>>,
     /// Log position; every byte below is on stable storage. Moves in `commit` alone, after the syncs.
-    durable: AtomicU64,
+    pub(super) durable: AtomicU64,
     /// Log position that the commit now running will make durable, if it succeeds; a hint for waiters.
-    syncing: AtomicU64,
-    committing: Mutex<Committing>,
+    pub(super) syncing: AtomicU64,
+    pub(super) committing: Mutex<Committing>,
     /// Log position behind the last record that is not a mark. For knowing when a last mark is wanted.
-    filled: AtomicU64,
+    pub(super) filled: AtomicU64,
     /// Somebody waited for `Power` since the active segment was taken: small commits are to be expected.
-    powered: AtomicBool,
+    pub(super) powered: AtomicBool,
     /// Nobody did in the whole life of the segment before.
-    calm: AtomicBool,
+    pub(super) calm: AtomicBool,
 }
 
 /// What the claim lock protects.
-struct Claiming {
-    active: Option<Active>,
+pub(super) struct Claiming {
+    pub(super) active: Option<Active>,
     /// Highest base ever given to this log, and the log position where the next life starts.
-    last_base: u64,
-    next_start: u64,
+    pub(super) last_base: u64,
+    pub(super) next_start: u64,
 }
 
-struct Active {
-    segment: Arc<Segment>,
-    frontier: Frontier,
-    index: u32,
-    tasks: u32,
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    pub(super) frontier: Frontier,
+    pub(super) index: u32,
+    pub(super) tasks: u32,
 }
 
 /// What the commit lock protects.
-struct Committing {
+pub(super) struct Committing {
     /// The durable mark as a place, and the log position that the last mark in the log speaks of.
-    durable: Place,
-    marked: u64,
+    pub(super) durable: Place,
+    pub(super) marked: u64,
     /// The last durable place at which the counts are known: where the frontier stood as a commit began.
-    counted: Counted,
+    pub(super) counted: Counted,
     /// The file whose sync failed first: nothing of this log is durable any more until a reopen.
-    failed: Option<String>,
+    pub(super) failed: Option<String>,
 }
 
 /// A durable place of a life, with what lies below it there.
@@ -259,164 +257,6 @@ impl Log {
         true
     }
 
-    /// One commit. Returns the durable mark, which covers everything published before the call began. With `pad` it ends
-    /// at a physical block.
-    ///
-    /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
-    /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
-    pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
-        let mut committing = self.committing.lock();
-        if let Some(file) = committing.failed.as_ref().filter(|_| !on(Bug::OverlappingSync)) {
-            // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
-            return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
-        }
-        let outcome = self.commit_with(&mut committing, time, pad);
-        if let Err((file, _)) = &outcome {
-            if on(Bug::OverlappingSync) {
-                return Ok(self.durable());
-            }
-            committing.failed = Some(file.clone());
-        }
-        outcome
-    }
-
-    fn commit_with(&self, committing: &mut Committing, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
-        let durable = self.durable();
-        if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
-            let place = committing.durable;
-            let place = if on(Bug::MarkTooFar) { self.claimed().place } else { place };
-            let payload = record::mark_payload(place.base, place.offset);
-            let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
-            // Without room for a mark the next segment's first commit writes it; a failed map is met below.
-            if self.append(&draft, time).is_ok() {
-                committing.marked = durable;
-            }
-        }
-        if pad {
-            self.pad_to_block();
-        }
-        let claimed = self.claimed();
-        let prefix = self.published_prefix();
-        // Before the prefix is believed: zeros in a failed map end it, and whoever waits for more would wait for ever.
-        refuse_failed(&prefix)?;
-        let Some((last, place)) = prefix.last() else { return Ok(durable) };
-        let target = last.position(place.offset);
-        if target <= durable {
-            return Ok(durable);
-        }
-        self.syncing.store(target, Ordering::SeqCst);
-        for (segment, place) in &prefix {
-            if on(Bug::AckBeforeSync) || (on(Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
-                continue;
-            }
-            let mut synced = segment.sync_to(place.offset);
-            if synced.is_err() && on(Bug::FailedSyncRetried) {
-                synced = segment.sync_to(place.offset);
-            }
-            synced.map_err(|error| (segment.file_name(), error))?;
-        }
-        // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
-        refuse_failed(&prefix)?;
-        let target = if on(Bug::LateAck) { self.published() } else { target };
-        committing.durable = *place;
-        if claimed.place <= *place {
-            committing.counted = claimed;
-        }
-        // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
-        self.durable.store(target, Ordering::Release);
-        self.forget_synced(target);
-        Ok(target)
-    }
-
-    /// Claims what is left of the block at the frontier and publishes it as padding, so that the next commit begins in a
-    /// block of its own. A block that the life has no room for stays as it is.
-    fn pad_to_block(&self) {
-        let mut claiming = self.claiming.lock();
-        let Some(active) = claiming.active.as_mut() else { return };
-        let offset = offset_of(active.frontier.end());
-        let bytes = offset.next_multiple_of(BLOCK_BYTES) - offset;
-        let life = active.segment.life();
-        let word = record::claim_word(life, offset, bytes);
-        let limit = active.segment.limit() as usize;
-        let claim = (bytes > 0).then(|| active.frontier.claim(word, limit)).flatten();
-        drop(claiming);
-        if let Some(claim) = claim {
-            // A failed map is met by the commit itself.
-            let _failed = claim.publish(record::padding_word(life, offset, bytes));
-        }
-    }
-
-    /// The lives of the contiguous published prefix that may hold unsynced bytes, each with its readable end.
-    fn published_prefix(&self) -> Vec<(Arc<Segment>, Place)> {
-        let mut prefix = Vec::new();
-        for segment in self.unsynced.lock().iter() {
-            let Ok(region) = segment.region() else { break };
-            let readable = offset_of(region.advance());
-            prefix.push((Arc::clone(segment), Place { base: segment.base(), offset: readable }));
-            if segment.sealed().is_none_or(|sealed| readable < sealed.end) {
-                break;
-            }
-        }
-        prefix
-    }
-
-    /// The frontier and what lies below it, claimed at this moment and published soon.
-    fn claimed(&self) -> Counted {
-        let claiming = self.claiming.lock();
-        let Some(active) = claiming.active.as_ref() else { return Counted::default() };
-        let place = Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) };
-        Counted { place, records: active.index, tasks: active.segment.tasks() }
-    }
-
-    fn forget_synced(&self, durable: u64) {
-        let mut unsynced = self.unsynced.lock();
-        while let Some(front) = unsynced.front() {
-            match front.sealed() {
-                Some(sealed) if front.position(sealed.end) <= durable => drop(unsynced.pop_front()),
-                _ => break,
-            }
-        }
-    }
-
-    /// Log position below which everything is on stable storage.
-    pub(crate) fn durable(&self) -> u64 {
-        // Acquire: pairs with the release in `commit`.
-        self.durable.load(Ordering::Acquire)
-    }
-
-    /// Log position that the commit running now, or the last one, covers.
-    pub(crate) fn syncing(&self) -> u64 {
-        self.syncing.load(Ordering::SeqCst)
-    }
-
-    /// The durable mark as a place that outlives the process, and the last place with known counts.
-    pub(crate) fn durable_place(&self) -> (Place, Counted) {
-        let committing = self.committing.lock();
-        (committing.durable, committing.counted)
-    }
-
-    /// Log position below which everything is readable.
-    pub(crate) fn published(&self) -> u64 {
-        let prefix = self.published_prefix();
-        prefix.last().map_or_else(|| self.durable(), |(segment, place)| segment.position(place.offset))
-    }
-
-    /// Log position behind everything that was accepted, published or about to be.
-    pub(crate) fn filled(&self) -> u64 {
-        self.filled.load(Ordering::Relaxed)
-    }
-
-    /// True if something is published and not durable.
-    pub(crate) fn has_unsynced(&self) -> bool {
-        self.filled.load(Ordering::Relaxed) > self.durable()
-    }
-
-    /// True if a crash now could not tell corrupt from torn in bytes that are durable: a mark is due.
-    pub(crate) fn wants_mark(&self) -> bool {
-        let marked = self.committing.lock().marked;
-        self.filled.load(Ordering::Relaxed).min(self.durable()) > marked
-    }
-
     /// Every retained life, oldest first.
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         self.segments.read().values().cloned().collect()
@@ -494,9 +334,6 @@ impl Log {
         self.calm.load(Ordering::Relaxed) && !self.powered.load(Ordering::Relaxed)
     }
 }
-
-/// The physical block of common devices, in bytes.
-const BLOCK_BYTES: u32 = 4096;
 
 /// What a new life is born with.
 pub(crate) struct Birth {

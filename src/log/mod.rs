@@ -21,6 +21,7 @@
 //! attached, and made durable by the first commit that covers a record of it, for it lies in the same file.
 
 pub(crate) mod append;
+mod commit;
 pub(crate) mod cursor;
 mod extent;
 pub(crate) mod lanes;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::meta::ListedLife;
 use crate::format::segment::{
-    BadPrelude, FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name,
-    parse_file_name,
+    BadPrelude, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name, parse_file_name,
 };
 use crate::log::scan::{self, Flaw, Scan};
 use crate::log::{Place, map_failed};
@@ -16,6 +15,7 @@ use crate::storage::{File, Region, Storage};
 use crate::types::{LogId, QueueId, Seq, Timestamp};
 
 use super::cut;
+use super::draft::{Draft, bytes_of, proven_durable, read_footer};
 use super::tail::map_tail;
 
 /// A life found on disk.
@@ -392,69 +392,6 @@ fn listed_header(queue: QueueId, life: &ListedLife, file_bytes: u64) -> LifeHead
     }
 }
 
-/// A life before it is known how far the log is durable.
-pub(super) struct Draft {
-    pub candidate: Candidate,
-    footer: Option<Footer>,
-    /// The file up to where anything was ever written, as far as it has to be scanned.
-    bytes: Option<Region>,
-}
-
-impl Draft {
-    /// The checkpoint lists it, and something of it as durable.
-    fn is_listed_durable(&self) -> bool {
-        self.candidate.listed.as_ref().is_some_and(|listed| listed.sealed || listed.offset > 0)
-    }
-
-    /// The checkpoint or a footer says how it ends; or nothing is listed of it, as of one that is newer.
-    fn is_sealed(&self) -> bool {
-        self.footer.is_some() || self.candidate.listed.as_ref().is_none_or(|listed| listed.sealed)
-    }
-
-    /// Up to where the checkpoint lists it as durable.
-    fn listed_place(&self) -> Place {
-        let offset = self.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
-        Place { base: self.candidate.header.base, offset }
-    }
-
-    /// Where the life before this one ended, if this one knows.
-    fn says_end_of(&self, before: Option<&Draft>) -> Option<u32> {
-        let header = &self.candidate.header;
-        let known = before.is_some_and(|before| before.candidate.header.base == header.predecessor);
-        (known && header.predecessor_end > 0).then_some(header.predecessor_end)
-    }
-}
-
-/// The furthest place that a listing, a footer or a mark proves durable.
-fn proven_durable(drafts: &[Draft]) -> Place {
-    let mut durable = Place::default();
-    let mut prove = |place: Place| {
-        if (place.base, place.offset) > (durable.base, durable.offset) {
-            durable = place;
-        }
-    };
-    for draft in drafts {
-        let header = &draft.candidate.header;
-        // Offset 0 says that nothing of it is known durable, and so nothing of the life before it.
-        if let Some(listed) = draft.candidate.listed.as_ref().filter(|listed| listed.offset > 0) {
-            prove(Place { base: header.base, offset: listed.offset });
-        }
-        if let Some(footer) = &draft.footer {
-            prove(Place { base: header.base, offset: footer.end });
-        }
-        let from = draft.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
-        let from = from.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
-        if let Some(place) = scan::last_mark(header.life(), bytes_of(draft.bytes.as_ref()), from) {
-            prove(place);
-        }
-    }
-    durable
-}
-
-fn bytes_of(region: Option<&Region>) -> &[u8] {
-    region.and_then(|region| region.slice(0..region.readable())).unwrap_or_default()
-}
-
 fn scan_life(
     header: &LifeHeader,
     bytes: &[u8],
@@ -476,19 +413,6 @@ fn scan_life(
     let mut scan = scan::walk(header.life(), bytes, from, records, known);
     scan.tasks += tasks;
     scan
-}
-
-fn read_footer(candidate: &Candidate) -> Option<Footer> {
-    let bytes = candidate.file_bytes;
-    let trailer_bytes = FOOTER_TRAILER_BYTES as u64;
-    let mut trailer = [0; FOOTER_TRAILER_BYTES];
-    candidate.file.read_at(bytes.checked_sub(trailer_bytes)?, &mut trailer).ok()?;
-    let index_bytes = Footer::index_bytes(&trailer)?;
-    let from = bytes.checked_sub(trailer_bytes)?.checked_sub(index_bytes)?;
-    let mut whole = vec![0; usize::try_from(index_bytes + trailer_bytes).ok()?];
-    candidate.file.read_at(from, &mut whole).ok()?;
-    let footer = Footer::decode(candidate.header.life(), &whole)?;
-    (footer.base == candidate.header.base && u64::from(footer.end) <= from).then_some(footer)
 }
 
 /// Indices of a sealed life at which there is no task.

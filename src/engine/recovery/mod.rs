@@ -29,6 +29,7 @@
 //! | another version | refused, untouched |
 
 mod cut;
+mod draft;
 pub(crate) mod lives;
 pub(crate) mod mend;
 pub(crate) mod open;

@@ -7,7 +7,8 @@ use crate::log::Place;
 use crate::log::scan::{Flaw, Scan};
 use crate::types::Seq;
 
-use super::lives::{Draft, FoundLife, Search};
+use super::draft::Draft;
+use super::lives::{FoundLife, Search};
 
 impl Search<'_> {
     /// A life between the last and this one is not there. True if the log ends before it.

@@ -138,10 +138,14 @@ fn by_the_table(truth: &BTreeMap<u32, Truth>, bytes: u32, durable: u32) -> Scan 
         // What damage before a header took is known once the header tells its index.
         if let Some(Truth::Record { index, .. } | Truth::Batch { index, .. } | Truth::Mark { index }) = found
             && *index > scan.records
-            && let Some(Flaw::Corrupt { offset, bytes, lost: lost @ None }) = scan.flaws.last_mut()
-            && *offset + *bytes == at
         {
-            *lost = Some((scan.records, index - 1));
+            let gap = (scan.records, index - 1);
+            scan.gaps.push(gap);
+            if let Some(Flaw::Corrupt { offset, bytes, lost: lost @ None }) = scan.flaws.last_mut()
+                && *offset + *bytes == at
+            {
+                *lost = Some(gap);
+            }
         }
         match (found, below) {
             (Some(Truth::Record { bytes, index, is_task, body_whole: true }), _) => {

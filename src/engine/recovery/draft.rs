@@ -1,0 +1,83 @@
+//! Lives before it is known how far their log is durable, and what proves that.
+
+use super::lives::Candidate;
+use crate::format::segment::{FOOTER_TRAILER_BYTES, Footer, PRELUDE_BYTES};
+use crate::log::{Place, scan};
+use crate::storage::Region;
+
+/// A life before it is known how far the log is durable.
+pub(super) struct Draft {
+    pub candidate: Candidate,
+    pub footer: Option<Footer>,
+    /// The file up to where anything was ever written, as far as it has to be scanned.
+    pub bytes: Option<Region>,
+}
+
+impl Draft {
+    /// The checkpoint lists it, and something of it as durable.
+    pub(super) fn is_listed_durable(&self) -> bool {
+        self.candidate.listed.as_ref().is_some_and(|listed| listed.sealed || listed.offset > 0)
+    }
+
+    /// The checkpoint or a footer says how it ends; or nothing is listed of it, as of one that is newer.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.footer.is_some() || self.candidate.listed.as_ref().is_none_or(|listed| listed.sealed)
+    }
+
+    /// Up to where the checkpoint lists it as durable.
+    pub(super) fn listed_place(&self) -> Place {
+        let offset = self.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
+        Place { base: self.candidate.header.base, offset }
+    }
+
+    /// Where the life before this one ended, if this one knows.
+    pub(super) fn says_end_of(&self, before: Option<&Draft>) -> Option<u32> {
+        let header = &self.candidate.header;
+        let known = before.is_some_and(|before| before.candidate.header.base == header.predecessor);
+        (known && header.predecessor_end > 0).then_some(header.predecessor_end)
+    }
+}
+
+/// The furthest place that a listing, a footer or a mark proves durable.
+pub(super) fn proven_durable(drafts: &[Draft]) -> Place {
+    let mut durable = Place::default();
+    let mut prove = |place: Place| {
+        if (place.base, place.offset) > (durable.base, durable.offset) {
+            durable = place;
+        }
+    };
+    for draft in drafts {
+        let header = &draft.candidate.header;
+        // Offset 0 says that nothing of it is known durable, and so nothing of the life before it.
+        if let Some(listed) = draft.candidate.listed.as_ref().filter(|listed| listed.offset > 0) {
+            prove(Place { base: header.base, offset: listed.offset });
+        }
+        if let Some(footer) = &draft.footer {
+            prove(Place { base: header.base, offset: footer.end });
+        }
+        let from = draft.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
+        let from = from.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
+        if let Some(place) = scan::last_mark(header.life(), bytes_of(draft.bytes.as_ref()), from) {
+            prove(place);
+        }
+    }
+    durable
+}
+
+pub(super) fn bytes_of(region: Option<&Region>) -> &[u8] {
+    region.and_then(|region| region.slice(0..region.readable())).unwrap_or_default()
+}
+
+/// The footer at the end of the file, if it is one of this life.
+pub(super) fn read_footer(candidate: &Candidate) -> Option<Footer> {
+    let bytes = candidate.file_bytes;
+    let trailer_bytes = FOOTER_TRAILER_BYTES as u64;
+    let mut trailer = [0; FOOTER_TRAILER_BYTES];
+    candidate.file.read_at(bytes.checked_sub(trailer_bytes)?, &mut trailer).ok()?;
+    let index_bytes = Footer::index_bytes(&trailer)?;
+    let from = bytes.checked_sub(trailer_bytes)?.checked_sub(index_bytes)?;
+    let mut whole = vec![0; usize::try_from(index_bytes + trailer_bytes).ok()?];
+    candidate.file.read_at(from, &mut whole).ok()?;
+    let footer = Footer::decode(candidate.header.life(), &whole)?;
+    (footer.base == candidate.header.base && u64::from(footer.end) <= from).then_some(footer)
+}

@@ -1,0 +1,177 @@
+//! The commit that moves a log's durable mark, and what is known of the marks.
+//!
+//! One at a time: a mark for what the commit before made durable goes in; the contiguous published prefix is taken; every
+//! file of it is synced; only then, and if no map of them failed, the mark moves.
+
+use std::io;
+use std::sync::Arc;
+
+use super::append::{Committing, Counted, Draft, Log, offset_of};
+use super::segment::{Place, Segment, refuse_failed};
+use crate::format::record::{self, Kind};
+use crate::sabotage::{Bug, on};
+use crate::sync::atomic::Ordering;
+use crate::types::Timestamp;
+
+/// The physical block of common devices, in bytes.
+const BLOCK_BYTES: u32 = 4096;
+
+impl Log {
+    /// One commit. Returns the durable mark, which covers everything published before the call began. With `pad` it ends
+    /// at a physical block.
+    ///
+    /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
+    /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
+    pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
+        let mut committing = self.committing.lock();
+        if let Some(file) = committing.failed.as_ref().filter(|_| !on(Bug::OverlappingSync)) {
+            // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
+            return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
+        }
+        let outcome = self.commit_with(&mut committing, time, pad);
+        if let Err((file, _)) = &outcome {
+            if on(Bug::OverlappingSync) {
+                return Ok(self.durable());
+            }
+            committing.failed = Some(file.clone());
+        }
+        outcome
+    }
+
+    fn commit_with(&self, committing: &mut Committing, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
+        let durable = self.durable();
+        if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
+            let place = committing.durable;
+            let place = if on(Bug::MarkTooFar) { self.claimed().place } else { place };
+            let payload = record::mark_payload(place.base, place.offset);
+            let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
+            // Without room for a mark the next segment's first commit writes it; a failed map is met below.
+            if self.append(&draft, time).is_ok() {
+                committing.marked = durable;
+            }
+        }
+        if pad {
+            self.pad_to_block();
+        }
+        let claimed = self.claimed();
+        let prefix = self.published_prefix();
+        // Before the prefix is believed: zeros in a failed map end it, and whoever waits for more would wait for ever.
+        refuse_failed(&prefix)?;
+        let Some((last, place)) = prefix.last() else { return Ok(durable) };
+        let target = last.position(place.offset);
+        if target <= durable {
+            return Ok(durable);
+        }
+        self.syncing.store(target, Ordering::SeqCst);
+        for (segment, place) in &prefix {
+            if on(Bug::AckBeforeSync) || (on(Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
+                continue;
+            }
+            let mut synced = segment.sync_to(place.offset);
+            if synced.is_err() && on(Bug::FailedSyncRetried) {
+                synced = segment.sync_to(place.offset);
+            }
+            synced.map_err(|error| (segment.file_name(), error))?;
+        }
+        // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
+        refuse_failed(&prefix)?;
+        let target = if on(Bug::LateAck) { self.published() } else { target };
+        committing.durable = *place;
+        if claimed.place <= *place {
+            committing.counted = claimed;
+        }
+        // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
+        self.durable.store(target, Ordering::Release);
+        self.forget_synced(target);
+        Ok(target)
+    }
+
+    /// Claims what is left of the block at the frontier and publishes it as padding, so that the next commit begins in a
+    /// block of its own. A block that the life has no room for stays as it is.
+    fn pad_to_block(&self) {
+        let mut claiming = self.claiming.lock();
+        let Some(active) = claiming.active.as_mut() else { return };
+        let offset = offset_of(active.frontier.end());
+        let bytes = offset.next_multiple_of(BLOCK_BYTES) - offset;
+        let life = active.segment.life();
+        let word = record::claim_word(life, offset, bytes);
+        let limit = active.segment.limit() as usize;
+        let claim = (bytes > 0).then(|| active.frontier.claim(word, limit)).flatten();
+        drop(claiming);
+        if let Some(claim) = claim {
+            // A failed map is met by the commit itself.
+            let _failed = claim.publish(record::padding_word(life, offset, bytes));
+        }
+    }
+
+    /// The lives of the contiguous published prefix that may hold unsynced bytes, each with its readable end.
+    fn published_prefix(&self) -> Vec<(Arc<Segment>, Place)> {
+        let mut prefix = Vec::new();
+        for segment in self.unsynced.lock().iter() {
+            let Ok(region) = segment.region() else { break };
+            let readable = offset_of(region.advance());
+            prefix.push((Arc::clone(segment), Place { base: segment.base(), offset: readable }));
+            if segment.sealed().is_none_or(|sealed| readable < sealed.end) {
+                break;
+            }
+        }
+        prefix
+    }
+
+    /// The frontier and what lies below it, claimed at this moment and published soon.
+    fn claimed(&self) -> Counted {
+        let claiming = self.claiming.lock();
+        let Some(active) = claiming.active.as_ref() else { return Counted::default() };
+        let place = Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) };
+        Counted { place, records: active.index, tasks: active.segment.tasks() }
+    }
+
+    fn forget_synced(&self, durable: u64) {
+        let mut unsynced = self.unsynced.lock();
+        while let Some(front) = unsynced.front() {
+            match front.sealed() {
+                Some(sealed) if front.position(sealed.end) <= durable => drop(unsynced.pop_front()),
+                _ => break,
+            }
+        }
+    }
+
+    /// Log position below which everything is on stable storage.
+    pub(crate) fn durable(&self) -> u64 {
+        // Acquire: pairs with the release in `commit`.
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Log position that the commit running now, or the last one, covers.
+    pub(crate) fn syncing(&self) -> u64 {
+        self.syncing.load(Ordering::SeqCst)
+    }
+
+    /// The durable mark as a place that outlives the process, and the last place with known counts.
+    pub(crate) fn durable_place(&self) -> (Place, Counted) {
+        let committing = self.committing.lock();
+        (committing.durable, committing.counted)
+    }
+
+    /// Log position below which everything is readable.
+    pub(crate) fn published(&self) -> u64 {
+        let prefix = self.published_prefix();
+        prefix.last().map_or_else(|| self.durable(), |(segment, place)| segment.position(place.offset))
+    }
+
+    /// Log position behind everything that was accepted, published or about to be.
+    pub(crate) fn filled(&self) -> u64 {
+        self.filled.load(Ordering::Relaxed)
+    }
+
+    /// True if something is published and not durable.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.filled.load(Ordering::Relaxed) > self.durable()
+    }
+
+    /// True if a crash now could not tell corrupt from torn in bytes that are durable: a mark is due.
+    pub(crate) fn wants_mark(&self) -> bool {
+        let marked = self.committing.lock().marked;
+        self.filled.load(Ordering::Relaxed).min(self.durable()) > marked
+    }
+}
