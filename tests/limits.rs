@@ -142,7 +142,9 @@ fn too_many_open_files_refuse_tasks_and_nothing_else() {
 fn few_files_at_open(path: &Path) {
     let queue = options().segment_bytes(4096).open(path).unwrap();
     // Nothing is acked: a segment in which everything is settled would be let go, and its file's place be free.
-    (0..40).for_each(|task| drop(say("enqueue", task, queue.enqueue(Task::new(&text(task))))));
+    for task in 0..40 {
+        say("enqueue", task, queue.enqueue(Task::new(&text(task))));
+    }
     drop(queue);
     for most in 3..40 {
         let before = limit(Resource::Nofile, Some(most));

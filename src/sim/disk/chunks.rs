@@ -68,7 +68,7 @@ impl Chunks {
             let take = (CHUNK_BYTES - inside).min(end - at);
             let from = &bytes[at - offset..at - offset + take];
             let slot = &mut self.chunks[at / CHUNK_BYTES];
-            if slot.is_some() || from.iter().any(|byte| *byte != 0) {
+            if slot.is_some() || *from != ZEROS[..take] {
                 let chunk = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(ZEROS)));
                 chunk[inside..inside + take].copy_from_slice(from);
             }
