@@ -17,7 +17,10 @@ fn schedules_of_many_seeds_keep_every_promise() {
     if let Err(failure) = run_seeds(from, count, &mut counts) {
         panic!("seed {}: {}\n{}", failure.seed, failure.violation, failure.report);
     }
-    assert!(counts.tasks > 5 * count && counts.crashes > count && counts.faults > count / 4, "{counts:?}");
+    // A few seeds have no average.
+    let many = count >= 100;
+    assert!(!many || (counts.tasks > 5 * count && counts.crashes > count && counts.faults > count / 4), "{counts:?}");
+    assert_eq!(counts.schedules, count);
 }
 
 #[test]
