@@ -47,7 +47,7 @@ def main():
         elif 100 * done < float(floor) * all_:
             low.append(f"{room}: {100 * done / all_:.1f} % of its branches, and the floor is {floor} %")
     print(row("= all", [[sum(t[at][side] for t in totals) for side in (0, 1)] for at in range(len(KINDS))]))
-    sys.exit("\n".join(low))
+    sys.exit("\n".join(low) or 0)
 
 
 main()
