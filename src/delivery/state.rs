@@ -164,9 +164,7 @@ impl GroupState {
             || self.done.contains(&(lane, base))
             || self.acks.get(&(lane, base)).is_some_and(|acks| acks.contains(index))
     }
-}
 
-impl GroupState {
     /// True if the group has nothing to do in a life with so many records, of which so many are tasks.
     pub(crate) fn has_settled(&self, lane: LaneId, base: u64, records: u32, tasks: u32) -> bool {
         self.done.contains(&(lane, base))

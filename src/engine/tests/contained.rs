@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::flaky::{Flaky, Switches};
-use super::world::{ask, drain, open, options, ready};
+use super::flaky::{Flaky, open_flaky};
+use super::world::{ack_up_to, ask, drain, open, options, ready};
 use crate::engine::Engine;
 use crate::engine::append::TaskDraft;
 use crate::engine::groups::Start;
@@ -48,12 +48,6 @@ fn open_as(disk: &SimDisk, stored: &StoredOptions, fail_on_damage: bool) -> Resu
     recovery::open(Arc::new(disk.clone()), Path::new("sim"), &given, NOW)
 }
 
-fn open_flaky(disk: &SimDisk) -> (Engine, Arc<Switches>) {
-    let (flaky, switches) = Flaky::over(disk);
-    let given = Given { resolve: &|_| Ok(options()), fail_on_damage: false };
-    (recovery::open(Arc::new(flaky), Path::new("sim"), &given, NOW).unwrap(), switches)
-}
-
 /// Where `needle` lies on the disk: file and byte.
 fn find(disk: &SimDisk, needle: &[u8]) -> (String, usize) {
     for (name, bytes) in disk.files() {
@@ -67,11 +61,7 @@ fn find(disk: &SimDisk, needle: &[u8]) -> (String, usize) {
 }
 
 fn ack_everything(engine: &Engine, tasks: usize) {
-    let cell = engine.group("default").unwrap();
-    let handed = engine.reserve(&cell, &ask(tasks), NOW, |one| one).unwrap();
-    assert_eq!(handed.len(), tasks);
-    let settled = engine.settle(&cell, handed.iter().map(|one| one.receipt), Settle::Ack, NOW).unwrap();
-    assert!(settled.answers.iter().all(Result::is_ok));
+    assert_eq!(ack_up_to(engine, "default", tasks, NOW), tasks);
 }
 
 #[test]
@@ -116,7 +106,7 @@ fn segment_that_could_not_be_mapped_for_a_moment_keeps_its_tasks() {
     append(&engine, 0..200);
     engine.sync_all(NOW.wall).unwrap();
     let disk = disk.restart(Loss::Process);
-    let (engine, switches) = open_flaky(&disk);
+    let (engine, switches) = open_flaky(&disk, NOW);
     switches.maps.store(true, Ordering::SeqCst);
     assert_eq!(numbers(&engine), BTreeSet::new(), "nothing can be read");
     switches.maps.store(false, Ordering::SeqCst);

@@ -2,12 +2,17 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::world::options;
+use crate::engine::Engine;
+use crate::engine::recovery::{self, Given};
 use crate::sim::SimDisk;
 use crate::storage::{File, Medium, Prepare, Region, Storage};
 use crate::sync::Mutex;
+use crate::types::Now;
 
 /// The simulated disk, with switches.
 #[derive(Clone)]
@@ -56,6 +61,13 @@ impl Flaky {
     fn wrap(&self, name: &str, file: io::Result<Arc<dyn File>>) -> io::Result<Arc<dyn File>> {
         Ok(Arc::new(FlakyFile { name: name.to_owned(), file: file?, switches: Arc::clone(&self.switches) }))
     }
+}
+
+/// Opens the queue on `disk`, which fails as the switches say.
+pub(super) fn open_flaky(disk: &SimDisk, now: Now) -> (Engine, Arc<Switches>) {
+    let (flaky, switches) = Flaky::over(disk);
+    let given = Given { resolve: &|_| Ok(options()), fail_on_damage: false };
+    (recovery::open(Arc::new(flaky), Path::new("sim"), &given, now).unwrap(), switches)
 }
 
 fn refuse(switch: &AtomicBool, errno: i32) -> io::Result<()> {

@@ -1,18 +1,14 @@
 //! What another thread may do between two steps of a call, with the steps held still where it matters.
 
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::flaky::Flaky;
-use super::world::{ask, open, options, ready};
+use super::flaky::open_flaky;
+use super::world::{ack_up_to, ask, open, ready};
 use crate::checkpoint::Store;
-use crate::engine::Engine;
 use crate::engine::append::TaskDraft;
 use crate::engine::groups::Start;
-use crate::engine::recovery::{self, Given};
-use crate::engine::settle::Settle;
 use crate::sim::{Loss, SimDisk};
 use crate::types::{Durability, LaneId, Now, Timestamp};
 
@@ -21,17 +17,8 @@ const LANE: LaneId = LaneId(0);
 /// Only a test that would stand still for ever waits so long.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Acks everything that the group is handed, and gives how much that was.
-fn ack_all(engine: &Engine, group: &str) -> usize {
-    let cell = engine.group(group).unwrap();
-    let handed = engine.reserve(&cell, &ask(1_000), NOW, |one| one).unwrap();
-    let settled = engine.settle(&cell, handed.iter().map(|one| one.receipt), Settle::Ack, NOW).unwrap();
-    assert!(settled.answers.iter().all(Result::is_ok));
-    handed.len()
-}
-
-/// Group `default` is through with the first life, and a checkpoint knows it. Group `other` gets through with it in the next open,
-/// and a checkpoint lets the life go before the cursor of `default` came so far.
+/// Group `default` is through with the first life, and a checkpoint knows it. Group `other` gets through with it in the
+/// next open, and a checkpoint lets the life go before the cursor of `default` came so far.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the watchdog's clock")]
 fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_open() {
@@ -44,14 +31,12 @@ fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_o
         ready(&engine, || engine.append(LANE, &task, NOW.wall)).unwrap();
         tasks += 1;
     }
-    assert_eq!(ack_all(&engine, "default"), tasks);
+    assert_eq!(ack_up_to(&engine, "default", 1_000, NOW), tasks);
     engine.checkpoint(NOW, false).unwrap();
     drop(engine);
 
-    let (flaky, switches) = Flaky::over(&disk.restart(Loss::Process));
-    let given = Given { resolve: &|_| Ok(options()), fail_on_damage: false };
-    let engine = recovery::open(Arc::new(flaky), std::path::Path::new("sim"), &given, NOW).unwrap();
-    assert_eq!(ack_all(&engine, "other"), tasks);
+    let (engine, switches) = open_flaky(&disk.restart(Loss::Process), NOW);
+    assert_eq!(ack_up_to(&engine, "other", 1_000, NOW), tasks);
     let first = engine.lanes().log(LANE).unwrap().segments()[0].base();
     let (default, other) = (engine.group("default").unwrap(), engine.group("other").unwrap());
     let knows = || default.state.lock().group.lanes.get(LANE).is_some_and(|own| own.done.contains(&first));

@@ -289,6 +289,15 @@ pub(super) fn ask(tasks: usize) -> Ask {
     Ask { tasks, bytes: u64::MAX, lanes: LaneSet::ALL, lease_ms: 500, consumer: 1 }
 }
 
+/// Acks what the group is handed, up to `tasks`, and gives how much that was.
+pub(super) fn ack_up_to(engine: &Engine, group: &str, tasks: usize, now: Now) -> usize {
+    let cell = engine.group(group).unwrap();
+    let handed = engine.reserve(&cell, &ask(tasks), now, |one| one).unwrap();
+    let settled = engine.settle(&cell, handed.iter().map(|one| one.receipt), Settle::Ack, now).unwrap();
+    assert!(settled.answers.iter().all(Result::is_ok));
+    handed.len()
+}
+
 /// Makes segments ready until the step can be taken.
 pub(super) fn ready<T>(engine: &Engine, step: impl Fn() -> Result<Attempt<T>, Error>) -> Result<T, Error> {
     loop {
