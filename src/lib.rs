@@ -121,7 +121,7 @@ pub use engine::receipt::Receipt;
 pub use queue::{Consumer, ConsumerOptions, Delivery, Reserve};
 
 // Ids, positions and durability.
-pub use types::{Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp};
+pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp, parse_span};
 
 // Looking.
 pub use engine::inspect::{Inspection, TaskRecord, TaskState, inspect};

@@ -7,6 +7,11 @@ use std::str::FromStr;
 
 use crate::error::Error;
 
+mod backoff;
+
+pub(crate) use backoff::Curve;
+pub use backoff::{Backoff, parse_span};
+
 /// The most lanes a queue can have.
 pub const LANES_MAX: usize = 256;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use lanelog::{ConsumerOptions, Durability, Error, Queue, Receipt, Reserve, Start, Task};
+use lanelog::{Backoff, ConsumerOptions, Durability, Error, Queue, Receipt, Reserve, Start, Task};
 use support::{nothing, one, place, small};
 
 #[test]
@@ -105,7 +105,10 @@ fn ack_batch_answers_for_each() {
 #[test]
 fn nack_delays_release_does_not_count_reject_ends_and_a_drop_backs_off() {
     let place = place();
-    let queue = small().backoff(Duration::from_millis(40), Duration::from_secs(1)).open(&place.path).unwrap();
+    let queue = small()
+        .backoff(Backoff::exponential(Duration::from_millis(40), Duration::from_secs(1)))
+        .open(&place.path)
+        .unwrap();
     let consumer = queue.consumer();
     queue.enqueue(Task::new("work")).unwrap();
     one(&consumer).release().unwrap();

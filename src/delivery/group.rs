@@ -15,10 +15,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::format::fields::Traits;
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
-use crate::types::{LaneId, Now, Seq, Timestamp};
+use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
 use super::lane::{GroupLane, GroupLanes};
 use super::scheduler::{Policy, Scheduler};
@@ -31,20 +32,40 @@ use super::wheel::Wheel;
 pub(crate) struct Rules {
     /// 0 is without limit.
     pub max_attempts: u32,
-    pub backoff_first_ms: u64,
-    pub backoff_max_ms: u64,
+    pub backoff: Backoff,
+    /// Expired tasks become dead letters; else they are counted and gone.
+    pub expired_are_dead: bool,
+}
+
+/// What a task asks for itself, instead of the queue's rules or beside them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Own {
+    pub max_attempts: Option<u32>,
+    pub backoff: Option<Backoff>,
+    pub expires: Option<Timestamp>,
+    pub time_limit_ms: Option<u64>,
+}
+
+impl Own {
+    /// What the traits of a task ask for, if anything.
+    pub(super) fn of(traits: &Traits<'_>) -> Option<Box<Own>> {
+        let Traits { max_attempts, backoff, expires, time_limit_ms, .. } = *traits;
+        let asks = max_attempts.is_some() || backoff.is_some() || expires.is_some() || time_limit_ms.is_some();
+        asks.then(|| Box::new(Own { max_attempts, backoff, expires, time_limit_ms }))
+    }
 }
 
 impl Rules {
-    /// True if a task that was handed out `attempts` times gets no further attempt.
-    pub(super) fn used_up(&self, attempts: u32) -> bool {
-        self.max_attempts > 0 && attempts >= self.max_attempts
+    /// True if the task gets no further attempt.
+    pub(super) fn used_up(&self, task: &Slot) -> bool {
+        let max = task.own.as_ref().and_then(|own| own.max_attempts).unwrap_or(self.max_attempts);
+        max > 0 && task.attempts >= max
     }
 
-    /// Delay after failed attempt number `attempts`: doubling from the first to the cap.
-    pub(super) fn backoff_ms(&self, attempts: u32) -> u64 {
-        let doublings = attempts.saturating_sub(1).min(32);
-        self.backoff_first_ms.saturating_mul(1 << doublings).min(self.backoff_max_ms)
+    /// Delay after the task's last attempt failed.
+    pub(super) fn backoff_ms(&self, task: &Slot) -> u64 {
+        let backoff = task.own.as_ref().and_then(|own| own.backoff).unwrap_or(self.backoff);
+        backoff.delay_ms(task.attempts, task.seq.0)
     }
 }
 
@@ -61,17 +82,35 @@ pub(super) struct Slot {
     pub seq: Seq,
     pub base: u64,
     pub offset: u32,
+    /// Bytes of its payload.
+    pub bytes: u32,
     pub attempts: u32,
     pub phase: Phase,
     pub reason: String,
+    /// If it asks for anything.
+    pub own: Option<Box<Own>>,
+}
+
+impl Slot {
+    /// True if nobody wants the task done any more.
+    pub(super) fn is_expired(&self, now: Now) -> bool {
+        self.own.as_ref().and_then(|own| own.expires).is_some_and(|expires| expires <= now.wall)
+    }
 }
 
 /// What a slot's task waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
-    Leased { consumer: u64 },
+    /// `limit_ms`: no extension goes beyond that, on the boot clock.
+    Leased {
+        consumer: u64,
+        limit_ms: u64,
+    },
     Due,
-    Delayed { due: Timestamp, delay_ms: u64 },
+    Delayed {
+        due: Timestamp,
+        delay_ms: u64,
+    },
 }
 
 /// One group of an open queue.

@@ -32,6 +32,8 @@ pub(crate) struct GroupLane {
     pub due: BTreeMap<Seq, u32>,
     pub in_flight: u64,
     pub delayed: u64,
+    /// Tasks that expired and are gone, since the open.
+    pub expired: u64,
     /// Tasks acked in lives that are gone.
     pub acked_gone: u64,
 }
@@ -47,6 +49,7 @@ impl GroupLane {
             due: BTreeMap::new(),
             in_flight: 0,
             delayed: 0,
+            expired: 0,
             acked_gone: 0,
         }
     }

@@ -40,12 +40,12 @@ impl Group {
         cut_reason(reason).clone_into(&mut task.reason);
         self.end_lease(ticket.slot);
         let Some(task) = self.slots.slot(ticket.slot) else { return };
-        if rules.used_up(task.attempts) {
+        if rules.used_up(task) {
             let reason = task.reason.clone();
             self.bury(ticket.slot, DeadCause::MaxAttempts, reason, now, changes);
             return;
         }
-        let delay_ms = delay_ms.unwrap_or_else(|| rules.backoff_ms(task.attempts));
+        let delay_ms = delay_ms.unwrap_or_else(|| rules.backoff_ms(task));
         let due = Timestamp(now.wall.0.saturating_add(delay_ms));
         let note = Note { attempts: task.attempts, due: Some((due, delay_ms)), reason: task.reason.clone() };
         changes.push(Change::Retry { key: (task.lane, task.seq), note });
@@ -85,10 +85,12 @@ impl Group {
         }
     }
 
-    /// Moves the deadline of a lease that holds.
+    /// Moves the deadline of a lease that holds, as far as the task's own limit allows.
     pub(crate) fn extend(&mut self, ticket: Ticket, deadline_ms: u64) {
-        if self.slots.get(ticket.slot, ticket.token).is_some() {
-            self.wheel.arm(ticket.slot, deadline_ms);
+        if let Some(task) = self.slots.get(ticket.slot, ticket.token)
+            && let Phase::Leased { limit_ms, .. } = task.phase
+        {
+            self.wheel.arm(ticket.slot, deadline_ms.min(limit_ms));
         }
     }
 
@@ -105,7 +107,7 @@ impl Group {
         let held: Vec<Ticket> = self
             .slots
             .iter()
-            .filter(|(_, task)| task.phase == Phase::Leased { consumer })
+            .filter(|(_, task)| matches!(task.phase, Phase::Leased { consumer: holder, .. } if holder == consumer))
             .map(|(slot, _)| Ticket { slot, token: self.slots.token(slot) })
             .collect();
         for ticket in held {
@@ -178,7 +180,7 @@ impl Group {
     }
 
     fn expire(&mut self, slot: u32, rules: &Rules, now: Now, changes: &mut Runs) {
-        if self.slots.slot(slot).is_some_and(|task| rules.used_up(task.attempts)) {
+        if self.slots.slot(slot).is_some_and(|task| rules.used_up(task)) {
             self.bury(slot, DeadCause::MaxAttempts, "the lease ran out".to_owned(), now, changes);
         } else {
             self.make_due(slot);

@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::format::fields::Traits;
 use crate::format::journal::{DeadCause, Run};
-use crate::format::record::{Found, Header, Kind};
+use crate::format::record::{self, Found, Header, Kind};
 use crate::log::{Lanes, Log, Segment, Source, Step};
-use crate::types::{LaneId, LaneSet, Now, Seq};
+use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
 
-use super::group::{Group, Phase, Rules, Slot, Ticket};
+use super::group::{Group, Own, Phase, Rules, Slot, Ticket};
 use super::lane::GroupLane;
 use super::state::{Note, Runs};
 
@@ -28,6 +29,8 @@ pub(crate) struct Grant {
     pub lane: LaneId,
     pub seq: Seq,
     pub attempt: u32,
+    /// What was said of the attempt before.
+    pub reason: String,
     /// Index of its life in [`Granted::sources`].
     pub source: usize,
     pub header: Header,
@@ -203,9 +206,11 @@ impl Group {
             return None;
         }
         let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
-        let Note { attempts, due, reason } = note.unwrap_or_default();
-        let offset = header.offset;
-        let task = Slot { lane: take.lane, seq, base, offset, attempts, phase: Phase::Due, reason };
+        let asked = if header.is_special() { self.read_traits(header, take.lane)? } else { Asked::default() };
+        let first = || Note { due: asked.run_at.map(|at| (at, at.0.saturating_sub(header.time.0))), ..Note::default() };
+        let Note { attempts, due, reason } = note.unwrap_or_else(first);
+        let (offset, bytes, own) = (header.offset, header.payload_bytes, asked.own);
+        let task = Slot { lane: take.lane, seq, base, offset, bytes, attempts, phase: Phase::Due, reason, own };
         let (slot, _) = self.slots.insert(task);
         match due {
             // A clock that jumped back must not make the delay longer than it was asked for.
@@ -218,23 +223,63 @@ impl Group {
         }
     }
 
-    /// Puts the task on loan, or gives up on it if its attempts are used up.
+    /// What the task before the cursor asks for; `None` if it is not for this group. What does not verify asks for nothing:
+    /// it is found damaged when it is handed out.
+    fn read_traits(&mut self, header: &Header, lane: LaneId) -> Option<Asked> {
+        let own = self.lanes.get_mut(lane)?;
+        let Some(Source { segment, region }) = own.cursor.source() else { return Some(Asked::default()) };
+        let start = header.offset as usize;
+        let extent = region.slice(start..start + header.bytes as usize).unwrap_or_default();
+        let Some(body) = record::verify(segment.life(), header, extent) else { return Some(Asked::default()) };
+        let traits = Traits::decode(body.fields);
+        if traits.origin.is_some_and(|origin| origin.group != self.id) {
+            // Every look at the record says so again: that needs no journal.
+            let base = own.cursor.base();
+            own.close(base, Some(header.index));
+            return None;
+        }
+        Some(Asked { run_at: traits.run_at, own: Own::of(&traits) })
+    }
+
+    /// Puts the task on loan, or gives up on it if its attempts are used up or nobody wants it any more.
     fn lease(&mut self, candidate: Candidate, take: &mut Take<'_, '_>) -> Option<Grant> {
         let (slot, source, header) = candidate;
         let task = self.slots.slot_mut(slot)?;
-        if take.rules.used_up(task.attempts) {
+        if task.is_expired(take.now) {
+            self.expire_task(slot, take);
+            return None;
+        }
+        if take.rules.used_up(task) {
             let reason = std::mem::take(&mut task.reason);
             self.bury(slot, DeadCause::MaxAttempts, reason, take.now, take.changes);
             return None;
         }
         task.attempts += 1;
-        task.phase = Phase::Leased { consumer: take.ask.consumer };
-        let (lane, seq, attempt) = (task.lane, task.seq, task.attempts);
+        let limit = task.own.as_ref().and_then(|own| own.time_limit_ms);
+        let limit_ms = limit.map_or(u64::MAX, |limit| take.now.boot_ms.saturating_add(limit));
+        let until = take.now.boot_ms.saturating_add(take.ask.lease_ms).min(limit_ms);
+        task.phase = Phase::Leased { consumer: take.ask.consumer, limit_ms };
+        let (lane, seq, attempt, reason) = (task.lane, task.seq, task.attempts, task.reason.clone());
         let token = self.slots.renew(slot);
-        self.wheel.arm(slot, take.now.boot_ms.saturating_add(take.ask.lease_ms));
+        self.wheel.arm(slot, until);
         self.lanes.get_mut(lane)?.in_flight += 1;
         take.changes.reserved(lane, seq, attempt);
-        Some(Grant { ticket: Ticket { slot, token }, lane, seq, attempt, source, header })
+        Some(Grant { ticket: Ticket { slot, token }, lane, seq, attempt, reason, source, header })
+    }
+
+    /// A task that nobody wants done any more: a dead letter, or gone and counted.
+    fn expire_task(&mut self, slot: u32, take: &mut Take<'_, '_>) {
+        if take.rules.expired_are_dead {
+            let reason = self.slots.slot_mut(slot).map(|task| std::mem::take(&mut task.reason)).unwrap_or_default();
+            self.bury(slot, DeadCause::Expired, reason, take.now, take.changes);
+        } else if let Some(task) = self.slots.remove_slot(slot) {
+            take.changes.acked(task.lane, task.seq);
+            let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
+            self.in_lane(task.lane, |lane| {
+                lane.expired += 1;
+                lane.close(task.base, Some(index));
+            });
+        }
     }
 
     /// True if a reserve might find something in `lanes` now.
@@ -248,6 +293,13 @@ impl Group {
 
 /// How long bytes ahead of a cursor that were checked are taken to be in memory still.
 const CHECK_HOLDS_MS: u64 = 1_000;
+
+/// What a task before the cursor asks for.
+#[derive(Default)]
+struct Asked {
+    run_at: Option<Timestamp>,
+    own: Option<Box<Own>>,
+}
 
 /// What a lane had to offer.
 enum More {

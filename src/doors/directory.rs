@@ -121,7 +121,7 @@ fn bytes_of(handed: &Handed) -> Told {
 
 /// Appends to every lane and keeps house. Gives what is durable now.
 fn go_on(engine: &Engine) -> BTreeSet<TaskId> {
-    let draft = TaskDraft { fields: &[], payload: NEW, durability: Durability::Power };
+    let draft = TaskDraft::plain(NEW, Durability::Power);
     let mut appended = BTreeSet::new();
     for lane in (0..4).map(LaneId) {
         if let Ok(new) = ready(engine, || engine.append(lane, &draft, LATE.wall)) {

@@ -14,15 +14,24 @@ use super::{Attempt, Engine};
 pub(crate) struct TaskDraft<'a> {
     pub fields: &'a [u8],
     pub payload: &'a [u8],
+    /// Among the fields are traits that delivery must know.
+    pub special: bool,
     pub durability: Durability,
 }
 
 impl<'a> TaskDraft<'a> {
+    /// A task that is nothing but its payload.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn plain(payload: &'a [u8], durability: Durability) -> Self {
+        TaskDraft { fields: &[], special: false, payload, durability }
+    }
+
     fn draft(&self) -> Draft<'a> {
-        let flags = match self.durability {
+        let power = match self.durability {
             Durability::Power => record::POWER,
             Durability::Process => 0,
         };
+        let flags = if self.special { power | record::SPECIAL } else { power };
         Draft { kind: Kind::Task, flags, fields: self.fields, payload: self.payload }
     }
 }

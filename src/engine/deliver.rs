@@ -23,6 +23,8 @@ use super::receipt::Receipt;
 /// A task handed out and verified.
 pub(crate) struct Handed {
     pub receipt: Receipt,
+    /// What was said of the attempt before.
+    pub reason: String,
     pub payload: Bytes,
     pub fields: Bytes,
     pub enqueued: Timestamp,
@@ -125,7 +127,8 @@ impl Engine {
                         slot: grant.ticket.slot,
                         token: grant.ticket.token,
                     };
-                    handed.push(make(Handed { receipt, payload, fields, enqueued: grant.header.time }));
+                    let reason = grant.reason.clone();
+                    handed.push(make(Handed { receipt, reason, payload, fields, enqueued: grant.header.time }));
                 }
                 None => self.drop_damaged(cell, granted, grant),
             }

@@ -1,7 +1,7 @@
 //! The queue's options once they are checked: only valid values exist here.
 
 use crate::delivery::Rules;
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{StoredOptions, option};
 use crate::format::record::HEADER_BYTES;
 pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
 use crate::format::segment::{PRELUDE_BYTES, record_limit};
@@ -44,8 +44,8 @@ impl Settings {
             lease_ms: stored.lease_ms,
             rules: Rules {
                 max_attempts: stored.max_attempts,
-                backoff_first_ms: stored.backoff_first_ms,
-                backoff_max_ms: stored.backoff_max_ms,
+                backoff: stored.backoff,
+                expired_are_dead: stored.further(option::EXPIRED_ARE_DEAD) == Some(1),
             },
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,

@@ -13,7 +13,7 @@
 //! | 2 acked | group 4, runs |
 //! | 3 released | group 4, attempts 4, runs |
 //! | 4 retry | group 4, lane 1, sequence 8, attempts 4, due 8, delay 8, reason |
-//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1, time 8, reason |
+//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1 (1 attempts used up, 2 rejected, 3 expired), time 8, reason |
 //! | 6 group created | group 4, name, then starts up to the end: lane 1, sequence 8 each |
 //!
 //! A run is lane 1, first sequence 8, count 4; runs go up to the end of the body. A text is its length (2
@@ -53,6 +53,8 @@ pub enum DeadCause {
     MaxAttempts,
     /// A consumer rejected it.
     Rejected,
+    /// Nobody wanted it done any more when its turn came.
+    Expired,
 }
 
 impl DeadCause {
@@ -60,6 +62,7 @@ impl DeadCause {
         match self {
             DeadCause::MaxAttempts => 1,
             DeadCause::Rejected => 2,
+            DeadCause::Expired => 3,
         }
     }
 
@@ -67,6 +70,7 @@ impl DeadCause {
         match code {
             1 => Some(DeadCause::MaxAttempts),
             2 => Some(DeadCause::Rejected),
+            3 => Some(DeadCause::Expired),
             _ => None,
         }
     }

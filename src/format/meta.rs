@@ -17,12 +17,17 @@
 //! | 40 | 72 | options, in the order of [`StoredOptions`] with the lane count first |
 //! | 112 | 2 | count of logs |
 //! | 114 | 10 each | log id (2), highest base of the log (8) |
+//! | behind that | 2 | count of further options |
+//! | | 10 each | tag (2), value (8), as [`option`] says; one that is unknown is kept and means nothing |
 //!
 //! Valid if and only if the root is, the counts fit the length, every number of a sequence or an epoch is below 2^62, and
 //! every option is in its bounds.
 
-use crate::types::{LaneId, LogId, Seq, Timestamp};
+use std::collections::BTreeMap;
 
+use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
+
+use super::fields::{curve_code, curve_of};
 use super::segment::{LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
@@ -55,11 +60,29 @@ pub(crate) struct StoredOptions {
     pub segment_bytes: u64,
     pub task_bytes_max: u64,
     pub lease_ms: u64,
-    pub backoff_first_ms: u64,
-    pub backoff_max_ms: u64,
+    pub backoff: Backoff,
     pub checkpoint_bytes: u64,
     pub checkpoint_interval_ms: u64,
     pub sync_interval_ms: u64,
+    /// Those that are not at their default, by tag.
+    pub further: BTreeMap<u16, u64>,
+}
+
+/// Tags of further options.
+pub(crate) mod option {
+    /// The curve of the backoff, as a task's fields have it; exponential if absent.
+    pub(crate) const BACKOFF_CURVE: u16 = 1;
+    /// Jitter of the backoff in percent.
+    pub(crate) const BACKOFF_JITTER: u16 = 2;
+    /// 1: expired tasks become dead letters.
+    pub(crate) const EXPIRED_ARE_DEAD: u16 = 3;
+}
+
+impl StoredOptions {
+    /// A further option.
+    pub(crate) fn further(&self, tag: u16) -> Option<u64> {
+        self.further.get(&tag).copied()
+    }
 }
 
 #[cfg(any(test, feature = "sim"))]
@@ -73,11 +96,11 @@ impl StoredOptions {
             segment_bytes: 4096,
             task_bytes_max: 1024,
             lease_ms: 1_000,
-            backoff_first_ms: 10,
-            backoff_max_ms: 100,
+            backoff: Backoff { curve: Curve::Exponential, first_ms: 10, max_ms: 100, jitter_percent: 0 },
             checkpoint_bytes: 4096,
             checkpoint_interval_ms: 1_000,
             sync_interval_ms: 100,
+            further: BTreeMap::new(),
         }
     }
 }
@@ -103,11 +126,19 @@ impl Meta {
         out.u8(u8::from(self.clean)).u8(0).u16(0);
         let options = &self.options;
         out.u16(options.lanes).u16(0).u32(options.max_attempts).u64(options.segment_bytes).u64(options.task_bytes_max);
-        out.u64(options.lease_ms).u64(options.backoff_first_ms).u64(options.backoff_max_ms);
+        out.u64(options.lease_ms).u64(options.backoff.first_ms).u64(options.backoff.max_ms);
         out.u64(options.checkpoint_bytes).u64(options.checkpoint_interval_ms).u64(options.sync_interval_ms);
         out.u16(u16::try_from(self.last_bases.len()).unwrap_or(u16::MAX));
         for (log, base) in &self.last_bases {
             out.u16(log.0).u64(*base);
+        }
+        let mut further = options.further.clone();
+        let (curve, jitter) = (options.backoff.curve, options.backoff.jitter_percent);
+        further.extend((curve != Curve::Exponential).then(|| (option::BACKOFF_CURVE, u64::from(curve_code(curve)))));
+        further.extend((jitter > 0).then(|| (option::BACKOFF_JITTER, u64::from(jitter))));
+        out.u16(u16::try_from(further.len()).unwrap_or(u16::MAX));
+        for (tag, value) in further {
+            out.u16(tag).u64(value);
         }
         out.into_bytes()
     }
@@ -120,21 +151,34 @@ impl Meta {
         from.skip(3)?;
         let lanes = from.u16()?;
         from.skip(2)?;
-        let options = StoredOptions {
+        let mut options = StoredOptions {
             lanes,
             max_attempts: from.u32()?,
             segment_bytes: from.u64()?,
             task_bytes_max: from.u64()?,
             lease_ms: from.u64()?,
-            backoff_first_ms: from.u64()?,
-            backoff_max_ms: from.u64()?,
+            backoff: Backoff {
+                curve: Curve::Exponential,
+                first_ms: from.u64()?,
+                max_ms: from.u64()?,
+                jitter_percent: 0,
+            },
             checkpoint_bytes: from.u64()?,
             checkpoint_interval_ms: from.u64()?,
             sync_interval_ms: from.u64()?,
+            further: BTreeMap::new(),
         };
         let count = from.u16()?;
         let last_bases: Vec<(LogId, u64)> =
             (0..count).map(|_| Some((LogId(from.u16()?), from.u64()?))).collect::<Option<_>>()?;
+        let count = from.u16()?;
+        options.further = (0..count).map(|_| Some((from.u16()?, from.u64()?))).collect::<Option<_>>()?;
+        if let Some(code) = options.further.remove(&option::BACKOFF_CURVE) {
+            options.backoff.curve = curve_of(u8::try_from(code).ok()?)?;
+        }
+        if let Some(jitter) = options.further.remove(&option::BACKOFF_JITTER) {
+            options.backoff.jitter_percent = u8::try_from(jitter).ok()?.min(100);
+        }
         let highest = last_bases.iter().map(|(_, base): &(LogId, u64)| *base).max().unwrap_or(0);
         let fits = [epoch, next_base, ceiling, journal_base, highest].iter().all(|number| *number < SEQUENCES_END);
         fits.then_some(Meta { epoch, next_base, ceiling, journal_base, journal_offset, clean, options, last_bases })

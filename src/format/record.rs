@@ -65,6 +65,9 @@ pub(crate) const POWER: u8 = 1;
 /// Flag: the record lies inside a batch's extent.
 pub(crate) const INNER: u8 = 2;
 
+/// Flag: among the fields is something that delivery must know, see `fields`.
+pub(crate) const SPECIAL: u8 = 4;
+
 /// The largest extent: what the word's length field and 32-bit offsets allow, with room to spare.
 const EXTENT_BYTES_MAX: usize = 1 << 30;
 /// An odd multiplier spreads offsets over 32 bits, one to one.
@@ -308,6 +311,11 @@ impl Header {
 
     pub(crate) fn is_power(&self) -> bool {
         self.flags & POWER != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        self.flags & SPECIAL != 0
     }
 
     pub(crate) fn is_inner(&self) -> bool {

@@ -22,6 +22,7 @@ use super::{Pending, Queue};
 pub struct Delivery {
     queue: Queue,
     receipt: Receipt,
+    last_reason: String,
     payload: Bytes,
     fields: Bytes,
     enqueued: Timestamp,
@@ -31,8 +32,8 @@ pub struct Delivery {
 
 impl Delivery {
     pub(super) fn new(queue: Queue, handed: crate::engine::deliver::Handed, durability: Durability) -> Self {
-        let crate::engine::deliver::Handed { receipt, payload, fields, enqueued } = handed;
-        Delivery { queue, receipt, payload, fields, enqueued, durability, settled: false }
+        let crate::engine::deliver::Handed { receipt, reason: last_reason, payload, fields, enqueued } = handed;
+        Delivery { queue, receipt, last_reason, payload, fields, enqueued, durability, settled: false }
     }
 
     /// The payload, verified.
@@ -57,6 +58,18 @@ impl Delivery {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.receipt.attempt
+    }
+
+    /// What was said of the attempt before; empty for the first, or if nothing was said.
+    #[must_use]
+    pub fn last_reason(&self) -> &str {
+        &self.last_reason
+    }
+
+    /// Its key, if it has one.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        fields::Traits::decode(&self.fields).key
     }
 
     /// When it was enqueued.

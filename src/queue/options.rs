@@ -1,12 +1,13 @@
 //! How a queue is opened. Each option is checked once; after that only valid values exist.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room};
 use crate::error::{Error, Result};
-use crate::format::meta::StoredOptions;
-use crate::types::LANES_MAX;
+use crate::format::meta::{StoredOptions, option};
+use crate::types::{Backoff, LANES_MAX};
 
 use super::Queue;
 
@@ -52,7 +53,8 @@ pub struct Options {
     task_bytes_max: Option<u64>,
     lease: Option<Duration>,
     max_attempts: Option<u32>,
-    backoff: Option<(Duration, Duration)>,
+    backoff: Option<Backoff>,
+    expired_to_dead_letters: Option<bool>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -110,10 +112,19 @@ impl Options {
         self
     }
 
-    /// Delay after a failed attempt: `first`, doubling with each attempt up to `max`. Default 1 s to 5 min.
+    /// Delay after a failed attempt, unless the task has a backoff of its own ([`Task::backoff`](crate::Task::backoff)).
+    /// Default: doubling from 1 s to 5 min.
     #[must_use]
-    pub fn backoff(mut self, first: Duration, max: Duration) -> Self {
-        self.backoff = Some((first, max));
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// Whether tasks that expired ([`Task::ttl`](crate::Task::ttl)) become dead letters; default: they are counted and
+    /// gone.
+    #[must_use]
+    pub fn expired_to_dead_letters(mut self, keep: bool) -> Self {
+        self.expired_to_dead_letters = Some(keep);
         self
     }
 
@@ -225,11 +236,11 @@ impl Options {
             Some(bytes) => within("task_bytes_max", bytes, 32, fits)?,
             None => base.task_bytes_max,
         };
-        let (first, max) = match self.backoff {
-            Some((first, max)) => (millis(first), millis(max)),
-            None => (base.backoff_first_ms, base.backoff_max_ms),
-        };
-        within("backoff (first)", first, 0, max)?;
+        let backoff = self.backoff.unwrap_or(base.backoff);
+        within("backoff (first)", backoff.first_ms, 0, backoff.max_ms)?;
+        let mut further = base.further;
+        let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
+        set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
         let lease_ms = self.lease.map_or(base.lease_ms, millis);
         let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
         let checkpoint_interval_ms = self.checkpoint_interval.map_or(base.checkpoint_interval_ms, millis);
@@ -240,11 +251,11 @@ impl Options {
             task_bytes_max,
             max_attempts: self.max_attempts.unwrap_or(base.max_attempts),
             lease_ms: within("lease (ms)", lease_ms, 1, u64::MAX)?,
-            backoff_first_ms: first,
-            backoff_max_ms: max,
+            backoff,
             checkpoint_bytes: within("checkpoint_bytes", checkpoint_bytes, 4 << 10, u64::MAX)?,
             checkpoint_interval_ms: within("checkpoint_interval (ms)", checkpoint_interval_ms, 10, u64::MAX)?,
             sync_interval_ms: within("sync_interval (ms)", sync_interval_ms, 1, 3_600_000)?,
+            further,
         })
     }
 }
@@ -256,11 +267,11 @@ fn defaults() -> StoredOptions {
         segment_bytes: 64 << 20,
         task_bytes_max: 16 << 20,
         lease_ms: 30_000,
-        backoff_first_ms: 1_000,
-        backoff_max_ms: 300_000,
+        backoff: Backoff::default(),
         checkpoint_bytes: 8 << 20,
         checkpoint_interval_ms: 10_000,
         sync_interval_ms: 100,
+        further: BTreeMap::new(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::storage::disk::clock;
 use crate::types::{Durability, LaneId, Seq, TaskId};
 
 use super::core::Core;
+use super::task::Fields;
 use super::{Pending, Queue, Task};
 
 /// Enqueues with a lane and a durability that are chosen once.
@@ -107,9 +108,9 @@ pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId
 #[inline]
 fn publish(core: &Core, task: &Task<'_>) -> Result<(TaskId, Appended)> {
     core.check(task.durability)?;
-    let fields = task.fields()?;
-    let draft = TaskDraft { fields: &fields, payload: task.payload, durability: task.durability };
     let time = clock::coarse_wall();
+    let fields = task.fields(time)?;
+    let draft = fields.draft(task.payload, task.durability);
     let appended = core.with_segment("the lane", || core.engine.append(task.lane, &draft, time))?;
     Ok((id_of(core, task.lane, appended.first), appended))
 }
@@ -124,13 +125,10 @@ pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pendi
     let powered = tasks.iter().any(|task| task.durability == Durability::Power);
     let durability = if powered { Durability::Power } else { Durability::Process };
     core.check(durability)?;
-    let fields: Vec<Vec<u8>> = tasks.iter().map(Task::fields).collect::<Result<_>>()?;
-    let drafts: Vec<TaskDraft<'_>> = tasks
-        .iter()
-        .zip(&fields)
-        .map(|(task, fields)| TaskDraft { fields, payload: task.payload, durability })
-        .collect();
     let time = clock::coarse_wall();
+    let fields: Vec<Fields> = tasks.iter().map(|task| task.fields(time)).collect::<Result<_>>()?;
+    let drafts: Vec<TaskDraft<'_>> =
+        tasks.iter().zip(&fields).map(|(task, fields)| fields.draft(task.payload, durability)).collect();
     let appended = core.with_segment("the lane", || core.engine.append_batch(lane, &drafts, time))?;
     let ids = (appended.first.0..).take(tasks.len()).map(|seq| id_of(core, lane, Seq(seq))).collect();
     let first = id_of(core, lane, appended.first);

@@ -1,15 +1,22 @@
 //! A task as a producer hands it in.
 
-use crate::error::{Error, Result};
-use crate::format::fields::{FIELDS_BYTES_MAX, encode_headers};
-use crate::types::{Durability, LaneId};
+use std::time::Duration;
 
-/// A task to be enqueued. Borrows its payload and headers; making one allocates nothing without headers.
+use crate::engine::append::TaskDraft;
+use crate::error::{Error, Result};
+use crate::format::fields::{FIELDS_BYTES_MAX, KEY_BYTES_MAX, Traits, encode_headers};
+use crate::types::{Backoff, Durability, LaneId, Timestamp};
+
+/// A task to be enqueued. Borrows its payload and headers; making one allocates nothing unless it has headers or asks
+/// for something that a plain task does not have.
 ///
 /// ```
-/// use lanelog::{Durability, LaneId, Task};
+/// use lanelog::{Backoff, Durability, LaneId, Task};
+/// use std::time::Duration;
 ///
 /// let task = Task::new("resize cat.jpg").lane(LaneId(1)).header("tenant", "acme").durability(Durability::Process);
+/// let later = Task::new("remind").delay(Duration::from_secs(3600)).ttl(Duration::from_secs(7200));
+/// let dear = Task::new("pay").key("account 7").max_attempts(10).backoff(Backoff::fixed(Duration::from_secs(60)));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Task<'a> {
@@ -17,12 +24,52 @@ pub struct Task<'a> {
     pub(super) lane: LaneId,
     pub(super) durability: Durability,
     headers: Vec<(&'a str, &'a [u8])>,
+    asks: Option<Box<Asks<'a>>>,
+}
+
+/// What a task asks for beside being done.
+#[derive(Clone, Debug, Default)]
+struct Asks<'a> {
+    run: Option<Run>,
+    ttl: Option<Duration>,
+    key: Option<&'a [u8]>,
+    max_attempts: Option<u32>,
+    backoff: Option<Backoff>,
+    time_limit: Option<Duration>,
+}
+
+/// When a task may run at the earliest.
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    After(Duration),
+    At(Timestamp),
+}
+
+/// The optional fields of a task as they lie in its record.
+#[derive(Default)]
+pub(super) struct Fields {
+    bytes: Vec<u8>,
+    special: bool,
+}
+
+impl Fields {
+    /// The task as the engine takes it.
+    #[inline]
+    pub(super) fn draft<'a>(&'a self, payload: &'a [u8], durability: Durability) -> TaskDraft<'a> {
+        TaskDraft { fields: &self.bytes, special: self.special, payload, durability }
+    }
 }
 
 impl<'a> Task<'a> {
     /// A task for lane 0 at `Power`. An empty payload is a task like any other.
     pub fn new<P: AsRef<[u8]> + ?Sized>(payload: &'a P) -> Self {
-        Task { payload: payload.as_ref(), lane: LaneId(0), durability: Durability::Power, headers: Vec::new() }
+        Task {
+            payload: payload.as_ref(),
+            lane: LaneId(0),
+            durability: Durability::Power,
+            headers: Vec::new(),
+            asks: None,
+        }
     }
 
     /// The lane it goes to; 0 is the most urgent.
@@ -46,10 +93,70 @@ impl<'a> Task<'a> {
         self
     }
 
-    /// The optional fields as they lie in the record.
+    /// Not to be delivered before this long from its enqueue on; years if you like. The id is known at once and stays.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.asks().run = Some(Run::After(delay));
+        self
+    }
+
+    /// Not to be delivered before this wall time. One that is over is no delay.
+    #[must_use]
+    pub fn run_at(mut self, at: Timestamp) -> Self {
+        self.asks().run = Some(Run::At(at));
+        self
+    }
+
+    /// How long, from its enqueue on, somebody wants it done. If it is not handed out by then it expires: it is counted and
+    /// gone, or a dead letter ([`Options::expired_to_dead_letters`](crate::Options::expired_to_dead_letters)). What is on loan
+    /// by then may be finished. Must be longer than the delay.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.asks().ttl = Some(ttl);
+        self
+    }
+
+    /// Its key, 1 to 255 bytes: tasks of a lane with the same key are delivered one at a time and in order.
+    #[must_use]
+    pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> Self {
+        self.asks().key = Some(key.as_ref());
+        self
+    }
+
+    /// Attempts after which it becomes a dead letter, instead of the queue's; 0 is without limit.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.asks().max_attempts = Some(attempts);
+        self
+    }
+
+    /// How long it waits between attempts, instead of the queue's backoff.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.asks().backoff = Some(backoff);
+        self
+    }
+
+    /// The longest time of one attempt: its lease ends then at the latest, whatever extends it.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.asks().time_limit = Some(limit);
+        self
+    }
+
+    fn asks(&mut self) -> &mut Asks<'a> {
+        self.asks.get_or_insert_default()
+    }
+
+    /// The optional fields as they lie in the record, if it is enqueued at `now`.
     #[inline]
-    pub(super) fn fields(&self) -> Result<Vec<u8>> {
-        let mut fields = Vec::new();
+    pub(super) fn fields(&self, now: Timestamp) -> Result<Fields> {
+        let mut fields = Fields::default();
+        if let Some(asks) = &self.asks {
+            let traits = asks.traits(now)?;
+            fields.special = !traits.is_plain();
+            traits.encode(&mut fields.bytes);
+        }
         if self.headers.is_empty() {
             return Ok(fields);
         }
@@ -57,8 +164,37 @@ impl<'a> Task<'a> {
             let why = format!("a header's name has 1 to 255 bytes, this one has {}", name.len());
             return Err(Error::InvalidOption { option: "header", why });
         }
-        encode_headers(&mut fields, &self.headers)
+        encode_headers(&mut fields.bytes, &self.headers)
             .map_err(|bytes| Error::HeadersTooLarge { bytes: bytes as u64, max: FIELDS_BYTES_MAX as u64 })?;
         Ok(fields)
     }
+}
+
+impl Asks<'_> {
+    fn traits(&self, now: Timestamp) -> Result<Traits<'_>> {
+        let refuse = |option: &'static str, why: String| Err(Error::InvalidOption { option, why });
+        if let Some(key) = self.key.filter(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+            return refuse("key", format!("a key has 1 to {KEY_BYTES_MAX} bytes, this one has {}", key.len()));
+        }
+        let run_at = match self.run {
+            Some(Run::After(delay)) => Some(after(now, delay)),
+            Some(Run::At(at)) => Some(at),
+            None => None,
+        };
+        let run_at = run_at.filter(|at| *at > now);
+        let expires = self.ttl.map(|ttl| after(now, ttl));
+        if expires.is_some_and(|expires| expires <= run_at.unwrap_or(now)) {
+            return refuse("ttl", "the time to live ends before the task may run".to_owned());
+        }
+        let time_limit_ms = self.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        if time_limit_ms == Some(0) {
+            return refuse("time_limit", "an attempt takes at least 1 ms".to_owned());
+        }
+        let Asks { key, max_attempts, backoff, .. } = *self;
+        Ok(Traits { run_at, expires, key, max_attempts, backoff, time_limit_ms, ..Traits::default() })
+    }
+}
+
+fn after(now: Timestamp, span: Duration) -> Timestamp {
+    Timestamp(now.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
 }

@@ -28,7 +28,7 @@ pub(super) struct Told {
 
 impl Told {
     fn draft(&self, durability: Durability) -> TaskDraft<'_> {
-        TaskDraft { fields: &self.fields, payload: &self.payload, durability }
+        TaskDraft { fields: &self.fields, special: true, payload: &self.payload, durability }
     }
 }
 

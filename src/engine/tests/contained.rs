@@ -27,7 +27,7 @@ fn payload(number: usize) -> Vec<u8> {
 }
 
 fn append_as(engine: &Engine, lane: LaneId, payload: &[u8], durability: Durability) {
-    let task = TaskDraft { fields: &[], payload, durability };
+    let task = TaskDraft::plain(payload, durability);
     ready(engine, || engine.append(lane, &task, NOW.wall)).unwrap();
 }
 
@@ -208,7 +208,7 @@ fn segment_that_a_checkpoint_lists_empty_proves_nothing_of_the_one_before() {
         let disk = SimDisk::new(seed);
         let engine = open(&disk, NOW).unwrap();
         let payload = [9; 600];
-        let batch = [TaskDraft { fields: &[], payload: &payload, durability: Durability::Process }; 4];
+        let batch = [TaskDraft::plain(&payload, Durability::Process); 4];
         // The second batch rolls: the first one's segment is sealed, and nothing is durable.
         for _ in 0..2 {
             ready(&engine, || engine.append_batch(LANE, &batch, NOW.wall)).unwrap();

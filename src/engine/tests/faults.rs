@@ -20,7 +20,7 @@ fn payload(number: usize) -> Vec<u8> {
 
 fn append(engine: &Engine, number: usize) -> Result<(), Error> {
     let payload = payload(number);
-    let task = TaskDraft { fields: &[], payload: &payload, durability: Durability::Power };
+    let task = TaskDraft::plain(&payload, Durability::Power);
     ready(engine, || engine.append(LaneId(0), &task, NOW.wall)).map(drop)
 }
 
@@ -196,7 +196,7 @@ fn publish_into_a_failed_segment_is_in_doubt_at_either_durability() {
         append(&engine, 0).unwrap();
         engine.lanes().log(LaneId(0)).unwrap().segments()[0].region().unwrap().mark_failed();
         let payload = payload(1);
-        let task = TaskDraft { fields: &[], payload: &payload, durability };
+        let task = TaskDraft::plain(&payload, durability);
         let refused = ready(&engine, || engine.append(LaneId(0), &task, NOW.wall)).unwrap_err();
         assert!(matches!(&refused, Error::InDoubt { task: Some(_), .. }), "{refused}");
         assert!(matches!(append(&engine, 2), Err(Error::Poisoned { .. })), "{durability:?}");

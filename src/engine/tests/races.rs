@@ -27,7 +27,7 @@ fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_o
     engine.create_group("other", Start::Oldest, NOW).unwrap();
     let mut tasks = 0;
     while engine.lanes().log(LANE).is_none_or(|log| log.segments().len() < 2) {
-        let task = TaskDraft { fields: &[], payload: &[7; 100], durability: Durability::Process };
+        let task = TaskDraft::plain(&[7; 100], Durability::Process);
         ready(&engine, || engine.append(LANE, &task, NOW.wall)).unwrap();
         tasks += 1;
     }

@@ -111,7 +111,7 @@ impl World {
         let power = self.rng.once_in(2);
         let payload = self.payload();
         let durability = if power { Durability::Power } else { Durability::Process };
-        let draft = TaskDraft { fields: &[], payload: &payload, durability };
+        let draft = TaskDraft::plain(&payload, durability);
         let appended = ready(engine, || engine.append(lane, &draft, self.now.wall))?;
         self.tell((lane, appended.first), payload, 0);
         if power {
@@ -125,7 +125,7 @@ impl World {
         let lane = LaneId(u8::try_from(self.rng.below(u64::from(LANES))).unwrap());
         let payloads: Vec<Vec<u8>> = (0..2 + self.rng.below(4)).map(|_| self.payload()).collect();
         let drafts: Vec<TaskDraft<'_>> =
-            payloads.iter().map(|payload| TaskDraft { fields: &[], payload, durability: Durability::Power }).collect();
+            payloads.iter().map(|payload| TaskDraft::plain(payload, Durability::Power)).collect();
         let appended = ready(engine, || engine.append_batch(lane, &drafts, self.now.wall))?;
         self.batches += 1;
         let batch = self.batches;

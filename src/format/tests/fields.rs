@@ -1,8 +1,11 @@
 //! Optional fields of a task, and the numbers they and everything else are made of.
 
-use super::super::fields::{FIELDS_BYTES_MAX, encode_headers, headers};
+use std::time::Duration;
+
+use super::super::fields::{DedupTrait, FIELDS_BYTES_MAX, Lifetime, Origin, Traits, encode_headers, headers};
 use super::super::wire::{Reader, Writer};
 use super::each_harm;
+use crate::types::{Backoff, LaneId, Seq, Timestamp};
 
 type Headers<'a> = Vec<(&'a str, &'a [u8])>;
 
@@ -114,4 +117,59 @@ fn text_is_cut_at_a_character_that_fits_its_length() {
         assert_eq!(from.text(), text.get(..kept));
         assert_eq!(from.u8(), Some(9), "what follows stands where it is looked for");
     }
+}
+
+fn every_trait() -> Traits<'static> {
+    Traits {
+        run_at: Some(Timestamp(1)),
+        expires: Some(Timestamp(u64::MAX)),
+        key: Some(b"account 7"),
+        dedup: Some(DedupTrait { lifetime: Lifetime::Settled, window_ms: 300_000, fingerprint: 7 << 100 | 9 }),
+        max_attempts: Some(0),
+        backoff: Some(Backoff::linear(Duration::from_millis(3), Duration::from_secs(4)).jitter(5)),
+        time_limit_ms: Some(6),
+        origin: Some(Origin { group: 8, lane: LaneId(255), seq: Seq(10) }),
+        decision: Some((11, 12)),
+    }
+}
+
+#[test]
+fn traits_come_back_one_by_one_and_all_together_whatever_headers_stand_behind() {
+    let all = every_trait();
+    let none = Traits::default();
+    let singles = [
+        Traits { run_at: all.run_at, ..none },
+        Traits { expires: all.expires, ..none },
+        Traits { key: all.key, ..none },
+        Traits { dedup: all.dedup, ..none },
+        Traits { max_attempts: all.max_attempts, ..none },
+        Traits { backoff: all.backoff, ..none },
+        Traits { time_limit_ms: all.time_limit_ms, ..none },
+        Traits { origin: all.origin, ..none },
+        Traits { decision: all.decision, ..none },
+    ];
+    for traits in singles.into_iter().chain([all, none]) {
+        let mut out = Vec::new();
+        traits.encode(&mut out);
+        assert_eq!(out.is_empty(), traits.is_plain(), "{traits:?}");
+        encode_headers(&mut out, &[("n", b"v")]).expect("room");
+        assert_eq!(Traits::decode(&out), traits);
+        assert_eq!(decoded(&out), [("n", &b"v"[..])]);
+    }
+}
+
+#[test]
+fn a_malformed_trait_is_as_if_it_were_not_there_and_harms_no_other() {
+    let mut whole = Vec::new();
+    every_trait().encode(&mut whole);
+    for cut in 0..whole.len() {
+        // Whatever comes out of a part, it is a part of the whole.
+        let part = Traits::decode(&whole[..cut]);
+        assert!(part.run_at.is_none_or(|at| at == Timestamp(1)) && part.key.is_none_or(|key| key == b"account 7"));
+    }
+    each_harm(&whole, |harmed| {
+        let _anything = Traits::decode(harmed);
+    });
+    let short = [2, 3, 0, 1, 2, 3, 6, 4, 0, 9, 0, 0, 0];
+    assert_eq!(Traits::decode(&short), Traits { max_attempts: Some(9), ..Traits::default() });
 }

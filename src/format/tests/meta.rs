@@ -4,7 +4,7 @@ use super::super::meta::{
     ListedGroup, ListedLife, ListedNote, Meta, StoredOptions, decode_done, decode_notes, encode_done, encode_notes,
 };
 use super::each_harm;
-use crate::types::{LaneId, LogId, Seq, Timestamp};
+use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
 
 /// The last number that a sequence or an epoch can have.
 pub(super) const LAST: u64 = (1 << 62) - 1;
@@ -23,11 +23,11 @@ pub(super) fn meta() -> Meta {
             segment_bytes: 0x0707,
             task_bytes_max: 0x0808,
             lease_ms: 0x0909,
-            backoff_first_ms: 0x0A0A,
-            backoff_max_ms: 0x0B0B,
+            backoff: Backoff { curve: Curve::Linear, first_ms: 0x0A0A, max_ms: 0x0B0B, jitter_percent: 7 },
             checkpoint_bytes: 0x0C0C,
             checkpoint_interval_ms: 0x0D0D,
             sync_interval_ms: 0x0E0E,
+            further: [(1000, 1), (u16::MAX, u64::MAX)].into(),
         },
         last_bases: vec![(LogId(0), 1), (LogId(255), LAST), (LogId::JOURNAL, 3)],
     }

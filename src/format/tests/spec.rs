@@ -245,7 +245,10 @@ fn meta_bytes_are_as_their_table_says() {
     ];
     hold(&table(include_str!("../meta.rs"), 0), &expected, |row| bytes[row.at..row.at + row.bytes].to_vec());
     let logs = [le::<2>(0), le::<8>(1), le::<2>(255), le::<8>(super::meta::LAST), le::<2>(256), le::<8>(3)];
-    assert_eq!(bytes[114..], logs.concat());
+    assert_eq!(bytes[114..144], logs.concat());
+    let curve_and_jitter = [le::<2>(1), le::<8>(1), le::<2>(2), le::<8>(7)];
+    let others = [le::<2>(1000), le::<8>(1), le::<2>(0xFFFF), le::<8>(u64::MAX)];
+    assert_eq!(bytes[144..], [le::<2>(4), curve_and_jitter.concat(), others.concat()].concat());
 }
 
 #[test]

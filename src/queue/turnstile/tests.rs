@@ -119,7 +119,7 @@ fn engine(seed: u64, gate: &Arc<Gate>) -> Engine {
 
 /// Publishes a task; gives the position that its waiter waits for.
 fn append(engine: &Engine) -> u64 {
-    let task = TaskDraft { fields: &[], payload: b"task", durability: Durability::Power };
+    let task = TaskDraft::plain(b"task", Durability::Power);
     loop {
         match engine.append(LaneId(0), &task, NOW.wall).unwrap() {
             Attempt::Done(appended) => return appended.end,

@@ -174,7 +174,7 @@ impl<'a> Actor<'a> {
             true => Ok(()),
             false => Err(Violation(format!("{what} goes on in a poisoned queue"))),
         };
-        let draft = TaskDraft { fields: &[], payload: b"refused", durability: Durability::Process };
+        let draft = TaskDraft::plain(b"refused", Durability::Process);
         let appended = self.engine.append(LaneId(0), &draft, self.now.wall);
         refused("append", matches!(appended, Err(Error::Poisoned { .. })))?;
         let cell = self.engine.group("default").map_err(|error| Violation(error.to_string()))?;

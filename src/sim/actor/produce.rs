@@ -21,9 +21,7 @@ impl Actor<'_> {
         let payload = self.model.payload(bytes);
         let body = payload.to_vec();
         let durability = durability(power);
-        let appended = self.ready(|engine, now| {
-            engine.append(lane, &TaskDraft { fields: &[], payload: &body, durability }, now.wall)
-        })?;
+        let appended = self.ready(|engine, now| engine.append(lane, &TaskDraft::plain(&body, durability), now.wall))?;
         self.model.accept(appended.first, lane, payload, 0, power)?;
         self.ends.entry(lane).or_default().insert(appended.end, appended.first);
         if power { self.commit(Some(lane)) } else { Ok(()) }
@@ -33,7 +31,7 @@ impl Actor<'_> {
         let payloads: Vec<_> = (0..u16::from(tasks)).map(|task| self.model.payload(bytes / (task + 1))).collect();
         let bodies: Vec<Vec<u8>> = payloads.iter().map(|payload| payload.to_vec()).collect();
         let durability = durability(power);
-        let drafts: Vec<_> = bodies.iter().map(|payload| TaskDraft { fields: &[], payload, durability }).collect();
+        let drafts: Vec<_> = bodies.iter().map(|payload| TaskDraft::plain(payload, durability)).collect();
         let appended = self.ready(|engine, now| engine.append_batch(lane, &drafts, now.wall))?;
         self.model.batches += 1;
         let ends = self.ends.entry(lane).or_default();

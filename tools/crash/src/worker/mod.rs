@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use lanelog::{Error, Options, Queue, Start, TaskState, inspect};
+use lanelog::{Backoff, Error, Options, Queue, Start, TaskState, inspect};
 
 use crate::kernel;
 use crate::payload::Tag;
@@ -169,7 +169,7 @@ fn options(args: &WorkerArgs, rng: &mut Rng) -> Options {
         .segment_bytes(args.segment_bytes)
         .max_attempts(ATTEMPTS_MAX)
         .lease(Duration::from_secs(600))
-        .backoff(Duration::ZERO, Duration::from_millis(2))
+        .backoff(Backoff::exponential(Duration::ZERO, Duration::from_millis(2)))
         .sync_interval(Duration::from_millis(1 + rng.below(20)))
         .checkpoint_bytes(4_096 << rng.below(5))
         .checkpoint_interval(Duration::from_millis(10 + rng.below(200)))
