@@ -110,7 +110,7 @@ mod queue;
 pub mod sim;
 
 // The queue and how it is opened.
-pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};
+pub use queue::{CloseReport, DeadLettersMax, OnDamage, OnVolatile, Options, Queue, Watermarks};
 
 // Producing.
 pub use queue::{Pending, Producer, Task};
@@ -124,9 +124,12 @@ pub use queue::{Consumer, ConsumerOptions, Delivery, Reserve};
 pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp, parse_span};
 
 // Looking.
-pub use engine::inspect::{Inspection, TaskRecord, TaskState, inspect};
+pub use engine::hand::DeadFilter;
+pub use engine::inspect::{Inspection, inspect};
+pub use engine::lookup::Explanation;
 pub use engine::reclaim::Pin;
 pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats};
+pub use engine::task::{TaskRecord, TaskState};
 pub use format::journal::DeadCause;
 
 // What went wrong.

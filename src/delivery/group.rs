@@ -16,11 +16,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::fields::Traits;
+use crate::format::journal::DeadCause;
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
 use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
+use super::hand::DeadBounds;
 use super::lane::{GroupLane, GroupLanes};
 use super::scheduler::{Policy, Scheduler};
 use super::slab::Slab;
@@ -35,6 +37,7 @@ pub(crate) struct Rules {
     pub backoff: Backoff,
     /// Expired tasks become dead letters; else they are counted and gone.
     pub expired_are_dead: bool,
+    pub dead: DeadBounds,
 }
 
 /// What a task asks for itself, instead of the queue's rules or beside them.
@@ -128,6 +131,11 @@ pub(crate) struct Group {
     /// Blobs of dead letters (sequence / [`NOTES_PER_BLOB`]) that changed since the last checkpoint: dead letters are
     /// kept for long, so a checkpoint must not pay for all of them.
     pub dead_dirty: BTreeSet<u64>,
+    /// Dead letters by when they died, and the bytes of their payloads; those that are parked excepted.
+    pub(super) dead_order: BTreeSet<(Timestamp, TaskKey)>,
+    pub(super) dead_bytes: u64,
+    /// Dead letters that their bounds dropped, since the open.
+    pub dead_dropped: u64,
 }
 
 impl Group {
@@ -150,8 +158,15 @@ impl Group {
                 .chain(&state.dead_dropped)
                 .map(|seq| dead_blob(*seq))
                 .collect(),
-            dead: state.dead,
+            dead: BTreeMap::new(),
+            dead_order: BTreeSet::new(),
+            dead_bytes: 0,
+            dead_dropped: 0,
         };
+        for (key, dead) in &state.dead {
+            group.count_dead(*key, dead);
+        }
+        group.dead = state.dead;
         for ((lane, base), acks) in state.acks {
             group.in_lane(lane, |own| own.lives.entry(base).or_default().acks = acks);
         }
@@ -167,6 +182,17 @@ impl Group {
     /// First sequences that the group sees.
     pub(crate) fn starts(&self) -> &BTreeMap<LaneId, Seq> {
         &self.starts
+    }
+
+    /// The group has nothing to do with what comes before `seq` in the lane.
+    pub(super) fn start_at(&mut self, lane: LaneId, seq: Seq) {
+        self.starts.insert(lane, seq);
+        self.in_lane(lane, |own| own.start = seq);
+    }
+
+    /// How many dead letters and how many parked tasks a lane has.
+    pub(crate) fn dead_in(&self, lane: LaneId) -> (u64, u64) {
+        count_dead_in(&self.dead, lane)
     }
 
     /// Makes sure that the group has `lane`.
@@ -195,12 +221,26 @@ impl Group {
         live.chain(self.notes.iter().map(|(key, note)| (*key, note.clone())))
     }
 
+    /// True if the group is done with a life.
+    pub(crate) fn is_through(&self, lane: LaneId, base: u64) -> bool {
+        self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))
+    }
+
     /// True if the group has nothing to do in a life that begins at `base` and ends below `end`.
     pub(crate) fn is_done(&self, lane: LaneId, base: u64, end: u64) -> bool {
         self.starts.get(&lane).is_some_and(|start| end <= start.0)
             || self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))
             || (on(Bug::DoneWithoutReader) && self.lanes.get(lane).is_none())
     }
+}
+
+/// How many dead letters and how many parked tasks of a lane there are.
+pub(crate) fn count_dead_in(dead: &BTreeMap<TaskKey, DeadNote>, lane: LaneId) -> (u64, u64) {
+    let own = dead.range((lane, Seq(0))..=(lane, Seq(u64::MAX)));
+    own.fold((0, 0), |(dead, parked), (_, note)| match note.cause {
+        DeadCause::Parked => (dead, parked + 1),
+        _ => (dead + 1, parked),
+    })
 }
 
 /// The blob that a dead letter with this sequence lies in.

@@ -85,6 +85,20 @@ impl GroupLane {
         }
     }
 
+    /// True if the cursor moved over the record, so that its life counts it as open until it is settled.
+    pub(crate) fn has_met(&self, base: u64, index: u32) -> bool {
+        self.cursor.has_passed(base, index)
+    }
+
+    /// A task is settled for good that was on loan to nobody.
+    pub(crate) fn settle(&mut self, base: u64, index: u32) {
+        if self.has_met(base, index) {
+            self.close(base, Some(index));
+        } else {
+            self.lives.entry(base).or_default().acks.set(index);
+        }
+    }
+
     /// The cursor left a life.
     pub(crate) fn pass(&mut self, base: u64) {
         let life = self.lives.entry(base).or_default();

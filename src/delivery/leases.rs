@@ -3,7 +3,7 @@
 use crate::format::journal::{DeadCause, cut_reason};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
-use super::group::{Group, Phase, Rules, Ticket, dead_blob};
+use super::group::{Group, Phase, Rules, Ticket};
 use super::state::{Change, DeadNote, Note, Runs};
 
 impl Group {
@@ -85,6 +85,14 @@ impl Group {
         }
     }
 
+    /// Ends a lease that holds: the task is set aside until somebody lifts that.
+    pub(crate) fn set_aside(&mut self, ticket: Ticket, reason: &str, now: Now, changes: &mut Runs) {
+        if self.slots.get(ticket.slot, ticket.token).is_some() {
+            self.end_lease(ticket.slot);
+            self.bury(ticket.slot, DeadCause::Parked, cut_reason(reason).to_owned(), now, changes);
+        }
+    }
+
     /// Moves the deadline of a lease that holds, as far as the task's own limit allows.
     pub(crate) fn extend(&mut self, ticket: Ticket, deadline_ms: u64) {
         if let Some(task) = self.slots.get(ticket.slot, ticket.token)
@@ -145,11 +153,8 @@ impl Group {
     /// Gives up on a task that is on loan to nobody. Its record stays, and keeps its life from being done.
     pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
-        let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, reason };
-        let key = (task.lane, task.seq);
-        changes.push(Change::Dead { key, dead: dead.clone() });
-        self.dead_dirty.insert(dead_blob(key.1));
-        self.dead.insert(key, dead);
+        let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, bytes: task.bytes, reason };
+        self.put_dead((task.lane, task.seq), dead, changes);
     }
 
     pub(super) fn void(&mut self, slot: u32) {

@@ -6,6 +6,7 @@
 
 pub(crate) mod acks;
 pub(crate) mod group;
+pub(crate) mod hand;
 pub(crate) mod lane;
 mod leases;
 mod reserve;
@@ -18,6 +19,7 @@ pub(crate) mod wheel;
 mod tests;
 
 pub(crate) use group::{Group, Rules, Ticket};
+pub(crate) use hand::{DeadBounds, Keeps, Spot, Standing};
 pub(crate) use reserve::{Ask, Grant, Granted, Lost};
 pub(crate) use scheduler::Policy;
 pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};

@@ -32,6 +32,8 @@ pub(crate) struct DeadNote {
     pub attempts: u32,
     pub cause: DeadCause,
     pub at: Timestamp,
+    /// Bytes of its payload.
+    pub bytes: u32,
     pub reason: String,
 }
 
@@ -77,6 +79,10 @@ pub(crate) enum Change {
         key: TaskKey,
         dead: DeadNote,
     },
+    /// Nothing of the lane before this sequence is the group's any more.
+    Started {
+        key: TaskKey,
+    },
 }
 
 /// Where the records of a lane are, as far as recovery knows.
@@ -98,32 +104,54 @@ impl GroupState {
             }),
             Entry::Acked { runs, .. } => self.each(runs.clone(), records, |state, key, base| {
                 state.notes.remove(&key);
-                state.dead.remove(&key);
+                let _letter = state.forget_dead(&key);
                 let index = u32::try_from(key.1.0 - base).unwrap_or(u32::MAX);
                 state.acks.entry((key.0, base)).or_default().set(index);
             }),
             Entry::Released { attempts, runs, .. } => self.each(runs.clone(), records, |state, key, _| {
+                let dead = state.forget_dead(&key);
                 if *attempts == 0 {
                     state.notes.remove(&key);
                 } else {
                     let note = state.notes.entry(key).or_default();
                     note.attempts = *attempts;
                     note.due = None;
+                    note.reason = dead.map_or_else(|| std::mem::take(&mut note.reason), |dead| dead.reason);
                 }
             }),
             Entry::Retry { lane, seq, attempts, due, delay_ms, reason, .. } => {
                 let note = Note { attempts: *attempts, due: Some((*due, *delay_ms)), reason: (*reason).to_owned() };
                 self.one((*lane, *seq), records, |state, key| drop(state.notes.insert(key, note)));
             }
-            Entry::Dead { lane, seq, attempts, cause, at, reason, .. } => {
-                let dead = DeadNote { attempts: *attempts, cause: *cause, at: *at, reason: (*reason).to_owned() };
+            Entry::Dead { lane, seq, attempts, cause, at, bytes, reason, .. } => {
+                let (attempts, cause, at, bytes) = (*attempts, *cause, *at, *bytes);
+                let dead = DeadNote { attempts, cause, at, bytes, reason: (*reason).to_owned() };
                 self.one((*lane, *seq), records, |state, key| {
                     state.notes.remove(&key);
                     state.dead.insert(key, dead);
                 });
             }
+            Entry::Started { lane, seq, .. } => self.start(*lane, *seq),
             Entry::GroupCreated { .. } => {}
         }
+    }
+
+    /// The group has nothing to do with what comes before `seq`.
+    fn start(&mut self, lane: LaneId, seq: Seq) {
+        let start = self.starts.entry(lane).or_default();
+        *start = (*start).max(seq);
+        self.notes.retain(|key, _| key.0 != lane || key.1 >= seq);
+        let before: Vec<TaskKey> = self.dead.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
+        for key in before {
+            let _letter = self.forget_dead(&key);
+        }
+    }
+
+    /// A dead letter that is none any more; the checkpoint may still have it.
+    fn forget_dead(&mut self, key: &TaskKey) -> Option<DeadNote> {
+        let dead = self.dead.remove(key)?;
+        self.dead_dropped.insert(key.1);
+        Some(dead)
     }
 
     fn each(

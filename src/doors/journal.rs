@@ -29,9 +29,10 @@ fn put(out: &mut Vec<u8>, entry: &Entry<'_>) {
         Entry::Retry { group, lane, seq, attempts, due, delay_ms, reason } => {
             journal::put_retry(out, Of { group, lane, seq, attempts }, due, delay_ms, reason);
         }
-        Entry::Dead { group, lane, seq, attempts, cause, at, reason } => {
-            journal::put_dead(out, Of { group, lane, seq, attempts }, cause, at, reason);
+        Entry::Dead { group, lane, seq, attempts, cause, at, bytes, reason } => {
+            journal::put_dead(out, Of { group, lane, seq, attempts }, cause, at, bytes, reason);
         }
+        Entry::Started { group, lane, seq } => journal::put_started(out, group, lane, seq),
         Entry::GroupCreated { group, name, starts } => {
             journal::put_group_created(out, group, name, &starts.collect::<Vec<_>>());
         }

@@ -233,7 +233,7 @@ impl Engine {
                 seq: *seq,
                 attempts: dead.attempts,
                 time: Some(dead.at),
-                detail: u64::from(dead.cause.code()),
+                detail: u64::from(dead.bytes) << 8 | u64::from(dead.cause.code()),
                 reason: dead.reason.clone(),
             });
             put_notes(snapshot, kind::DEAD, id, listed);

@@ -82,7 +82,7 @@ impl Engine {
             let mut work = cell.state.lock();
             let work = &mut *work;
             let due = work.group.next_due_ms();
-            if due.is_some_and(|due| due <= now.boot_ms) {
+            if due.is_some_and(|due| due <= now.boot_ms) || work.group.exceeds(&self.settings.rules.dead, now.wall) {
                 work.group.tick(&self.settings.rules, now, &mut work.changes);
                 self.write_changes(work, now.wall)?;
                 self.arrivals.wake_all();

@@ -102,7 +102,7 @@ impl Engine {
     }
 
     /// For each lane a sequence above every task there is and at most that of the next one.
-    fn next_seqs(&self) -> Vec<(LaneId, Seq)> {
+    pub(super) fn next_seqs(&self) -> Vec<(LaneId, Seq)> {
         let mut next: BTreeMap<LaneId, Seq> = self.lanes.all().map(|(lane, log)| (lane, log.next_seq())).collect();
         // Tasks that this open can't read are there all the same; everything it attaches begins above them.
         for lane in self.unread.iter().filter_map(|life| life.log.lane()) {
@@ -117,27 +117,74 @@ impl Engine {
     ///
     /// Called with the group's lock held: see the room's doc for why.
     pub(super) fn write_changes(&self, work: &mut GroupWork, time: Timestamp) -> Result<Option<u64>> {
+        let bounds = &self.settings.rules.dead;
+        if work.group.exceeds(bounds, time) {
+            work.group.bound_dead(bounds, time, |lane, seq| self.base_of(lane, seq), &mut work.changes);
+        }
         if work.changes.is_empty() {
             return Ok(None);
         }
-        let id = work.group.id;
-        let max = self.settings.entry_bytes_max();
-        let GroupWork { changes, scratch, runs, .. } = work;
+        let mut scratch = std::mem::take(&mut work.scratch);
         scratch.clear();
+        let gathered = self.gather(work, &mut scratch, time);
+        let written = gathered.and_then(|end| Ok(self.flush(&mut scratch, time)?.or(end)));
+        work.scratch = scratch;
+        let end = written?;
+        work.changes.clear();
+        self.changed.store(true, Ordering::Relaxed);
+        Ok(end)
+    }
+
+    /// Writes what changed in several groups, whose locks are held in the order of their ids, as one record.
+    pub(super) fn write_all_changes<'a>(
+        &self,
+        works: impl Iterator<Item = &'a mut GroupWork>,
+        time: Timestamp,
+    ) -> Result<Option<u64>> {
+        let mut scratch = Vec::new();
+        let (mut end, mut outcome) = (None, Ok(()));
+        for work in works {
+            if outcome.is_ok() {
+                outcome = self.gather(work, &mut scratch, time).map(|written| end = written.or(end));
+            }
+            work.changes.clear();
+        }
+        outcome?;
+        end = self.flush(&mut scratch, time)?.or(end);
+        self.changed.store(true, Ordering::Relaxed);
+        Ok(end)
+    }
+
+    /// Appends the group's changes to `out` as entries; what makes it too long for one record is written under way. Gives
+    /// the log position behind that.
+    fn gather(&self, work: &mut GroupWork, out: &mut Vec<u8>, time: Timestamp) -> Result<Option<u64>> {
+        let GroupWork { group, changes, runs, .. } = work;
         let mut end = None;
         let mut rest = changes.as_slice();
         while let Some((first, _)) = rest.split_first() {
             let (taken, after) = rest.split_at(same_entry(rest).min(RUNS_PER_ENTRY_MAX));
-            put(scratch, id, first, taken, runs);
+            put(out, group.id, first, taken, runs);
             rest = after;
-            if scratch.len() >= max / 2 || rest.is_empty() {
-                end = Some(self.append_journal(scratch, time)?);
-                scratch.clear();
+            if out.len() >= self.settings.entry_bytes_max() / 2 {
+                end = self.flush(out, time)?;
             }
         }
-        changes.clear();
-        self.changed.store(true, Ordering::Relaxed);
         Ok(end)
+    }
+
+    /// Writes entries as one record, if there are any.
+    fn flush(&self, entries: &mut Vec<u8>, time: Timestamp) -> Result<Option<u64>> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let end = self.append_journal(entries, time)?;
+        entries.clear();
+        Ok(Some(end))
+    }
+
+    /// The base of the life that holds `seq`, if it is retained.
+    pub(super) fn base_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
+        Some(self.lanes.log(lane)?.segment_of(seq)?.base())
     }
 
     /// Publishes one journal record. The journal has segments of its own set aside, so this works when the
@@ -181,7 +228,7 @@ fn put(out: &mut Vec<u8>, group: u32, first: &Change, taken: &[Change], runs: &m
     runs.clear();
     runs.extend(taken.iter().filter_map(|change| match change {
         Change::Reserved { run, .. } | Change::Acked { run } | Change::Released { run, .. } => Some(*run),
-        Change::Retry { .. } | Change::Dead { .. } => None,
+        Change::Retry { .. } | Change::Dead { .. } | Change::Started { .. } => None,
     }));
     match first {
         Change::Reserved { attempt, .. } => journal::put_reserved(out, group, *attempt, runs),
@@ -192,9 +239,10 @@ fn put(out: &mut Vec<u8>, group: u32, first: &Change, taken: &[Change], runs: &m
             let of = Of { group, lane: *lane, seq: *seq, attempts: note.attempts };
             journal::put_retry(out, of, due, delay_ms, &note.reason);
         }
+        Change::Started { key: (lane, seq) } => journal::put_started(out, group, *lane, *seq),
         Change::Dead { key: (lane, seq), dead } => {
             let of = Of { group, lane: *lane, seq: *seq, attempts: dead.attempts };
-            journal::put_dead(out, of, dead.cause, dead.at, &dead.reason);
+            journal::put_dead(out, of, dead.cause, dead.at, dead.bytes, &dead.reason);
         }
     }
 }

@@ -10,9 +10,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use crate::delivery::GroupState;
+use crate::delivery::group::count_dead_in;
 use crate::error::{Damage, DamageKind, Error, Result};
-use crate::format::fields;
-use crate::format::journal::DeadCause;
 use crate::format::record::{self, Found, Header, Kind};
 use crate::format::segment::PRELUDE_BYTES;
 use crate::log::scan;
@@ -23,6 +22,7 @@ use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
 use super::recovery::lives::FoundLife;
 use super::recovery::read::{Picture, read};
 use super::stats::{GroupLaneStats, GroupStats, LaneStats, Stats};
+use super::task::{TaskRecord, TaskState};
 
 /// A queue that was looked at.
 pub struct Inspection {
@@ -33,61 +33,6 @@ pub struct Inspection {
     looked_at: Timestamp,
     /// Some process has the queue open: what was handed out and is not due again is on loan there.
     is_open: bool,
-}
-
-/// What a group makes of a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TaskState {
-    /// Never handed out.
-    Waiting,
-    /// Handed out before: due again, or on loan to a process that has the queue open.
-    Attempted {
-        /// Attempts that began.
-        attempts: u32,
-    },
-    /// Due again at a time to come.
-    Delayed {
-        /// Attempts that began.
-        attempts: u32,
-        /// When it is due.
-        due: Timestamp,
-    },
-    /// Done.
-    Acked,
-    /// Given up on.
-    Dead {
-        /// Attempts that began.
-        attempts: u32,
-        /// Why.
-        cause: DeadCause,
-        /// What was said of the last attempt.
-        reason: String,
-        /// When.
-        at: Timestamp,
-    },
-}
-
-/// One task record and what every group makes of it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TaskRecord {
-    /// The task's id.
-    pub id: TaskId,
-    /// The file it lies in, relative to the queue's directory.
-    pub file: String,
-    /// Where it lies.
-    pub offset: u64,
-    /// Bytes of the record.
-    pub bytes: u64,
-    /// When it was enqueued.
-    pub enqueued: Timestamp,
-    /// The payload.
-    pub payload: Bytes,
-    /// Its headers.
-    pub headers: Vec<(String, Vec<u8>)>,
-    /// Every group's name and what it makes of the task, the oldest group first.
-    pub states: Vec<(String, TaskState)>,
 }
 
 /// Looks at the queue in `path`: reads checkpoint, journal and the ends of the logs; takes no lock, changes nothing.
@@ -178,14 +123,14 @@ impl Inspection {
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
         for group in self.picture.groups.values() {
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
-            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own });
+            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own, ..GroupStats::default() });
         }
         stats
     }
 
     fn group_lane(&self, group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> GroupLaneStats {
         let mut stats = GroupLaneStats { lane, ..GroupLaneStats::default() };
-        stats.dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;
+        (stats.dead, stats.parked) = count_dead_in(&group.dead, lane);
         stats.acked = group.acked_gone.get(&lane).copied().unwrap_or(0);
         let start = group.starts.get(&lane).map_or(0, |seq| seq.0);
         for life in lives {
@@ -199,7 +144,7 @@ impl Inspection {
                 stats.oldest_ms = Some(self.looked_at.0.saturating_sub(life.header.created.0));
             }
         }
-        stats.depth = stats.depth.saturating_sub(stats.dead);
+        stats.depth = stats.depth.saturating_sub(stats.dead + stats.parked);
         for note in group.notes.iter().filter(|((l, _), _)| *l == lane).map(|(_, note)| note) {
             match note.due {
                 Some((due, _)) => stats.delayed += u64::from(due > self.looked_at),
@@ -212,23 +157,15 @@ impl Inspection {
     fn task(&self, lane: LaneId, life: &FoundLife, header: &Header, fields: &[u8], payload: &[u8]) -> TaskRecord {
         let seq = life.seq(header.index);
         let state = |group: &GroupState| (group.name.clone(), self.state(group, lane, seq, life.header.base));
-        TaskRecord {
-            id: TaskId { queue: self.picture.queue, lane, seq },
-            file: life.name(),
-            offset: u64::from(header.offset),
-            bytes: u64::from(header.bytes),
-            enqueued: header.time,
-            payload: Bytes::copy_from_slice(payload),
-            headers: fields::headers(fields).map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
-            states: self.picture.groups.values().map(state).collect(),
-        }
+        let id = TaskId { queue: self.picture.queue, lane, seq };
+        let states = self.picture.groups.values().map(state).collect();
+        TaskRecord::of(id, life.name(), header, fields, Bytes::copy_from_slice(payload), states)
     }
 
     fn state(&self, group: &GroupState, lane: LaneId, seq: Seq, base: u64) -> TaskState {
         let key = (lane, seq);
         if let Some(dead) = group.dead.get(&key) {
-            let (attempts, cause) = (dead.attempts, dead.cause);
-            return TaskState::Dead { attempts, cause, reason: dead.reason.clone(), at: dead.at };
+            return TaskState::of_dead(dead);
         }
         if group.is_acked(key, base) {
             return TaskState::Acked;

@@ -21,7 +21,9 @@ pub(crate) mod commit;
 pub(crate) mod damage;
 pub(crate) mod deliver;
 pub(crate) mod groups;
+pub(crate) mod hand;
 pub(crate) mod inspect;
+pub(crate) mod lookup;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod reclaim;
@@ -29,6 +31,7 @@ pub(crate) mod recovery;
 pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod stats;
+pub(crate) mod task;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The queue's options once they are checked: only valid values exist here.
 
-use crate::delivery::Rules;
+use crate::delivery::{DeadBounds, Rules};
 use crate::format::meta::{StoredOptions, option};
 use crate::format::record::HEADER_BYTES;
 pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
@@ -46,6 +46,11 @@ impl Settings {
                 max_attempts: stored.max_attempts,
                 backoff: stored.backoff,
                 expired_are_dead: stored.further(option::EXPIRED_ARE_DEAD) == Some(1),
+                dead: DeadBounds {
+                    tasks: stored.further(option::DEAD_TASKS_MAX).unwrap_or(0),
+                    bytes: stored.further(option::DEAD_BYTES_MAX).unwrap_or(0),
+                    age_ms: stored.further(option::DEAD_AGE_MAX_MS).unwrap_or(0),
+                },
             },
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,

@@ -23,6 +23,8 @@ pub(crate) enum Settle<'a> {
     Release,
     /// A dead letter at once.
     Reject { reason: &'a str },
+    /// Set aside until somebody lifts that.
+    Park { reason: &'a str },
     /// The lease ends this many milliseconds from now.
     Extend { lease_ms: u64 },
 }
@@ -93,6 +95,7 @@ impl Engine {
             }
             Settle::Release => work.group.release(ticket, &mut work.changes),
             Settle::Reject { reason } => work.group.reject(ticket, reason, now, &mut work.changes),
+            Settle::Park { reason } => work.group.set_aside(ticket, reason, now, &mut work.changes),
             Settle::Extend { lease_ms } => work.group.extend(ticket, now.boot_ms.saturating_add(lease_ms)),
         }
         Ok(())

@@ -71,6 +71,8 @@ pub struct GroupStats {
     pub name: String,
     /// The lanes, in order.
     pub lanes: Vec<GroupLaneStats>,
+    /// Dead letters that their bounds dropped, since the open.
+    pub dead_dropped: u64,
 }
 
 /// One lane as one group sees it.
@@ -89,6 +91,10 @@ pub struct GroupLaneStats {
     pub acked: u64,
     /// Dead letters kept.
     pub dead: u64,
+    /// Tasks set aside by hand.
+    pub parked: u64,
+    /// Tasks that expired and are gone, since the open.
+    pub expired: u64,
     /// Age of the oldest task that is not settled, in milliseconds; of its segment's first life moment where
     /// the exact record is not at hand.
     pub oldest_ms: Option<u64>,
@@ -106,20 +112,33 @@ pub struct DeadLetter {
     pub cause: DeadCause,
     /// What was said of the last attempt.
     pub reason: String,
-    /// When it died.
+    /// When it died, or was set aside.
     pub at: Timestamp,
+    /// Bytes of its payload.
+    pub bytes: u32,
 }
 
 impl Engine {
     /// The dead letters of a group.
     pub(crate) fn dead_letters(&self, cell: &GroupCell) -> Vec<DeadLetter> {
+        self.set_aside(cell, |cause| cause != DeadCause::Parked)
+    }
+
+    /// What a group has parked.
+    pub(crate) fn parked(&self, cell: &GroupCell) -> Vec<DeadLetter> {
+        self.set_aside(cell, |cause| cause == DeadCause::Parked)
+    }
+
+    fn set_aside(&self, cell: &GroupCell, wanted: impl Fn(DeadCause) -> bool) -> Vec<DeadLetter> {
         let work = cell.state.lock();
-        let letters = work.group.dead.iter().map(|((lane, seq), dead)| DeadLetter {
+        let letters = work.group.dead.iter().filter(|(_, dead)| wanted(dead.cause));
+        let letters = letters.map(|((lane, seq), dead)| DeadLetter {
             id: TaskId { queue: self.queue, lane: *lane, seq: *seq },
             attempts: dead.attempts,
             cause: dead.cause,
             reason: dead.reason.clone(),
             at: dead.at,
+            bytes: dead.bytes,
         });
         letters.collect()
     }
@@ -165,10 +184,11 @@ impl Engine {
     fn group_stats(&self, cell: &GroupCell, wall: Timestamp) -> GroupStats {
         let work = cell.state.lock();
         let group = &work.group;
-        let mut stats = GroupStats { name: cell.name.clone(), lanes: Vec::new() };
+        let mut stats =
+            GroupStats { name: cell.name.clone(), dead_dropped: group.dead_dropped, ..GroupStats::default() };
         for (lane, log) in self.lanes.all() {
             let own = group.lanes.get(lane);
-            let dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;
+            let (dead, parked) = group.dead_in(lane);
             let mut depth = 0;
             let mut oldest = None;
             let start = group.starts().get(&lane).map_or(0, |seq| seq.0);
@@ -183,11 +203,13 @@ impl Engine {
             }
             stats.lanes.push(GroupLaneStats {
                 lane,
-                depth: depth.saturating_sub(dead),
+                depth: depth.saturating_sub(dead + parked),
                 in_flight: own.map_or(0, |own| own.in_flight),
                 delayed: own.map_or(0, |own| own.delayed),
                 acked: own.map_or(0, |own| own.acked()),
                 dead,
+                parked,
+                expired: own.map_or(0, |own| own.expired),
                 oldest_ms: oldest,
             });
         }

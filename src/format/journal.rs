@@ -11,10 +11,11 @@
 //! |---|---|
 //! | 1 reserved | group 4, attempt 4, runs |
 //! | 2 acked | group 4, runs |
-//! | 3 released | group 4, attempts 4, runs |
+//! | 3 released | group 4, attempts 4, runs: due at once with so many attempts, dead letters too |
 //! | 4 retry | group 4, lane 1, sequence 8, attempts 4, due 8, delay 8, reason |
-//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1 (1 attempts used up, 2 rejected, 3 expired), time 8, reason |
+//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1 (1 attempts used up, 2 rejected, 3 expired, 4 parked), time 8, payload bytes 4, reason |
 //! | 6 group created | group 4, name, then starts up to the end: lane 1, sequence 8 each |
+//! | 7 started | group 4, lane 1, sequence 8: of what comes before it the group has nothing to do any more |
 //!
 //! A run is lane 1, first sequence 8, count 4; runs go up to the end of the body. A text is its length (2
 //! bytes) and UTF-8. An entry is valid if and only if its record is, its tag is known, and its body has exactly
@@ -36,6 +37,7 @@ const TAG_RELEASED: u8 = 3;
 const TAG_RETRY: u8 = 4;
 const TAG_DEAD: u8 = 5;
 const TAG_GROUP_CREATED: u8 = 6;
+const TAG_STARTED: u8 = 7;
 
 /// Consecutive sequences of one life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +57,8 @@ pub enum DeadCause {
     Rejected,
     /// Nobody wanted it done any more when its turn came.
     Expired,
+    /// Somebody set it aside by hand.
+    Parked,
 }
 
 impl DeadCause {
@@ -63,6 +67,7 @@ impl DeadCause {
             DeadCause::MaxAttempts => 1,
             DeadCause::Rejected => 2,
             DeadCause::Expired => 3,
+            DeadCause::Parked => 4,
         }
     }
 
@@ -71,6 +76,7 @@ impl DeadCause {
             1 => Some(DeadCause::MaxAttempts),
             2 => Some(DeadCause::Rejected),
             3 => Some(DeadCause::Expired),
+            4 => Some(DeadCause::Parked),
             _ => None,
         }
     }
@@ -89,7 +95,8 @@ pub(crate) enum Entry<'a> {
         group: u32,
         runs: Runs<'a>,
     },
-    /// An attempt never began; `attempts` is the count that stands.
+    /// Due at once, whatever it was before: an attempt never began, or a dead letter comes back. `attempts` is the count
+    /// that stands.
     Released {
         group: u32,
         attempts: u32,
@@ -111,7 +118,14 @@ pub(crate) enum Entry<'a> {
         attempts: u32,
         cause: DeadCause,
         at: Timestamp,
+        bytes: u32,
         reason: &'a str,
+    },
+    /// The group has nothing to do with what comes before `seq` in the lane.
+    Started {
+        group: u32,
+        lane: LaneId,
+        seq: Seq,
     },
     GroupCreated {
         group: u32,
@@ -182,10 +196,16 @@ pub(crate) fn put_retry(out: &mut Vec<u8>, of: Of, due: Timestamp, delay_ms: u64
     });
 }
 
-pub(crate) fn put_dead(out: &mut Vec<u8>, of: Of, cause: DeadCause, at: Timestamp, reason: &str) {
+pub(crate) fn put_dead(out: &mut Vec<u8>, of: Of, cause: DeadCause, at: Timestamp, bytes: u32, reason: &str) {
     put(out, TAG_DEAD, |body| {
         body.u32(of.group).u8(of.lane.0).u64(of.seq.0).u32(of.attempts);
-        body.u8(cause.code()).u64(at.0).text(cut_reason(reason));
+        body.u8(cause.code()).u64(at.0).u32(bytes).text(cut_reason(reason));
+    });
+}
+
+pub(crate) fn put_started(out: &mut Vec<u8>, group: u32, lane: LaneId, seq: Seq) {
+    put(out, TAG_STARTED, |body| {
+        body.u32(group).u8(lane.0).u64(seq.0);
     });
 }
 
@@ -259,8 +279,10 @@ fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
             attempts: body.u32()?,
             cause: DeadCause::from_code(body.u8()?)?,
             at: Timestamp(body.u64()?),
+            bytes: body.u32()?,
             reason: body.text()?,
         },
+        TAG_STARTED => Entry::Started { group, lane: LaneId(body.u8()?), seq: Seq(body.u64()?) },
         TAG_GROUP_CREATED => {
             Entry::GroupCreated { group, name: body.text()?, starts: Starts(items(&mut body, START_BYTES)?) }
         }

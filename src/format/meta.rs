@@ -76,6 +76,10 @@ pub(crate) mod option {
     pub(crate) const BACKOFF_JITTER: u16 = 2;
     /// 1: expired tasks become dead letters.
     pub(crate) const EXPIRED_ARE_DEAD: u16 = 3;
+    /// Bounds of a group's dead letters: how many, their payload bytes, their age. 0 is none.
+    pub(crate) const DEAD_TASKS_MAX: u16 = 4;
+    pub(crate) const DEAD_BYTES_MAX: u16 = 5;
+    pub(crate) const DEAD_AGE_MAX_MS: u16 = 6;
 }
 
 impl StoredOptions {
@@ -282,7 +286,7 @@ pub(crate) struct ListedNote {
     pub attempts: u32,
     /// Notes: when it is due, if delayed. Dead letters: when it died.
     pub time: Option<Timestamp>,
-    /// Notes: how long the delay was. Dead letters: the cause.
+    /// Notes: how long the delay was. Dead letters: bits 0 to 7 the cause, 8 to 39 the bytes of the payload.
     pub detail: u64,
     pub reason: String,
 }

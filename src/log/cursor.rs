@@ -64,6 +64,11 @@ impl Cursor {
         self.at.as_ref().map_or(self.from_base, |at| at.source.segment.base())
     }
 
+    /// True if the cursor moved over that record.
+    pub(crate) fn has_passed(&self, base: u64, index: u32) -> bool {
+        base < self.base() || self.at.as_ref().is_some_and(|at| at.source.segment.base() == base && index < at.index)
+    }
+
     /// The life the cursor stands in.
     #[inline]
     pub(crate) fn source(&self) -> Option<&Source> {

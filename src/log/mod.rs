@@ -24,6 +24,7 @@ pub(crate) mod append;
 mod commit;
 pub(crate) mod cursor;
 mod extent;
+mod find;
 pub(crate) mod lanes;
 pub(crate) mod ready;
 pub(crate) mod scan;
@@ -36,6 +37,7 @@ pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended};
 pub(crate) use cursor::{Cursor, Source, Step};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use extent::Stalled;
+pub(crate) use find::body_of;
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};
 pub(crate) use segment::{Place, Sealed, Segment, map_failed};

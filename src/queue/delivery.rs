@@ -160,6 +160,14 @@ impl Delivery {
         self.submit_reject(reason)?.wait()
     }
 
+    /// Set aside until [`Queue::kick`] lifts that; the attempt counts.
+    ///
+    /// # Errors
+    /// As for [`Queue::ack`].
+    pub fn park(self, reason: &str) -> Result<()> {
+        self.settle(Settle::Park { reason })?.wait()
+    }
+
     /// The lease ends `lease` from now.
     ///
     /// # Errors

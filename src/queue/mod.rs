@@ -7,6 +7,7 @@
 mod consumer;
 mod core;
 mod delivery;
+mod hand;
 mod options;
 mod pending;
 mod producer;
@@ -16,7 +17,7 @@ mod turnstile;
 
 pub use consumer::{Consumer, ConsumerOptions, Reserve};
 pub use delivery::Delivery;
-pub use options::{OnDamage, OnVolatile, Options};
+pub use options::{DeadLettersMax, OnDamage, OnVolatile, Options};
 pub use pending::Pending;
 pub use producer::Producer;
 pub use task::Task;
@@ -31,7 +32,7 @@ use crate::engine::receipt::Receipt;
 use crate::engine::reclaim::Pin;
 use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
 use crate::engine::settle::Settle;
-use crate::engine::stats::{DeadLetter, Stats};
+use crate::engine::stats::Stats;
 use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
@@ -333,14 +334,6 @@ impl Queue {
     pub fn pins(&self) -> Vec<Pin> {
         self.core().engine.recycle();
         self.core().engine.pins()
-    }
-
-    /// The dead letters of a group, in the order of lanes and sequences.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchGroup`].
-    pub fn dead_letters(&self, group: &str) -> Result<Vec<DeadLetter>> {
-        Ok(self.core().engine.dead_letters(&*self.core().engine.group(group)?))
     }
 
     /// Writes a checkpoint now, beside those that are written when they are due. Waits until it is on stable storage;

@@ -31,6 +31,17 @@ pub enum OnVolatile {
     Refuse,
 }
 
+/// Bounds of a group's dead letters; `None` is without bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DeadLettersMax {
+    /// How many.
+    pub tasks: Option<u64>,
+    /// Bytes of their payloads together.
+    pub bytes: Option<u64>,
+    /// How long they are kept.
+    pub age: Option<Duration>,
+}
+
 /// Options of a queue. What is not given keeps its stored value, or the default for a new queue.
 ///
 /// ```
@@ -55,6 +66,7 @@ pub struct Options {
     max_attempts: Option<u32>,
     backoff: Option<Backoff>,
     expired_to_dead_letters: Option<bool>,
+    dead_letters_max: Option<DeadLettersMax>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -125,6 +137,14 @@ impl Options {
     #[must_use]
     pub fn expired_to_dead_letters(mut self, keep: bool) -> Self {
         self.expired_to_dead_letters = Some(keep);
+        self
+    }
+
+    /// What each group keeps of dead letters at most; default: all of them. Beyond that the oldest go, for good, and are
+    /// counted in [`GroupStats::dead_dropped`](crate::GroupStats::dead_dropped). Parked tasks don't count and don't go.
+    #[must_use]
+    pub fn dead_letters_max(mut self, max: DeadLettersMax) -> Self {
+        self.dead_letters_max = Some(max);
         self
     }
 
@@ -241,6 +261,11 @@ impl Options {
         let mut further = base.further;
         let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
+        if let Some(DeadLettersMax { tasks, bytes, age }) = self.dead_letters_max {
+            set(option::DEAD_TASKS_MAX, Some(tasks.unwrap_or(0)));
+            set(option::DEAD_BYTES_MAX, Some(bytes.unwrap_or(0)));
+            set(option::DEAD_AGE_MAX_MS, Some(age.map_or(0, |age| millis(age).max(1))));
+        }
         let lease_ms = self.lease.map_or(base.lease_ms, millis);
         let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
         let checkpoint_interval_ms = self.checkpoint_interval.map_or(base.checkpoint_interval_ms, millis);

@@ -231,9 +231,10 @@ fn note(listed: ListedNote) -> ((LaneId, Seq), Note) {
 }
 
 fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
-    let cause = DeadCause::from_code(u8::try_from(listed.detail).ok()?)?;
+    let cause = DeadCause::from_code(u8::try_from(listed.detail & 0xFF).ok()?)?;
+    let bytes = u32::try_from(listed.detail >> 8).ok()?;
     let at = listed.time.unwrap_or_default();
-    let dead = DeadNote { attempts: listed.attempts, cause, at, reason: listed.reason };
+    let dead = DeadNote { attempts: listed.attempts, cause, at, bytes, reason: listed.reason };
     Some(((listed.lane, listed.seq), dead))
 }
 

@@ -139,7 +139,8 @@ fn apply(payload: &[u8], groups: &mut BTreeMap<u32, GroupState>, records: &Recor
             | Entry::Acked { group, .. }
             | Entry::Released { group, .. }
             | Entry::Retry { group, .. }
-            | Entry::Dead { group, .. } => {
+            | Entry::Dead { group, .. }
+            | Entry::Started { group, .. } => {
                 if let Some(state) = groups.get_mut(group) {
                     state.apply(&entry, records);
                 }

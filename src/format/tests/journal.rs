@@ -2,7 +2,7 @@
 
 use super::super::journal::{
     BadEntry, DeadCause, Entry, Of, REASON_BYTES_MAX, Run, cut_reason, entries, put_acked, put_dead, put_group_created,
-    put_released, put_reserved, put_retry,
+    put_released, put_reserved, put_retry, put_started,
 };
 use super::each_harm;
 use crate::sim::Rng;
@@ -15,8 +15,9 @@ enum Said {
     Acked(u32, Vec<Run>),
     Released(u32, u32, Vec<Run>),
     Retry((u32, LaneId, Seq, u32), Timestamp, u64, String),
-    Dead((u32, LaneId, Seq, u32), DeadCause, Timestamp, String),
+    Dead((u32, LaneId, Seq, u32), DeadCause, Timestamp, u32, String),
     GroupCreated(u32, String, Vec<(LaneId, Seq)>),
+    Started(u32, LaneId, Seq),
 }
 
 impl Said {
@@ -27,8 +28,9 @@ impl Said {
             Said::Acked(group, runs) => put_acked(out, *group, runs),
             Said::Released(group, attempts, runs) => put_released(out, *group, *attempts, runs),
             Said::Retry(about, due, delay, reason) => put_retry(out, of(about), *due, *delay, reason),
-            Said::Dead(about, cause, at, reason) => put_dead(out, of(about), *cause, *at, reason),
+            Said::Dead(about, cause, at, bytes, reason) => put_dead(out, of(about), *cause, *at, *bytes, reason),
             Said::GroupCreated(group, name, starts) => put_group_created(out, *group, name, starts),
+            Said::Started(group, lane, seq) => put_started(out, *group, *lane, *seq),
         }
     }
 
@@ -40,10 +42,11 @@ impl Said {
             Entry::Retry { group, lane, seq, attempts, due, delay_ms, reason } => {
                 Said::Retry((group, lane, seq, attempts), due, delay_ms, reason.to_owned())
             }
-            Entry::Dead { group, lane, seq, attempts, cause, at, reason } => {
-                Said::Dead((group, lane, seq, attempts), cause, at, reason.to_owned())
+            Entry::Dead { group, lane, seq, attempts, cause, at, bytes, reason } => {
+                Said::Dead((group, lane, seq, attempts), cause, at, bytes, reason.to_owned())
             }
             Entry::GroupCreated { group, name, starts } => Said::GroupCreated(group, name.to_owned(), starts.collect()),
+            Entry::Started { group, lane, seq } => Said::Started(group, lane, seq),
         }
     }
 }
@@ -70,14 +73,21 @@ fn run(lane: u8, first: u64, count: u32) -> Run {
 fn one_of_each() -> Vec<Said> {
     let most = (u32::MAX, LaneId(255), Seq(u64::MAX), u32::MAX);
     vec![
+        Said::Started(most.0, most.1, most.2),
         Said::Reserved(0, 1, vec![run(0, 0, 0), run(255, u64::MAX, u32::MAX)]),
         Said::Reserved(u32::MAX, u32::MAX, Vec::new()),
         Said::Acked(7, vec![run(3, 1 << 40, 1)]),
         Said::Released(1, 0, vec![run(1, 2, 3)]),
         Said::Retry((1, LaneId(2), Seq(3), 4), Timestamp(5), 6, "it said \u{201E}no\u{201C}".to_owned()),
         Said::Retry(most, Timestamp(u64::MAX), u64::MAX, String::new()),
-        Said::Dead((1, LaneId(2), Seq(3), 4), DeadCause::MaxAttempts, Timestamp(5), "x".repeat(REASON_BYTES_MAX)),
-        Said::Dead(most, DeadCause::Rejected, Timestamp(0), String::new()),
+        Said::Dead(
+            (1, LaneId(2), Seq(3), 4),
+            DeadCause::MaxAttempts,
+            Timestamp(5),
+            0x0BAD_CAFE,
+            "x".repeat(REASON_BYTES_MAX),
+        ),
+        Said::Dead(most, DeadCause::Rejected, Timestamp(0), 0x0BAD_CAFE, String::new()),
         Said::GroupCreated(9, "mailers".to_owned(), vec![(LaneId(0), Seq(0)), (LaneId(255), Seq(u64::MAX))]),
         Said::GroupCreated(0, String::new(), Vec::new()),
     ]
@@ -96,7 +106,7 @@ fn some(rng: &mut Rng) -> Said {
         1 => Said::Acked(about.0, runs),
         2 => Said::Released(about.0, about.3, runs),
         3 => Said::Retry(about, Timestamp(rng.next()), rng.next(), text(rng)),
-        4 => Said::Dead(about, DeadCause::MaxAttempts, Timestamp(rng.next()), text(rng)),
+        4 => Said::Dead(about, DeadCause::MaxAttempts, Timestamp(rng.next()), 7, text(rng)),
         _ => Said::GroupCreated(about.0, text(rng), runs.iter().map(|run| (run.lane, run.first)).collect()),
     }
 }
@@ -150,7 +160,13 @@ fn any_changed_byte_is_survived_and_ends_the_list_at_most_once() {
 fn entry_whose_length_or_fields_lie_is_refused() {
     let (acked, _) = written(&[Said::Acked(7, vec![run(3, 5, 1)])]);
     let (retry, _) = written(&[Said::Retry((1, LaneId(2), Seq(3), 4), Timestamp(5), 6, "why".to_owned())]);
-    let (dead, _) = written(&[Said::Dead((1, LaneId(2), Seq(3), 4), DeadCause::Rejected, Timestamp(5), String::new())]);
+    let (dead, _) = written(&[Said::Dead(
+        (1, LaneId(2), Seq(3), 4),
+        DeadCause::Rejected,
+        Timestamp(5),
+        0x0BAD_CAFE,
+        String::new(),
+    )]);
     let (group, _) = written(&[Said::GroupCreated(9, "name".to_owned(), vec![(LaneId(1), Seq(2))])]);
     let changed = |bytes: &[u8], at: usize, value: &[u8]| {
         let mut bytes = bytes.to_vec();

@@ -94,7 +94,8 @@ fn journals() -> Vec<(&'static str, Vec<u8>)> {
     journal::put_acked(&mut settles, 1, &runs);
     journal::put_released(&mut settles, 1, 2, &runs);
     journal::put_retry(&mut deaths, of, Timestamp(8), 9, "again");
-    journal::put_dead(&mut deaths, of, DeadCause::MaxAttempts, Timestamp(8), "no more");
+    journal::put_dead(&mut deaths, of, DeadCause::MaxAttempts, Timestamp(8), 9, "no more");
+    journal::put_started(&mut deaths, 4, LaneId(1), Seq(2));
     journal::put_group_created(&mut groups, 4, "mailers", &[(LaneId(1), Seq(2))]);
     vec![("settles", settles), ("deaths", deaths), ("groups", groups)]
 }

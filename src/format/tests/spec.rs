@@ -258,20 +258,22 @@ fn journal_entries_are_as_their_tables_say() {
     let runs = [vec![1], le::<8>(2), le::<4>(3)].concat();
     let about = [le::<4>(4), vec![5], le::<8>(6), le::<4>(7)].concat();
     let text = [le::<2>(3), b"why".to_vec()].concat();
-    let mut out = [(); 6].map(|()| Vec::new());
+    let mut out = [(); 7].map(|()| Vec::new());
     journal::put_reserved(&mut out[0], 4, 9, &[run]);
     journal::put_acked(&mut out[1], 4, &[run, run]);
     journal::put_released(&mut out[2], 4, 9, &[run]);
     journal::put_retry(&mut out[3], of, Timestamp(8), 9, "why");
-    journal::put_dead(&mut out[4], of, DeadCause::Rejected, Timestamp(8), "why");
+    journal::put_dead(&mut out[4], of, DeadCause::Rejected, Timestamp(8), 10, "why");
     journal::put_group_created(&mut out[5], 4, "why", &[(LaneId(1), Seq(2))]);
+    journal::put_started(&mut out[6], 4, LaneId(1), Seq(2));
     let bodies = [
         [le::<4>(4), le::<4>(9), runs.clone()].concat(),
         [le::<4>(4), runs.clone(), runs.clone()].concat(),
         [le::<4>(4), le::<4>(9), runs].concat(),
         [about.clone(), le::<8>(8), le::<8>(9), text.clone()].concat(),
-        [about, vec![2], le::<8>(8), text.clone()].concat(),
+        [about, vec![2], le::<8>(8), le::<4>(10), text.clone()].concat(),
         [le::<4>(4), text, vec![1], le::<8>(2)].concat(),
+        [le::<4>(4), vec![1], le::<8>(2)].concat(),
     ];
     for ((tag, out), body) in (1..).zip(&out).zip(bodies) {
         let expected = [vec![tag], le::<4>(body.len() as u64), body].concat();

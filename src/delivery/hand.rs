@@ -1,0 +1,277 @@
+//! What is done to tasks by hand: dead letters redriven and dropped, tasks parked, kicked and cancelled, lanes purged.
+//!
+//! None of this is on the way of a task: finding the slot of one that was handed out takes a look at every slot.
+
+use crate::format::fields::Traits;
+use crate::format::journal::{DeadCause, cut_reason};
+use crate::sabotage::{Bug, on};
+use crate::types::{LaneId, Now, Seq, Timestamp};
+
+use super::group::{Group, Own, Phase, Slot, dead_blob};
+use super::state::{Change, DeadNote, Note, Runs, TaskKey};
+
+/// Where a task is that somebody asks for: key, life, and what its record's header says.
+#[derive(Clone, Debug)]
+pub(crate) struct Spot {
+    pub lane: LaneId,
+    pub seq: Seq,
+    pub base: u64,
+    pub offset: u32,
+    pub bytes: u32,
+    /// The optional fields, if they hold anything that delivery must know.
+    pub fields: Vec<u8>,
+}
+
+/// What a group makes of a task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Standing {
+    /// Not handed out yet.
+    Ahead,
+    Leased {
+        attempts: u32,
+        consumer: u64,
+    },
+    Due {
+        attempts: u32,
+    },
+    Delayed {
+        attempts: u32,
+        due: Timestamp,
+    },
+    Dead(DeadNote),
+    Settled,
+}
+
+impl Spot {
+    fn key(&self) -> TaskKey {
+        (self.lane, self.seq)
+    }
+
+    fn index(&self) -> u32 {
+        index_in(self.base, self.seq)
+    }
+}
+
+fn index_in(base: u64, seq: Seq) -> u32 {
+    u32::try_from(seq.0.saturating_sub(base)).unwrap_or(u32::MAX)
+}
+
+impl Group {
+    /// What the group makes of the task.
+    pub(crate) fn standing(&self, spot: &Spot) -> Standing {
+        let key = spot.key();
+        if let Some(dead) = self.dead.get(&key) {
+            return Standing::Dead(dead.clone());
+        }
+        if self.starts().get(&spot.lane).is_some_and(|start| spot.seq < *start) {
+            return Standing::Settled;
+        }
+        let own = self.lanes.get(spot.lane);
+        let is_acked =
+            own.and_then(|own| own.lives.get(&spot.base)).is_some_and(|life| life.acks.contains(spot.index()));
+        if is_acked || own.is_some_and(|own| own.done.contains(&spot.base)) {
+            return Standing::Settled;
+        }
+        if let Some((_, task)) = self.slots.iter().find(|(_, task)| (task.lane, task.seq) == key) {
+            let attempts = task.attempts;
+            return match task.phase {
+                Phase::Leased { consumer, .. } => Standing::Leased { attempts, consumer },
+                Phase::Due => Standing::Due { attempts },
+                Phase::Delayed { due, .. } => Standing::Delayed { attempts, due },
+            };
+        }
+        match self.notes.get(&key) {
+            Some(Note { attempts, due: Some((due, _)), .. }) => Standing::Delayed { attempts: *attempts, due: *due },
+            Some(note) => Standing::Due { attempts: note.attempts },
+            None => Standing::Ahead,
+        }
+    }
+
+    /// A dead letter, or a parked task, is due again with so many attempts. False if it is none.
+    pub(crate) fn revive(&mut self, spot: &Spot, keeps_attempts: Keeps, changes: &mut Runs) -> bool {
+        let Some(dead) = self.take_dead(&spot.key()) else { return false };
+        let attempts = if keeps_attempts == Keeps::Attempts { dead.attempts } else { 0 };
+        if !on(Bug::RevivalForgotten) {
+            changes.released(spot.lane, spot.seq, attempts);
+        }
+        if self.has_met(spot) {
+            let Spot { lane, seq, base, offset, bytes, .. } = *spot;
+            let own = Own::of(&Traits::decode(&spot.fields));
+            let phase = Phase::Due;
+            // As a replay of the journal has it: who begins anew has nothing behind it.
+            let reason = if attempts > 0 { dead.reason } else { String::new() };
+            let task = Slot { lane, seq, base, offset, bytes, attempts, phase, reason, own };
+            let (slot, _) = self.slots.insert(task);
+            self.make_due(slot);
+        } else if attempts > 0 {
+            self.notes.insert(spot.key(), Note { attempts, due: None, reason: dead.reason });
+        }
+        true
+    }
+
+    /// A dead letter goes for good. False if it is none.
+    pub(crate) fn drop_dead(&mut self, spot: &Spot, changes: &mut Runs) -> bool {
+        if self.take_dead(&spot.key()).is_none() {
+            return false;
+        }
+        self.settle_spot(spot, changes);
+        true
+    }
+
+    /// Sets a task aside that is on loan to nobody, until somebody lifts that. False if it is on loan, or settled.
+    pub(crate) fn park_task(&mut self, spot: &Spot, reason: &str, now: Now, changes: &mut Runs) -> bool {
+        match self.standing(spot) {
+            Standing::Leased { .. } | Standing::Dead(_) | Standing::Settled => return false,
+            Standing::Ahead | Standing::Due { .. } | Standing::Delayed { .. } => {}
+        }
+        let attempts = match self.slot_of(spot.key()) {
+            Some(slot) => self.take_out(slot).map_or(0, |task| task.attempts),
+            None => self.notes.remove(&spot.key()).map_or(0, |note| note.attempts),
+        };
+        let (cause, reason) = (DeadCause::Parked, cut_reason(reason).to_owned());
+        let dead = DeadNote { attempts, cause, at: now.wall, bytes: spot.bytes, reason };
+        self.put_dead(spot.key(), dead, changes);
+        true
+    }
+
+    /// The task is done for the group, whatever it is now; a lease on it ends. False if it was settled before.
+    pub(crate) fn cancel(&mut self, spot: &Spot, changes: &mut Runs) -> bool {
+        match self.standing(spot) {
+            Standing::Settled => return false,
+            Standing::Dead(_) => drop(self.take_dead(&spot.key())),
+            _ => match self.slot_of(spot.key()) {
+                Some(slot) => drop(self.take_out(slot)),
+                None => drop(self.notes.remove(&spot.key())),
+            },
+        }
+        self.settle_spot(spot, changes);
+        true
+    }
+
+    /// Everything of the lane before `seq` is settled, dead letters included; leases on it end. `base_of` gives the life of
+    /// a sequence.
+    pub(crate) fn purge(&mut self, lane: LaneId, seq: Seq, base_of: impl Fn(Seq) -> Option<u64>, changes: &mut Runs) {
+        let slots: Vec<u32> =
+            self.slots.iter().filter(|(_, task)| task.lane == lane && task.seq < seq).map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(task) = self.take_out(slot) {
+                self.in_lane(lane, |own| own.close(task.base, None));
+            }
+        }
+        self.notes.retain(|key, _| key.0 != lane || key.1 >= seq);
+        let dead: Vec<TaskKey> = self.dead.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
+        for key in dead {
+            self.take_dead(&key);
+            if let Some(base) = base_of(key.1) {
+                self.in_lane(lane, |own| own.settle(base, index_in(base, key.1)));
+            }
+        }
+        self.start_at(lane, seq);
+        changes.push(Change::Started { key: (lane, seq) });
+    }
+
+    /// The slot of a task that was handed out, or waits for its time.
+    fn slot_of(&self, key: TaskKey) -> Option<u32> {
+        self.slots.iter().find(|(_, task)| (task.lane, task.seq) == key).map(|(slot, _)| slot)
+    }
+
+    /// Takes a task out of whatever it waits for or is on loan to.
+    fn take_out(&mut self, slot: u32) -> Option<Slot> {
+        let phase = self.slots.slot(slot)?.phase;
+        self.wheel.disarm(slot);
+        let task = self.slots.remove_slot(slot)?;
+        self.in_lane(task.lane, |own| match phase {
+            Phase::Leased { .. } => own.in_flight -= 1,
+            Phase::Delayed { .. } => own.delayed -= 1,
+            Phase::Due => drop(own.due.remove(&task.seq)),
+        });
+        Some(task)
+    }
+
+    /// True if the cursor moved over the task, so that its life counts it as open until it is settled.
+    fn has_met(&self, spot: &Spot) -> bool {
+        self.lanes.get(spot.lane).is_some_and(|own| own.has_met(spot.base, spot.index()))
+    }
+
+    fn settle_spot(&mut self, spot: &Spot, changes: &mut Runs) {
+        changes.acked(spot.lane, spot.seq);
+        self.in_lane(spot.lane, |own| own.settle(spot.base, spot.index()));
+    }
+
+    fn take_dead(&mut self, key: &TaskKey) -> Option<DeadNote> {
+        let dead = self.dead.remove(key)?;
+        self.dead_dirty.insert(dead_blob(key.1));
+        self.dead_order.remove(&(dead.at, *key));
+        if dead.cause != DeadCause::Parked {
+            self.dead_bytes = self.dead_bytes.saturating_sub(u64::from(dead.bytes));
+        }
+        Some(dead)
+    }
+
+    pub(super) fn put_dead(&mut self, key: TaskKey, dead: DeadNote, changes: &mut Runs) {
+        changes.push(Change::Dead { key, dead: dead.clone() });
+        self.dead_dirty.insert(dead_blob(key.1));
+        self.count_dead(key, &dead);
+        self.dead.insert(key, dead);
+    }
+
+    /// Takes a dead letter into what bounds are held against; what is parked has none.
+    pub(super) fn count_dead(&mut self, key: TaskKey, dead: &DeadNote) {
+        if dead.cause != DeadCause::Parked {
+            self.dead_order.insert((dead.at, key));
+            self.dead_bytes += u64::from(dead.bytes);
+        }
+    }
+
+    /// Drops the oldest dead letters until the rest is in its bounds; `base_of` gives the life of a sequence.
+    pub(crate) fn bound_dead(
+        &mut self,
+        bounds: &DeadBounds,
+        wall: Timestamp,
+        base_of: impl Fn(LaneId, Seq) -> Option<u64>,
+        changes: &mut Runs,
+    ) {
+        while let Some((at, key)) = self.dead_order.first().copied() {
+            if !bounds.exceeds(at, self.dead_order.len() as u64, self.dead_bytes, wall) {
+                return;
+            }
+            self.take_dead(&key);
+            self.dead_dropped += 1;
+            changes.acked(key.0, key.1);
+            if let Some(base) = base_of(key.0, key.1) {
+                self.in_lane(key.0, |own| own.settle(base, index_in(base, key.1)));
+            }
+        }
+    }
+
+    /// True if the dead letters are more, larger or older than that.
+    pub(crate) fn exceeds(&self, bounds: &DeadBounds, wall: Timestamp) -> bool {
+        let count = self.dead_order.len() as u64;
+        self.dead_order.first().is_some_and(|(at, _)| bounds.exceeds(*at, count, self.dead_bytes, wall))
+    }
+}
+
+/// Whether a task that comes back begins anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keeps {
+    /// Its attempts stand.
+    Attempts,
+    /// All attempts are before it again.
+    Nothing,
+}
+
+/// What a group keeps of dead letters at most; 0 is without limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct DeadBounds {
+    pub tasks: u64,
+    pub bytes: u64,
+    pub age_ms: u64,
+}
+
+impl DeadBounds {
+    fn exceeds(&self, oldest: Timestamp, tasks: u64, bytes: u64, wall: Timestamp) -> bool {
+        (self.age_ms > 0 && oldest.0.saturating_add(self.age_ms) <= wall.0)
+            || (self.tasks > 0 && tasks > self.tasks)
+            || (self.bytes > 0 && bytes > self.bytes)
+    }
+}

@@ -1,0 +1,136 @@
+//! Looking at the tasks of an open queue: one by its id, the next ones of a lane, and why one has not run.
+//!
+//! Nothing here changes anything. Finding a record costs a walk over at most a stride of records; what a group makes of a
+//! task that it handed out costs a look at all of its slots.
+
+use bytes::Bytes;
+
+use crate::delivery::{Spot, Standing};
+use crate::error::{Error, Result};
+use crate::format::fields::Traits;
+use crate::log::{Cursor, Log, Step, body_of};
+use crate::types::{LaneId, Now, Seq, TaskId, Timestamp};
+
+use super::Engine;
+use super::groups::GroupCell;
+use super::task::{TaskRecord, TaskState};
+
+/// Why a task of a group does not run now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// What the group makes of it.
+    pub state: TaskState,
+    /// Everything that keeps it from being handed out now, in words; empty if the next reserve may take it.
+    pub reasons: Vec<String>,
+    /// Tasks of its lane that are handed out before it.
+    pub ahead: u64,
+}
+
+impl Engine {
+    /// A task and what every group makes of it; `None` if its record is not there (any more).
+    pub(crate) fn task(&self, id: TaskId, now: Now) -> Result<Option<TaskRecord>> {
+        let Some(spot) = self.spot(id)? else { return Ok(None) };
+        let Some(log) = self.lanes.log(id.lane) else { return Ok(None) };
+        let found = log.find(id.seq).map_err(|error| Error::io(".", "read", error))?;
+        Ok(found.and_then(|(source, header)| {
+            let (fields, payload) = body_of(&source, &header)?;
+            let states = self.states(&spot, Traits::decode(&fields).run_at, now);
+            Some(TaskRecord::of(id, source.segment.file_name(), &header, &fields, Bytes::from(payload), states))
+        }))
+    }
+
+    /// The first tasks of a lane that the group has not settled, in order, at most so many. What is damaged is left out.
+    pub(crate) fn peek(&self, cell: &GroupCell, lane: LaneId, tasks: usize, now: Now) -> Result<Vec<TaskRecord>> {
+        let Some(log) = self.lanes.log(lane) else { return Ok(Vec::new()) };
+        let mut seen = Vec::new();
+        let mut cursor = Cursor::from_base(0);
+        while seen.len() < tasks {
+            match cursor.step(log, u64::MAX) {
+                Step::End => break,
+                Step::Entered if cell.state.lock().group.is_through(lane, cursor.base()) => cursor.skip_life(),
+                Step::Task(header) => {
+                    let id = TaskId { queue: self.queue, lane, seq: Seq(cursor.base() + u64::from(header.index)) };
+                    let Some(spot) = self.spot(id)? else { continue };
+                    let standing = cell.state.lock().group.standing(&spot);
+                    if !matches!(standing, Standing::Settled | Standing::Dead(_)) {
+                        seen.extend(self.task(id, now)?);
+                    }
+                }
+                Step::Entered | Step::Damaged { .. } | Step::Unreadable { .. } => {}
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Why a task does not run now in a group; `None` if its record is not there (any more).
+    pub(crate) fn explain(&self, cell: &GroupCell, id: TaskId, now: Now) -> Result<Option<Explanation>> {
+        let Some(spot) = self.spot(id)? else { return Ok(None) };
+        let Some(log) = self.lanes.log(id.lane) else { return Ok(None) };
+        let traits = Traits::decode(&spot.fields);
+        let group = &cell.state.lock().group;
+        let standing = group.standing(&spot);
+        let state = TaskState::of_standing(&standing, traits.run_at, now.wall);
+        let mut reasons = Vec::new();
+        match &state {
+            TaskState::Delayed { due, .. } => reasons.push(format!("delayed until {} ms", due.0)),
+            TaskState::Leased { attempts } => reasons.push(format!("on loan, attempt {attempts}")),
+            TaskState::Parked { reason, .. } => reasons.push(format!("parked: {reason}")),
+            TaskState::Dead { reason, .. } => reasons.push(format!("a dead letter: {reason}")),
+            TaskState::Acked => reasons.push("settled".to_owned()),
+            TaskState::Waiting | TaskState::Attempted { .. } => {}
+        }
+        if let Some(expires) = traits.expires.filter(|expires| *expires <= now.wall) {
+            reasons.push(format!("expired at {} ms", expires.0));
+        }
+        let ahead = match standing {
+            Standing::Ahead => group.ahead_of(log, &spot),
+            Standing::Due { .. } => group.due_before(&spot),
+            _ => 0,
+        };
+        if ahead > 0 {
+            reasons.push(format!("{ahead} tasks of its lane go before it"));
+        }
+        Ok(Some(Explanation { state, reasons, ahead }))
+    }
+
+    fn states(&self, spot: &Spot, run_at: Option<Timestamp>, now: Now) -> Vec<(String, TaskState)> {
+        let state = |cell: &GroupCell| {
+            let standing = cell.state.lock().group.standing(spot);
+            (cell.name.clone(), TaskState::of_standing(&standing, run_at, now.wall))
+        };
+        self.groups().iter().map(|cell| state(cell)).collect()
+    }
+}
+
+/// What goes before a task.
+impl crate::delivery::Group {
+    /// Tasks before it that the cursor has not met and nobody settled, and all that are due again.
+    fn ahead_of(&self, log: &Log, spot: &Spot) -> u64 {
+        let Some(own) = self.lanes.get(spot.lane) else {
+            return log.segments().iter().map(|segment| tasks_before(segment, spot)).sum();
+        };
+        let ahead = log.segments().into_iter().map(|segment| {
+            let base = segment.base();
+            if own.done.contains(&base) {
+                return 0;
+            }
+            let settled = own.lives.get(&base).map_or(0, |life| u64::from(life.acks.count()) + u64::from(life.open));
+            tasks_before(&segment, spot).saturating_sub(settled)
+        });
+        ahead.sum::<u64>() + own.due.len() as u64
+    }
+
+    fn due_before(&self, spot: &Spot) -> u64 {
+        self.lanes.get(spot.lane).map_or(0, |own| own.due.range(..spot.seq).count() as u64)
+    }
+}
+
+/// Task records of a life that lie before the spot.
+fn tasks_before(segment: &crate::log::Segment, spot: &Spot) -> u64 {
+    match segment.base().cmp(&spot.base) {
+        std::cmp::Ordering::Less => u64::from(segment.tasks()),
+        std::cmp::Ordering::Equal => spot.seq.0 - spot.base,
+        std::cmp::Ordering::Greater => 0,
+    }
+}

@@ -1,0 +1,51 @@
+//! Finding one record by its sequence: for whoever asks for a task by its id. Not on the way of any task.
+
+use std::io;
+
+use crate::format::record::{self, Found, Header, Kind};
+use crate::format::segment::PRELUDE_BYTES;
+use crate::types::Seq;
+
+use super::append::{Log, offset_of};
+use super::cursor::Source;
+use super::scan;
+
+impl Log {
+    /// The task of that sequence, if it is published and its header verifies: found by the seek table and a walk over at
+    /// most a stride of records.
+    ///
+    /// Errors: the segment can't be read.
+    pub(crate) fn find(&self, seq: Seq) -> io::Result<Option<(Source, Header)>> {
+        let Some(segment) = self.segment_of(seq) else { return Ok(None) };
+        let Some(index) = segment.index(seq) else { return Ok(None) };
+        let region = segment.region()?;
+        let (life, readable) = (segment.life(), offset_of(region.advance()));
+        let mut at = segment.seek(index).map_or(offset_of(PRELUDE_BYTES), |(_, offset)| offset);
+        while at < readable {
+            let found = segment.read_again(&region, at)?;
+            match found {
+                Found::Record(header) if header.kind == Kind::Task && header.index == index => {
+                    return Ok(Some((Source { segment, region }, header)));
+                }
+                Found::Record(header) if header.kind == Kind::Task && header.index > index => return Ok(None),
+                Found::Record(header) => at += header.step(),
+                Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
+                Found::Empty | Found::Invalid => {
+                    segment.check_readable(&region, at, readable)?;
+                    let rest = region.slice(at as usize..readable as usize).unwrap_or_default();
+                    let Some(header) = scan::resync(life, at, rest) else { return Ok(None) };
+                    at = header.offset;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Optional fields and payload of a record that was found, if its body verifies.
+pub(crate) fn body_of(source: &Source, header: &Header) -> Option<(Vec<u8>, Vec<u8>)> {
+    let start = header.offset as usize;
+    let extent = source.region.slice(start..start + header.bytes as usize)?;
+    let body = record::verify(source.segment.life(), header, extent)?;
+    Some((body.fields.to_vec(), body.payload.to_vec()))
+}
