@@ -10,6 +10,7 @@ use support::{drain, nothing, one, place, small};
 
 const LONG: Duration = Duration::from_secs(3600);
 
+#[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
 fn state(queue: &Queue, id: lanelog::TaskId) -> TaskState {
     queue.task(id).unwrap().unwrap().states[0].1.clone()
 }

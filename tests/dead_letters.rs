@@ -11,6 +11,7 @@ use lanelog::{
 use support::{drain, nothing, one, place, small};
 
 /// Kills a task for each text: rejected with the text as the reason.
+#[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
 fn bury(queue: &Queue, texts: &[&str]) -> Vec<TaskId> {
     let ids = texts.iter().map(|text| queue.enqueue(Task::new(*text)).unwrap()).collect();
     for text in texts {

@@ -10,6 +10,7 @@ use support::{nothing, one, place, small};
 
 const LONG: Duration = Duration::from_secs(3600);
 
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test that called it")]
 fn due_of(queue: &Queue, id: lanelog::TaskId) -> Timestamp {
     match &queue.task(id).unwrap().unwrap().states[0].1 {
         lanelog::TaskState::Delayed { due, .. } => *due,
@@ -18,6 +19,7 @@ fn due_of(queue: &Queue, id: lanelog::TaskId) -> Timestamp {
 }
 
 #[expect(clippy::disallowed_methods, reason = "stored times are the machine's wall clock")]
+#[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
 fn wall() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::try_from(since.as_millis()).unwrap()

@@ -18,6 +18,8 @@ pub(crate) struct Spot {
     pub base: u64,
     pub offset: u32,
     pub bytes: u32,
+    /// It is not on stable storage yet, and was promised not to be handed out before.
+    pub pending: bool,
     /// The optional fields, if they hold anything that delivery must know.
     pub fields: Vec<u8>,
 }
@@ -87,8 +89,8 @@ impl Group {
         }
     }
 
-    /// A dead letter, or a parked task, is due again with so many attempts. False if it is none.
-    pub(crate) fn revive(&mut self, spot: &Spot, keeps_attempts: Keeps, changes: &mut Runs) -> bool {
+    /// A dead letter, or a parked task, is due again, though not before its time. False if it is none.
+    pub(crate) fn revive(&mut self, spot: &Spot, keeps_attempts: Keeps, now: Now, changes: &mut Runs) -> bool {
         let Some(dead) = self.take_dead(&spot.key()) else { return false };
         let attempts = if keeps_attempts == Keeps::Attempts { dead.attempts } else { 0 };
         if !on(Bug::RevivalForgotten) {
@@ -96,13 +98,20 @@ impl Group {
         }
         if self.has_met(spot) {
             let Spot { lane, seq, base, offset, bytes, .. } = *spot;
-            let own = Own::of(&Traits::decode(&spot.fields));
+            let traits = Traits::decode(&spot.fields);
+            let own = Own::of(&traits);
             let phase = Phase::Due;
             // As a replay of the journal has it: who begins anew has nothing behind it.
             let reason = if attempts > 0 { dead.reason } else { String::new() };
             let task = Slot { lane, seq, base, offset, bytes, attempts, phase, reason, own };
             let (slot, _) = self.slots.insert(task);
-            self.make_due(slot);
+            match traits.run_at.filter(|at| *at > now.wall) {
+                Some(due) => {
+                    let rest = due.0 - now.wall.0;
+                    self.delay(slot, due, rest, now.boot_ms.saturating_add(rest));
+                }
+                None => self.make_due(slot),
+            }
         } else if attempts > 0 {
             self.notes.insert(spot.key(), Note { attempts, due: None, reason: dead.reason });
         }

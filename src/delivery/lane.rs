@@ -15,6 +15,8 @@ pub(crate) struct LifeAcks {
     pub open: u32,
     /// The cursor left the life: `open` is all there is left.
     pub passed: bool,
+    /// The cursor left it at this index, for the rest can't be read in this open.
+    pub held_from: Option<u32>,
 }
 
 /// A group's view of a lane. Invariant: `floor ≤ cursor`: everything below the first life that is not done
@@ -62,9 +64,11 @@ impl GroupLane {
         is_open
     }
 
-    /// Something of the life can't be read in this open: it is not done before a reopen, so it is not given back.
-    pub(crate) fn hold(&mut self, base: u64) {
-        self.lives.entry(base).or_default().open += 1;
+    /// The life can't be read from `index` on in this open: it is not done before a reopen, so it is not given back.
+    pub(crate) fn hold(&mut self, base: u64, index: u32) {
+        let life = self.lives.entry(base).or_default();
+        life.open += 1;
+        life.held_from = Some(index);
     }
 
     /// The first index of the life at or behind `index` that is not acked.
@@ -87,7 +91,8 @@ impl GroupLane {
 
     /// True if the cursor moved over the record, so that its life counts it as open until it is settled.
     pub(crate) fn has_met(&self, base: u64, index: u32) -> bool {
-        self.cursor.has_passed(base, index)
+        let held = self.lives.get(&base).and_then(|life| life.held_from).is_some_and(|from| index >= from);
+        self.cursor.has_passed(base, index) && !held
     }
 
     /// A task is settled for good that was on loan to nobody.

@@ -161,8 +161,8 @@ impl Group {
             let before = lane.cursor.base();
             let step = lane.cursor.step(take.log, durable);
             let after = lane.cursor.base();
-            if let Step::Unreadable { segment, .. } = &step {
-                lane.hold(segment.base());
+            if let Step::Unreadable { segment, lost, .. } = &step {
+                lane.hold(segment.base(), lost.map_or(0, |(first, _)| first));
             }
             if after != before {
                 pass_lives(lane, take.log, before, after);

@@ -10,7 +10,7 @@ use crate::delivery::{Keeps, Spot};
 use crate::error::{Error, Result};
 use crate::format::journal::DeadCause;
 use crate::log::body_of;
-use crate::types::{LaneId, Now, Seq, TaskId, Timestamp};
+use crate::types::{LaneId, Now, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
@@ -129,8 +129,8 @@ impl Engine {
         let mut moved = Moved::default();
         for spot in &spots {
             moved.tasks += u64::from(match how {
-                Move::Redrive => work.group.revive(spot, Keeps::Nothing, &mut work.changes),
-                Move::Kick => work.group.revive(spot, Keeps::Attempts, &mut work.changes),
+                Move::Redrive => work.group.revive(spot, Keeps::Nothing, now, &mut work.changes),
+                Move::Kick => work.group.revive(spot, Keeps::Attempts, now, &mut work.changes),
                 Move::Drop => work.group.drop_dead(spot, &mut work.changes),
             });
         }
@@ -142,7 +142,8 @@ impl Engine {
     /// Sets a task aside that is on loan to nobody. Gives nothing moved if it is on loan, settled or set aside already.
     pub(crate) fn park_by_hand(&self, cell: &GroupCell, id: TaskId, reason: &str, now: Now) -> Result<Moved> {
         self.check_poison()?;
-        let Some(spot) = self.spot(id)? else { return Ok(Moved::default()) };
+        // What is not accepted yet must not become due before it is.
+        let Some(spot) = self.spot(id)?.filter(|spot| !spot.pending) else { return Ok(Moved::default()) };
         let mut work = cell.state.lock();
         let work = &mut *work;
         let tasks = u64::from(work.group.park_task(&spot, reason, now, &mut work.changes));
@@ -196,7 +197,9 @@ impl Engine {
         Ok(found.map(|(source, header)| {
             let fields = if header.is_special() { body_of(&source, &header).unwrap_or_default().0 } else { Vec::new() };
             let (lane, seq, base) = (id.lane, id.seq, source.segment.base());
-            Spot { lane, seq: Seq(seq.0), base, offset: header.offset, bytes: header.payload_bytes, fields }
+            let end = source.segment.position(header.offset + header.bytes);
+            let pending = header.is_power() && end > log.durable();
+            Spot { lane, seq, base, offset: header.offset, bytes: header.payload_bytes, pending, fields }
         }))
     }
 

@@ -51,7 +51,7 @@ impl Queue {
     }
 
     /// Sets a task aside in a group that is not on loan there: it is not handed out until [`Queue::kick`] lifts that. False
-    /// if it is on loan, settled, dead, or not there. Durable when this returns. What is on loan is parked with
+    /// if it is on loan, settled, dead, not durable yet, or not there. Durable when this returns. What is on loan is parked with
     /// [`Queue::park_leased`] or [`Delivery::park`](crate::Delivery::park).
     ///
     /// # Errors

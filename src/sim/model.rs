@@ -86,6 +86,27 @@ pub(super) struct Task {
     pub batch: u32,
     /// Asked for at `Power`: not to be handed out before it is durable.
     pub power: bool,
+    pub asks: Asks,
+}
+
+/// What a task asks for; times are on the wall clock.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Asks {
+    pub run_at: Option<u64>,
+    pub expires: Option<u64>,
+    pub attempts_max: Option<u32>,
+}
+
+impl Task {
+    /// Attempts after which it is given up on, in a queue whose own maximum is `max`; 0 is never.
+    pub(super) fn attempts_max(&self, max: u32) -> u32 {
+        self.asks.attempts_max.unwrap_or(max)
+    }
+
+    /// Nobody wants it done any more at `wall_ms`.
+    pub(super) fn is_expired(&self, wall_ms: u64) -> bool {
+        self.asks.expires.is_some_and(|expires| expires <= wall_ms)
+    }
 }
 
 /// What a group was told of a task that it may see.
@@ -100,6 +121,8 @@ pub(super) struct Mine {
     pub attempts_most: u32,
     /// Attempts taken back that a power loss may bring again.
     pub taken_back: u32,
+    /// It was dead and came back; a power loss may undo that.
+    pub revived: bool,
 }
 
 impl Mine {
@@ -108,6 +131,27 @@ impl Mine {
         self.attempts = self.attempts.saturating_sub(1);
         self.attempts_most = self.attempts_most.saturating_sub(1);
         self.taken_back += 1;
+    }
+
+    /// It was dead and comes back, with so many attempts.
+    pub(super) fn revive(&mut self, attempts: u32) {
+        (self.dead, self.revived) = (Sure::Maybe, true);
+        let most = attempts.min(self.attempts_most);
+        self.taken_back = self.taken_back.saturating_add(self.attempts_most - most);
+        (self.attempts, self.attempts_most) = (attempts.min(self.attempts), most);
+    }
+
+    /// It is dead, or set aside.
+    pub(super) fn die(&mut self, sure: Sure) {
+        (self.dead, self.revived) = (sure, false);
+    }
+
+    /// Somebody settled it for good by hand.
+    pub(super) fn settle(&mut self, sure: Sure) {
+        if self.acked <= Sure::Maybe {
+            self.acked = sure;
+        }
+        self.dead = self.dead.min(Sure::Maybe);
     }
 
     /// Neither acked nor dead, as far as the caller can know.
@@ -173,6 +217,8 @@ pub(super) struct Model {
     pub batches: u32,
     pub payloads: u32,
     pub groups: u32,
+    /// How far the wall clock was ahead of the boot clock at most.
+    pub ahead_most: i64,
 }
 
 impl Model {
@@ -188,7 +234,7 @@ impl Model {
 
     /// A task was accepted.
     pub(super) fn accept(&mut self, seq: Seq, lane: LaneId, payload: Payload, batch: u32, power: bool) -> Verdict {
-        let task = Task { lane, payload, kept: Sure::Process, batch, power };
+        let task = Task { lane, payload, kept: Sure::Process, batch, power, asks: Asks::default() };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
         for side in &mut self.sides {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });
@@ -202,6 +248,9 @@ impl Model {
             side.born = side.born.synced();
             for mine in side.mine.values_mut() {
                 mine.taken_back = 0;
+                if std::mem::take(&mut mine.revived) {
+                    mine.dead = Sure::No;
+                }
                 mine.acked = mine.acked.synced();
                 mine.dead = mine.dead.synced();
             }

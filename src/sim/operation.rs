@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::disk::Loss;
 use super::rng::Choices;
+use crate::engine::hand::Move;
 
 /// One step of a workload. Numbers that pick something are taken modulo what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +14,15 @@ pub(crate) enum Op {
         lane: u8,
         bytes: u16,
         power: bool,
+    },
+    /// A task that asks for something: 0 is not asked.
+    Special {
+        lane: u8,
+        bytes: u16,
+        power: bool,
+        delay_ms: u16,
+        ttl_ms: u32,
+        attempts: u8,
     },
     /// `wait`: until it is durable.
     Batch {
@@ -42,6 +52,28 @@ pub(crate) enum Op {
         pick: u8,
         count: u8,
         how: How,
+        power: bool,
+    },
+    /// A task that waits is set aside.
+    Park {
+        group: u8,
+        pick: u8,
+    },
+    /// Something is done to a dead letter, or to what is parked.
+    Shelf {
+        group: u8,
+        pick: u8,
+        how: Move,
+        power: bool,
+    },
+    /// A task is not to be done any more, in any group.
+    Cancel {
+        pick: u8,
+        power: bool,
+    },
+    /// Nothing that a lane holds is to be done any more.
+    Purge {
+        lane: u8,
         power: bool,
     },
     /// A consumer goes away and gives back what it holds.
@@ -87,6 +119,7 @@ pub(crate) enum How {
     Backoff,
     Release,
     Reject,
+    Park,
     Extend { lease_ms: u16 },
 }
 
@@ -128,7 +161,7 @@ impl Op {
         let bytes = |rng: &mut R| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
-        match rng.below(64) {
+        match rng.below(74) {
             _ if acks_all => {
                 Op::Settle { group: small(rng, 8), pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) }
             }
@@ -173,7 +206,29 @@ impl Op {
             },
             59 | 60 => Op::Tick,
             61 | 62 => Op::WriteBack,
-            _ => Op::Reopen,
+            63 => Op::Reopen,
+            64..=66 => Op::Special {
+                lane: lane(rng),
+                bytes: bytes(rng),
+                power: rng.once_in(2),
+                delay_ms: if rng.once_in(3) { 0 } else { u16::try_from(1 + rng.below(DELAY_MS_MAX)).unwrap_or(1) },
+                ttl_ms: if rng.once_in(2) {
+                    0
+                } else {
+                    u32::try_from(DELAY_MS_MAX + 1 + rng.below(4_000)).unwrap_or(1)
+                },
+                attempts: small(rng, 4),
+            },
+            67 | 68 => Op::Park { group: small(rng, 8), pick: small(rng, 255) },
+            69..=71 => Op::Shelf {
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                how: [Move::Redrive, Move::Kick, Move::Drop][usize::from(small(rng, 3))],
+                power: rng.once_in(2),
+            },
+            72 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
+            _ if rng.once_in(3) => Op::Purge { lane: lane(rng), power: rng.once_in(2) },
+            _ => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
         }
     }
 }
@@ -184,12 +239,16 @@ impl How {
             0 => How::Nack { delay_ms: if rng.once_in(2) { 0 } else { 15 } },
             1 => How::Backoff,
             2 | 3 => How::Release,
+            4 if rng.once_in(3) => How::Park,
             4 => How::Reject,
             5 => How::Extend { lease_ms: 700 },
             _ => How::Ack,
         }
     }
 }
+
+/// The longest delay that a task asks for.
+pub(super) const DELAY_MS_MAX: u64 = 3_000;
 
 /// A small number below `bound`.
 pub(super) fn small(rng: &mut impl Choices, bound: u8) -> u8 {
@@ -203,6 +262,17 @@ impl fmt::Display for Op {
         }
         match *self {
             Op::Enqueue { lane, bytes, power } => write!(f, "enqueue {bytes} bytes into lane {lane} at {}", at(power)),
+            Op::Special { lane, bytes, power, delay_ms, ttl_ms, attempts } => write!(
+                f,
+                "enqueue {bytes} bytes into lane {lane} at {}, delay {delay_ms} ms, to live {ttl_ms} ms, {attempts} attempts",
+                at(power)
+            ),
+            Op::Park { group, pick } => write!(f, "group {group} parks task {pick}"),
+            Op::Shelf { group, pick, how, power } => {
+                write!(f, "group {group}: {how:?} dead letter {pick} at {}", at(power))
+            }
+            Op::Cancel { pick, power } => write!(f, "cancel task {pick} at {}", at(power)),
+            Op::Purge { lane, power } => write!(f, "purge lane {lane} at {}", at(power)),
             Op::Batch { lane, tasks, bytes, power, wait } => {
                 let waits = if wait { ", wait" } else { "" };
                 write!(f, "enqueue a batch of {tasks} of up to {bytes} bytes into lane {lane} at {}{waits}", at(power))

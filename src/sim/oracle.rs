@@ -27,6 +27,10 @@ pub(super) struct Before {
     pub degraded: bool,
     /// A file that was damaged on purpose.
     pub hurt: Option<Harm>,
+    /// Attempts after which the queue gives up on a task; 0 is never.
+    pub attempts_max: u32,
+    /// The wall time at which everything is taken; the check sets it.
+    pub late_ms: u64,
 }
 
 impl Before {
@@ -67,6 +71,7 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     model.sides.iter_mut().for_each(Side::restart);
     groups_are_there(model, engine, before)?;
     let late = later(now);
+    let before = &Before { late_ms: late.wall.0, ..before.clone() };
     let mut shown = Vec::new();
     for side in &model.sides {
         shown.push(show(engine, side, late)?);
@@ -74,13 +79,13 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     let damage = engine.damage();
     damage_is_where_it_was_done(&damage, before)?;
     for (side, shown) in model.sides.iter().zip(&shown) {
-        in_order(side, shown)?;
+        in_order(model, side, shown)?;
         nothing_comes_that_should_not(model, side, shown, before)?;
         nothing_is_missing(model, side, shown, before, &damage)?;
         dead_letters_are_right(side, shown, model, before)?;
         batches_are_whole(model, side, shown, before)?;
     }
-    take_over(model, &shown);
+    take_over(model, &shown, before.late_ms);
     let owed = model.sides.iter().zip(shown);
     Ok(owed.map(|(side, shown)| (side.name.clone(), shown.handed.iter().map(|one| one.receipt).collect())).collect())
 }
@@ -126,10 +131,13 @@ fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
 }
 
 /// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences.
-fn in_order(side: &Side, shown: &Shown) -> Verdict {
+fn in_order(model: &Model, side: &Side, shown: &Shown) -> Verdict {
     let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
     for one in &shown.handed {
         let task = one.receipt.task;
+        if model.tasks.get(&task.seq).is_some_and(|task| task.asks.run_at.is_some()) {
+            continue;
+        }
         let before = last.insert(task.lane, task.seq);
         ensure!(
             before.is_none_or(|b| b < task.seq),
@@ -174,7 +182,7 @@ fn nothing_is_missing(model: &Model, side: &Side, shown: &Shown, before: &Before
     let mut lost = 0;
     for (seq, mine) in side.mine.iter().filter(|(_, mine)| mine.must && mine.acked == Sure::No) {
         let Some(task) = model.tasks.get(seq) else { continue };
-        if !task.kept.must_be(before.power_lost) || shown.contains(*seq) {
+        if !task.kept.must_be(before.power_lost) || shown.contains(*seq) || task.is_expired(before.late_ms) {
             continue;
         }
         let reported = |one: &Damage| one.lost.is_some_and(|(first, last)| (first..=last).contains(seq));
@@ -198,9 +206,14 @@ fn dead_letters_are_right(side: &Side, shown: &Shown, model: &Model, before: &Be
         let Some(mine) = side.mine.get(seq) else {
             return Err(Violation(format!("task {seq} is a dead letter of {}, which never saw it", side.name)));
         };
-        // How many attempts a task has is checked when it is handed out; one that is dead had some.
-        let began = mine.attempts_most + mine.taken_back + u32::from(side.reserve_failed) > 0;
-        ensure!(mine.dead.may_be() || began, "task {seq} is dead for {}: {mine:?}", side.name);
+        let task = model.tasks.get(seq);
+        let began = mine.attempts_most.saturating_add(mine.taken_back + u32::from(side.reserve_failed));
+        let max = task.map_or(before.attempts_max, |task| task.attempts_max(before.attempts_max));
+        let worn_out = max > 0 && began >= max;
+        let expired = task.is_some_and(|task| task.is_expired(before.late_ms));
+        ensure!(mine.dead.may_be() || worn_out || expired, "task {seq} is dead for {}: {mine:?}", side.name);
+        let came_back = mine.revived && !before.power_lost && !forgets;
+        ensure!(!came_back || !shown.buried.contains(seq), "dead letter {seq} of {} came back and is dead", side.name);
         ensure!(
             !mine.acked.must_be(before.power_lost) || forgets,
             "task {seq} was acked and is dead for {}",
@@ -229,7 +242,7 @@ fn batches_are_whole(model: &Model, side: &Side, shown: &Shown, before: &Before)
 }
 
 /// What survived is promised from here on; what did not is gone for everybody.
-fn take_over(model: &mut Model, shown: &[Shown]) {
+fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
     let mut survivors = BTreeSet::new();
     let mut lost = BTreeSet::new();
     for (side, shown) in model.sides.iter_mut().zip(shown) {
@@ -237,6 +250,12 @@ fn take_over(model: &mut Model, shown: &[Shown]) {
             shown.handed.iter().map(|one| (one.receipt.task.seq, one.receipt.attempt - 1)).collect();
         for (seq, mine) in &mut side.mine {
             let fresh = Mine { must: true, ..Mine::default() };
+            // It expired in the eyes of whoever looked; in the queue itself its time is not over.
+            if mine.acked < Sure::Power && model.tasks.get(seq).is_some_and(|task| task.is_expired(late_ms)) {
+                let dead = if shown.buried.contains(seq) { Sure::Power } else { Sure::No };
+                *mine = Mine { must: false, dead, attempts_most: u32::MAX / 2, ..Mine::default() };
+                continue;
+            }
             *mine = if let Some(attempts) = attempts.get(seq) {
                 Mine { attempts: *attempts, attempts_most: *attempts, ..fresh }
             } else if shown.buried.contains(seq) {
@@ -255,11 +274,8 @@ fn take_over(model: &mut Model, shown: &[Shown]) {
         survivors.extend(attempts.into_keys());
         survivors.extend(&shown.dead);
     }
-    for seq in &survivors {
-        if let Some(task) = model.tasks.get_mut(seq) {
-            task.kept = Sure::Power;
-        }
-    }
+    // Whatever is there after an open is durable.
+    model.tasks.values_mut().for_each(|task| task.kept = Sure::Power);
     for seq in lost.difference(&survivors) {
         model.sides.iter_mut().for_each(|side| {
             side.mine.remove(seq);

@@ -90,14 +90,14 @@ impl Run<'_> {
             }
             let degraded = self.work(&disk, stretch)?;
             self.counts.faults += disk.faults();
-            let before = Before { degraded, write_failed: disk.faults() > 0, ..Before::default() };
+            let before = Before { degraded, write_failed: disk.faults() > 0, ..self.before() };
             disk = self.recover(&disk, stretch, before)?;
         }
         // The copy that goes on shows the same, for everything was durable as it was taken.
         let before_open = disk.restart(Loss::Process);
         let engine = self.open_well(&disk)?;
         let kept = disk.restart(Loss::Process);
-        let before = Before { power_lost: true, ..Before::default() };
+        let before = Before { power_lost: true, ..self.before() };
         let owed = check(&mut self.model, &engine, &before, self.now)?;
         check_space(&engine, owed, self.now)?;
         match self.schedule.hurt {
@@ -108,6 +108,10 @@ impl Run<'_> {
             Some(hurt) => self.hurt(&before_open, &kept, hurt),
             None => Ok(()),
         }
+    }
+
+    fn before(&self) -> Before {
+        Before { attempts_max: self.schedule.setting.attempts_max, ..Before::default() }
     }
 
     fn open_well(&mut self, disk: &SimDisk) -> Verdict<Engine> {
@@ -227,7 +231,7 @@ impl Run<'_> {
         self.note(|| format!("at rest: {hurt:?} of {}", harm.file));
         self.counts.faults += 1;
         let engine = self.open_well(disk)?;
-        let before = Before { hurt: Some(harm), ..Before::default() };
+        let before = Before { hurt: Some(harm), ..self.before() };
         check(&mut self.model, &engine, &before, self.now)?;
         let mut model = std::mem::take(&mut self.model);
         let mut now = self.now;

@@ -5,7 +5,7 @@ use std::fmt;
 use super::disk::Loss;
 use super::operation::{Crash, Fault, Hurt, Op};
 use super::rng::{Choices, Rng, Tape};
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{StoredOptions, option};
 
 /// One run from an empty directory to the last check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Setting {
     /// 0 is without limit.
     pub attempts_max: u32,
     pub pad_commits: bool,
+    /// Expired tasks become dead letters.
+    pub expired_are_dead: bool,
     /// Payloads are large for the segments, so that those roll and are recycled.
     pub bulky: bool,
 }
@@ -46,10 +48,21 @@ pub(crate) struct Stretch {
 }
 
 impl Setting {
+    /// Nothing that a queue need not have.
+    pub(crate) const PLAIN: Setting = Setting {
+        lanes: 1,
+        segment_bytes: 4096,
+        attempts_max: 0,
+        pad_commits: false,
+        expired_are_dead: false,
+        bulky: false,
+    };
+
     pub(crate) fn options(self) -> StoredOptions {
         StoredOptions {
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
+            further: [(option::EXPIRED_ARE_DEAD, u64::from(self.expired_are_dead))].into(),
             ..StoredOptions::tiny(u16::from(self.lanes))
         }
     }
@@ -59,7 +72,8 @@ impl Setting {
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
         let bulky = rng.once_in(3);
-        Setting { lanes: 1 + u8::from(!rng.once_in(3)), segment_bytes, attempts_max, pad_commits, bulky }
+        let (expired_are_dead, lanes) = (rng.once_in(2), 1 + u8::from(!rng.once_in(3)));
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky }
     }
 }
 
@@ -129,10 +143,10 @@ fn loss(rng: &mut impl Choices) -> Loss {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _ } = self.setting;
+        let Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky: _ } = self.setting;
         writeln!(
             f,
-            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, disk seed {}",
+            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, expired are dead: {expired_are_dead}, disk seed {}",
             self.disk_seed
         )?;
         for (number, stretch) in self.stretches.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Finding the lives of each log and what they hold. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -76,6 +76,8 @@ pub(crate) struct Search<'a> {
     pub damage: &'a mut Vec<Damage>,
     /// Lives that can't be read now.
     pub unread: Vec<ListedLife>,
+    /// Bases of listed lives of which nothing was durable, and that did not survive.
+    pub vanished: BTreeSet<u64>,
 }
 
 /// What the search found.
@@ -212,7 +214,10 @@ impl Search<'_> {
                 Some((header, Some(life)))
             }
             // Of a life of which nothing was durable not even the prelude need have survived.
-            (Some(life), None) if life.offset == 0 => None,
+            (Some(life), None) if life.offset == 0 => {
+                self.vanished.insert(life.base);
+                None
+            }
             // What the prelude says the checkpoint knows as well, but for what only a scan of other files asks for.
             (Some(life), None) => {
                 let what = "the segment's first sector does not verify; the checkpoint knows what it said";
@@ -223,6 +228,8 @@ impl Search<'_> {
             (Some(life), Some(header)) => {
                 if life.offset > 0 {
                     self.missing(&life, "the file belongs to another life");
+                } else {
+                    self.vanished.insert(life.base);
                 }
                 self.is_newer(&header).then_some((header, None))
             }
@@ -255,7 +262,9 @@ impl Search<'_> {
             let unlisted = draft.candidate.listed.is_none();
             let unproven = draft.candidate.listed.as_ref().is_none_or(|life| life.offset == 0 && !life.sealed);
             let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
-            let follows = !unlisted || self.chain_may_miss || is_known(header.predecessor);
+            // Whatever lies behind a life that vanished was never durable either, listed or not.
+            let vanished = unproven && self.vanished.contains(&header.predecessor);
+            let follows = self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor)));
             previous = header.base.max(previous);
             found.highest_base = previous;
             if !follows && !cut {

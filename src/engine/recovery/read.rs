@@ -252,6 +252,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         task_bytes_max: if fallback { SEGMENT_BYTES_MAX } else { meta.options.task_bytes_max },
         damage: &mut damage,
         unread: Vec::new(),
+        vanished: BTreeSet::new(),
     };
     let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
@@ -337,6 +338,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         task_bytes_max: SEGMENT_BYTES_MAX,
         damage: &mut damage,
         unread: Vec::new(),
+        vanished: BTreeSet::new(),
     };
     let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
     let queue = logs.values().flat_map(|log| &log.lives).map(|life| life.header.queue).next();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::model::{Loan, Mine, Sure, Task, Verdict, Violation, ensure};
-use super::super::operation::How;
+use super::super::operation::{DELAY_MS_MAX, How};
 use super::{Actor, Step};
 use crate::delivery::Ask;
 use crate::engine::Engine;
@@ -16,21 +16,21 @@ use crate::error::{Damage, Error};
 use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
 
 /// Longer than any lease or delay that a schedule asks for.
-const LONG_MS: u64 = 2_000;
+const LONG_MS: u64 = 2_000 + DELAY_MS_MAX;
 
 impl Actor<'_> {
     pub(super) fn side(&self, group: u8) -> usize {
         usize::from(group) % self.model.sides.len().max(1)
     }
 
-    fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
+    pub(super) fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
         let name = self.model.sides[at].name.clone();
         let cell = self.engine.group(&name).map_err(|error| Violation(format!("a group is gone: {error}")))?;
         Ok(cell)
     }
 
     /// Leases that ran out are over for whoever held them.
-    fn expire(&mut self, at: usize) {
+    pub(super) fn expire(&mut self, at: usize) {
         let side = &mut self.model.sides[at];
         let now = self.now.boot_ms;
         let over = side.loans.extract_if(.., |loan| loan.until_ms <= now);
@@ -82,19 +82,23 @@ impl Actor<'_> {
             "task {seq} is not as it was accepted"
         );
         ensure!(!task.power || task.kept == Sure::Power, "task {seq} is handed out before it is durable");
+        ensure!(!task.is_expired(self.now.wall.0), "task {seq} expired and is handed out");
+        // The clocks may have been further apart when its delay was looked at.
+        let latest = self.now.boot_ms.saturating_add_signed(self.model.ahead_most);
+        ensure!(task.asks.run_at.is_none_or(|at| at <= latest), "task {seq} is handed out early: {task:?}");
         ensure!(
             mine.acked <= Sure::Maybe && mine.dead <= Sure::Maybe,
             "task {seq} is settled and comes again: {mine:?}"
         );
         let most = mine.attempts_most + u32::from(side.reserve_failed) + 1;
         ensure!((mine.attempts + 1..=most).contains(&attempt), "attempt {attempt} of task {seq}: {mine:?}");
-        if attempt == 1 && !side.met.contains(&seq) {
+        if attempt == 1 && task.asks.run_at.is_none() && !side.met.contains(&seq) {
             let before = side.newest.insert(task.lane, seq);
             ensure!(before.is_none_or(|before| before < seq), "task {seq} is handed out after {before:?}");
         }
         side.met.insert(seq);
         *mine = Mine { must: true, attempts: attempt, attempts_most: attempt, ..*mine };
-        (mine.acked, mine.dead) = (Sure::No, Sure::No);
+        (mine.acked, mine.dead) = (Sure::No, if mine.revived { Sure::Maybe } else { Sure::No });
         side.loans.push(Loan { handed, consumer, until_ms });
         Ok(())
     }
@@ -138,7 +142,7 @@ impl Actor<'_> {
         let mine = side.mine.entry(loan.handed.receipt.task.seq).or_default();
         match how {
             How::Ack => mine.acked = Sure::Process,
-            How::Reject => mine.dead = Sure::Process,
+            How::Reject | How::Park => mine.die(Sure::Process),
             How::Release => mine.take_back(),
             How::Nack { .. } | How::Backoff => {}
             How::Extend { lease_ms } => {
@@ -153,7 +157,7 @@ impl Actor<'_> {
         let mine = self.model.sides[at].mine.entry(loan.handed.receipt.task.seq).or_default();
         match how {
             How::Ack => mine.acked = Sure::Maybe,
-            How::Reject => mine.dead = Sure::Maybe,
+            How::Reject | How::Park => mine.die(Sure::Maybe),
             How::Release => mine.attempts = mine.attempts.saturating_sub(1),
             How::Nack { .. } | How::Backoff | How::Extend { .. } => {}
         }
@@ -207,7 +211,8 @@ impl Actor<'_> {
                 |task: &Task| self.stalls.iter().any(|stall| stall.lane == task.lane && stall.claim.seq() < *seq);
             let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
             let unreadable = self.unreadable(*seq);
-            ensure!(there || unreadable || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
+            let expired = task.is_some_and(|task| task.is_expired(self.now.wall.0));
+            ensure!(there || unreadable || expired || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
         }
         Ok(())
     }
@@ -220,7 +225,7 @@ impl Actor<'_> {
     }
 
     /// Takes over which tasks used up their attempts.
-    fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
+    pub(super) fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
         let side = &mut self.model.sides[at];
         let max = self.setting.attempts_max;
         let dead = dead_of(&self.engine, cell);
@@ -229,9 +234,16 @@ impl Actor<'_> {
                 return Err(Violation(format!("task {seq} is a dead letter of {}, which never saw it", side.name)));
             };
             if mine.dead <= Sure::Maybe {
+                let task = self.model.tasks.get(seq);
+                let max = task.map_or(max, |task| task.attempts_max(max));
                 let worn_out = max > 0 && mine.attempts_most + u32::from(side.reserve_failed) >= max;
-                ensure!(worn_out || mine.dead == Sure::Maybe, "task {seq} is dead: {mine:?}");
-                mine.dead = Sure::Process;
+                let expired =
+                    self.setting.expired_are_dead && task.is_some_and(|task| task.is_expired(self.now.wall.0));
+                ensure!(
+                    worn_out || expired || (mine.dead == Sure::Maybe && !mine.revived),
+                    "task {seq} is dead: {mine:?}"
+                );
+                mine.die(Sure::Process);
             }
         }
         let forgotten = side.mine.iter().find(|(seq, mine)| mine.dead >= Sure::Process && !dead.contains(seq));
@@ -248,6 +260,7 @@ impl How {
             How::Backoff => Settle::Nack { delay_ms: None, reason: "sim" },
             How::Release => Settle::Release,
             How::Reject => Settle::Reject { reason: "sim" },
+            How::Park => Settle::Park { reason: "sim" },
             How::Extend { lease_ms } => Settle::Extend { lease_ms: u64::from(lease_ms) },
         }
     }
@@ -257,9 +270,9 @@ pub(in super::super) fn ask(tasks: usize, lanes: LaneSet, lease_ms: u64, consume
     Ask { tasks, bytes: u64::MAX, lanes, lease_ms, consumer }
 }
 
-/// The dead letters of a group.
+/// The dead letters of a group, and what it has parked.
 pub(in super::super) fn dead_of(engine: &Engine, cell: &GroupCell) -> BTreeSet<Seq> {
-    engine.dead_letters(cell).iter().map(|letter| letter.id.seq()).collect()
+    engine.dead_letters(cell).iter().chain(&engine.parked(cell)).map(|letter| letter.id.seq()).collect()
 }
 
 /// A later moment, at which every lease and delay is over.

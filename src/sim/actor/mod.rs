@@ -4,6 +4,7 @@
 //! moves too early is as much a lie as a call that returns too early.
 
 mod consume;
+mod hand;
 mod produce;
 
 use std::collections::BTreeMap;
@@ -87,6 +88,8 @@ impl<'a> Actor<'a> {
     pub(super) fn step(&mut self, op: Op) -> Verdict<Flow> {
         self.now.boot_ms += 1;
         self.now.wall.0 += 1;
+        let ahead = self.now.wall.0.cast_signed() - self.now.boot_ms.cast_signed();
+        self.model.ahead_most = self.model.ahead_most.max(ahead);
         match self.act(op) {
             Ok(()) => {
                 self.observe();
@@ -101,6 +104,20 @@ impl<'a> Actor<'a> {
         match op {
             Op::Enqueue { lane, bytes, power } => self.enqueue(LaneId(lane), bytes, power),
             Op::Batch { lane, tasks, bytes, power, wait } => self.batch(LaneId(lane), tasks, bytes, power, wait),
+            Op::Special { .. } => self.special(op),
+            Op::Park { group, pick } => self.park(self.side(group), usize::from(pick)),
+            Op::Shelf { group, pick, how, power } => {
+                self.shelf(self.side(group), usize::from(pick), how)?;
+                if power { self.commit(None) } else { Ok(()) }
+            }
+            Op::Cancel { pick, power } => {
+                self.cancel(usize::from(pick))?;
+                if power { self.commit(None) } else { Ok(()) }
+            }
+            Op::Purge { lane, power } => {
+                self.purge(LaneId(lane))?;
+                if power { self.commit(None) } else { Ok(()) }
+            }
             Op::Stall { lane, bytes, filled } => self.stall(LaneId(lane), bytes, filled),
             Op::GoOn => self.go_on(),
             Op::Reserve { group, tasks, lane, lease_ms, consumer } => {

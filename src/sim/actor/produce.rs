@@ -1,10 +1,12 @@
 //! Producers: tasks one by one and as batches, and those who stand still between claim and publish.
 
-use super::super::model::{Payload, Side, Violation};
+use super::super::model::{Asks, Payload, Side, Violation};
+use super::super::operation::Op;
 use super::{Actor, Step};
 use crate::engine::append::TaskDraft;
+use crate::format::fields::Traits;
 use crate::log::Stalled;
-use crate::types::{Durability, LaneId, Seq};
+use crate::types::{Durability, LaneId, Seq, Timestamp};
 
 /// A producer that stands still between claim and publish.
 pub(super) struct Stall {
@@ -14,6 +16,8 @@ pub(super) struct Stall {
     payload: Option<Payload>,
     /// How many groups there ever were as it claimed.
     groups: u32,
+    /// Its lane was purged since.
+    pub purged: bool,
 }
 
 impl Actor<'_> {
@@ -23,6 +27,32 @@ impl Actor<'_> {
         let durability = durability(power);
         let appended = self.ready(|engine, now| engine.append(lane, &TaskDraft::plain(&body, durability), now.wall))?;
         self.model.accept(appended.first, lane, payload, 0, power)?;
+        self.ends.entry(lane).or_default().insert(appended.end, appended.first);
+        if power { self.commit(Some(lane)) } else { Ok(()) }
+    }
+
+    /// A task with traits.
+    pub(super) fn special(&mut self, op: Op) -> Step {
+        let Op::Special { lane, bytes, power, delay_ms, ttl_ms, attempts } = op else { return Ok(()) };
+        let (lane, wall) = (LaneId(lane), self.now.wall.0);
+        let asks = Asks {
+            run_at: (delay_ms > 0).then(|| wall + u64::from(delay_ms)),
+            expires: (ttl_ms > 0).then(|| wall + u64::from(ttl_ms)),
+            attempts_max: (attempts > 0).then_some(u32::from(attempts)),
+        };
+        let (run_at, expires) = (asks.run_at.map(Timestamp), asks.expires.map(Timestamp));
+        let traits = Traits { run_at, expires, max_attempts: asks.attempts_max, ..Traits::default() };
+        let mut fields = Vec::new();
+        traits.encode(&mut fields);
+        let payload = self.model.payload(bytes);
+        let body = payload.to_vec();
+        let draft =
+            TaskDraft { special: !traits.is_plain(), fields: &fields, ..TaskDraft::plain(&body, durability(power)) };
+        let appended = self.ready(|engine, now| engine.append(lane, &draft, now.wall))?;
+        self.model.accept(appended.first, lane, payload, 0, power)?;
+        if let Some(task) = self.model.tasks.get_mut(&appended.first) {
+            task.asks = asks;
+        }
         self.ends.entry(lane).or_default().insert(appended.end, appended.first);
         if power { self.commit(Some(lane)) } else { Ok(()) }
     }
@@ -49,13 +79,13 @@ impl Actor<'_> {
         // Without room it stands still a little earlier, which nobody can tell.
         if let Ok(claim) = Stalled::in_log(log, &payload.to_vec(), filled) {
             let groups = self.model.groups;
-            self.stalls.push(Stall { lane, claim, payload: filled.then_some(payload), groups });
+            self.stalls.push(Stall { lane, claim, payload: filled.then_some(payload), groups, purged: false });
         }
         Ok(())
     }
 
     pub(super) fn go_on(&mut self) -> Step {
-        for Stall { lane, claim, payload, groups } in std::mem::take(&mut self.stalls) {
+        for Stall { lane, claim, payload, groups, purged } in std::mem::take(&mut self.stalls) {
             let Some(log) = self.engine.lanes().log(lane) else { continue };
             match payload {
                 Some(payload) => {
@@ -68,6 +98,10 @@ impl Actor<'_> {
                     self.model.sides.iter_mut().filter(later).for_each(|side| {
                         side.mine.remove(&seq);
                     });
+                    if purged {
+                        let mine = self.model.sides.iter_mut().filter_map(|side| side.mine.get_mut(&seq));
+                        mine.for_each(|mine| mine.must = false);
+                    }
                     self.ends.entry(lane).or_default().insert(end, seq);
                 }
                 None => claim.give_up(log),

@@ -6,7 +6,7 @@ use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
 use crate::sim::run::{Counts, run};
 use crate::sim::schedule::{Schedule, Setting, Stretch};
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 8192, attempts_max: 0, pad_commits: false, bulky: false };
+const SETTING: Setting = Setting { lanes: 2, segment_bytes: 8192, ..Setting::PLAIN };
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
 const POWERLESS: Crash = Crash { at: None, loss: Loss::Power };
 
@@ -275,5 +275,51 @@ fn segment_that_is_settled_and_used_again_is_not_looked_at() {
         let mut second = stretch(&more, POWERLESS);
         second.hindrance = Some(Fault::Fails { call, choice: 8, onwards: false });
         keeps_its_promises_in(small, 24, &[stretch(&ops, KILLED), second], None);
+    }
+}
+
+#[test]
+fn segment_behind_a_listed_one_that_did_not_survive_proves_nothing() {
+    let ops = [
+        batch(3, 812, false, false),
+        batch(4, 895, true, false),
+        batch(5, 245, false, false),
+        reserve(1),
+        enqueue(0, 338, false),
+        Op::WriteBack,
+        settle(How::Ack, 40, true),
+        batch(4, 153, false, false),
+        Op::Checkpoint,
+    ];
+    let one_lane = Setting { lanes: 1, segment_bytes: 4096, ..SETTING };
+    for (first, second) in [(8, 3), (9, 4), (10, 5), (11, 6), (12, 3), (13, 4)] {
+        let mut one = stretch(&ops, POWERLESS);
+        one.recoveries.push(Crash { at: Some(first), loss: Loss::Process });
+        one.recoveries.push(Crash { at: Some(second), loss: Loss::Power });
+        keeps_its_promises_in(one_lane, 400, &[one], None);
+    }
+}
+
+#[test]
+fn cancelled_task_of_a_segment_that_can_not_be_read_takes_no_other_along() {
+    let one = [
+        enqueue(0, 38, false),
+        Op::Cancel { pick: 29, power: true },
+        batch(6, 15, false, false),
+        enqueue(1, 3, false),
+        Op::Park { group: 6, pick: 129 },
+        Op::CreateGroup { newest: false, power: true },
+    ];
+    let two = [
+        Op::Checkpoint,
+        Op::Reserve { group: 7, tasks: 4, lane: None, lease_ms: 20, consumer: 2 },
+        Op::Cancel { pick: 14, power: true },
+        Op::Checkpoint,
+    ];
+    let small = Setting { segment_bytes: 4096, attempts_max: 3, ..SETTING };
+    for call in 64..84 {
+        let mut second = stretch(&two, KILLED);
+        second.fault = Some(Fault::Fails { call, choice: 4, onwards: false });
+        keeps_its_promises_in(small, 2, &[stretch(&one, KILLED), second], None);
     }
 }
