@@ -9,8 +9,8 @@
 //!
 //! - A [`Queue`] is one directory, open in one process at a time. [`Options`] say how it is opened; those that matter
 //!   later are stored with it.
-//! - A *lane* ([`LaneId`]) is a priority class with its own files. Lane 0 is the most urgent; a more urgent lane always
-//!   goes first.
+//! - A *lane* ([`LaneId`]) is a priority class with its own files. Lane 0 is the most urgent, and goes first, or gets a
+//!   larger share: [`Priority`] says how lanes are chosen.
 //! - [`Queue::enqueue`] takes a [`Task`] and returns its [`TaskId`] once it has the [`Durability`] it asked for.
 //!   [`Queue::submit`] returns a [`Pending`] at once, so that one thread keeps many tasks in flight; they share
 //!   syncs. [`Queue::enqueue_batch`] is one atomic unit. A [`Producer`] fixes lane and durability once.
@@ -110,6 +110,7 @@ mod queue;
 pub mod sim;
 
 // The queue and how it is opened.
+pub use delivery::Priority;
 pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};
 
 // Producing.

@@ -74,6 +74,8 @@ pub enum Bug {
     DoneWithoutReader,
     /// A group from the newest task on forgets where it began.
     StartForgotten,
+    /// A lane that waited for its longest time goes on waiting.
+    LaneForgotten,
 
     /// An extent's final word is stored without release order.
     RelaxedPublish,
@@ -92,7 +94,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 33] = [
+    pub const SIMULATED: [Bug; 34] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -126,6 +128,7 @@ impl Bug {
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
+        Bug::LaneForgotten,
     ];
 }
 

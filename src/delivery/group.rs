@@ -22,7 +22,7 @@ use crate::sabotage::{Bug, on};
 use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
 use super::lane::{GroupLane, GroupLanes};
-use super::scheduler::{Policy, Scheduler};
+use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
 use super::wheel::Wheel;
@@ -132,7 +132,7 @@ pub(crate) struct Group {
 
 impl Group {
     /// The group as it goes on from `state`: cursors stand at the floor, and walk over what is acked.
-    pub(crate) fn open(id: u32, state: GroupState, policy: Policy, now: Now) -> Self {
+    pub(crate) fn open(id: u32, state: GroupState, priority: &Priority, now: Now) -> Self {
         let mut group = Group {
             id,
             name: state.name,
@@ -140,7 +140,7 @@ impl Group {
             starts: state.starts,
             slots: Slab::new(),
             wheel: Wheel::new(now.boot_ms),
-            scheduler: Scheduler::new(policy),
+            scheduler: Scheduler::new(priority, now.boot_ms),
             notes: state.notes,
             // What recovery found may differ from what the checkpoint holds.
             dead_dirty: state

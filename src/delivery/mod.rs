@@ -19,5 +19,5 @@ mod tests;
 
 pub(crate) use group::{Group, Rules, Ticket};
 pub(crate) use reserve::{Ask, Grant, Granted, Lost};
-pub(crate) use scheduler::Policy;
+pub use scheduler::Priority;
 pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};

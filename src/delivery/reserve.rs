@@ -11,6 +11,7 @@ use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
 
 use super::group::{Group, Own, Phase, Rules, Slot, Ticket};
 use super::lane::GroupLane;
+use super::scheduler::Turn;
 use super::state::{Note, Runs};
 
 /// What a reserve asks for.
@@ -79,16 +80,19 @@ impl Group {
         let mut bytes_left = ask.bytes;
         let mut available = logs.started().and(&ask.lanes);
         while granted.grants.len() < ask.tasks {
-            let Some(lane) = self.scheduler.pick(&available) else { break };
+            let Some(Turn { lane, tasks_max }) = self.scheduler.pick(&available, now.boot_ms) else { break };
             let Some(log) = logs.log(lane) else { break };
             let before = granted.grants.len();
-            let mut take = Take { ask, rules, log, lane, now, bytes_left: &mut bytes_left, changes, lost };
+            let until = before.saturating_add(tasks_max).min(ask.tasks);
+            let mut take = Take { ask, rules, log, lane, now, until, bytes_left: &mut bytes_left, changes, lost };
             let more = self.take_from_lane(&mut take, &mut granted);
-            let served = u32::try_from(granted.grants.len() - before).unwrap_or(u32::MAX);
-            self.scheduler.served(lane, served);
+            self.scheduler.served(lane, granted.grants.len() - before, now.boot_ms);
             match more {
                 More::Maybe => {}
-                More::LaneEmpty => available.remove(lane),
+                More::LaneEmpty => {
+                    self.scheduler.found_empty(lane, now.boot_ms);
+                    available.remove(lane);
+                }
                 More::BudgetUsed => break,
             }
         }
@@ -104,7 +108,7 @@ impl Group {
             lane.cursor.distrust();
         }
         let durable = take.log.durable();
-        while granted.grants.len() < take.ask.tasks {
+        while granted.grants.len() < take.until {
             let due = self.next_due(take, granted);
             let Some(candidate) = due.or_else(|| self.walk(take, durable, granted)) else { return More::LaneEmpty };
             let (slot, _, header) = candidate;
@@ -315,6 +319,8 @@ struct Take<'a, 'b> {
     log: &'a Log,
     lane: LaneId,
     now: Now,
+    /// Its turn ends with so many grants.
+    until: usize,
     bytes_left: &'b mut u64,
     changes: &'b mut Runs,
     lost: &'b mut Vec<Lost>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::delivery::{Change, Group, GroupState, Policy, Runs};
+use crate::delivery::{Change, Group, GroupState, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
@@ -96,7 +96,7 @@ impl Engine {
         journal::put_group_created(&mut payload, id, name, &starts);
         let end = self.append_journal(&payload, now.wall)?;
         let state = GroupState { name: name.to_owned(), starts: starts.into_iter().collect(), ..GroupState::default() };
-        let group = Group::open(id, state, Policy::Strict, now);
+        let group = Group::open(id, state, &self.settings.priority, now);
         groups.insert(id, Arc::new(GroupCell::new(group)));
         Ok(end)
     }

@@ -1,6 +1,10 @@
 //! The queue's options once they are checked: only valid values exist here.
 
-use crate::delivery::Rules;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::delivery::scheduler::WEIGHT_MAX;
+use crate::delivery::{Priority, Rules};
 use crate::format::meta::{StoredOptions, option};
 use crate::format::record::HEADER_BYTES;
 pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
@@ -23,6 +27,7 @@ pub(crate) struct Settings {
     pub task_bytes_max: u64,
     pub lease_ms: u64,
     pub rules: Rules,
+    pub priority: Priority,
     /// A checkpoint is due when the journal grew by this much since the last.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due when something changed and the last is this old.
@@ -47,6 +52,7 @@ impl Settings {
                 backoff: stored.backoff,
                 expired_are_dead: stored.further(option::EXPIRED_ARE_DEAD) == Some(1),
             },
+            priority: stored_priority(stored),
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,
@@ -81,6 +87,46 @@ impl Settings {
             size = (size * 2).min(self.segment_bytes);
         }
         Some(size)
+    }
+}
+
+const BY_WEIGHTS: u64 = 1;
+const BY_AGE: u64 = 2;
+
+/// The choice of lanes as it is stored; what another version or a hostile file says more is strict.
+fn stored_priority(stored: &StoredOptions) -> Priority {
+    match stored.further(option::PRIORITY) {
+        Some(BY_WEIGHTS) => {
+            let weight = |lane| stored.further(option::WEIGHT + lane).unwrap_or(1).clamp(1, u64::from(WEIGHT_MAX));
+            let weights = (0..stored.lanes).map(weight).filter_map(|weight| u16::try_from(weight).ok());
+            Priority::Weighted(weights.collect())
+        }
+        Some(BY_AGE) => {
+            let wait_ms = stored.further(option::LONGEST_WAIT_MS).unwrap_or(u64::MAX);
+            Priority::Aging { longest_wait: Duration::from_millis(wait_ms) }
+        }
+        _ => Priority::Strict,
+    }
+}
+
+/// Writes the choice of lanes into options that are to be stored, instead of what they said of it.
+pub(crate) fn store_priority(priority: &Priority, further: &mut BTreeMap<u16, u64>) {
+    let of_priority = |tag: u16| {
+        [option::PRIORITY, option::LONGEST_WAIT_MS].contains(&tag)
+            || (option::WEIGHT..=option::WEIGHT + u16::from(u8::MAX)).contains(&tag)
+    };
+    further.retain(|tag, _| !of_priority(*tag));
+    match priority {
+        Priority::Strict => {}
+        Priority::Weighted(weights) => {
+            further.insert(option::PRIORITY, BY_WEIGHTS);
+            further.extend((option::WEIGHT..).zip(weights.iter().map(|weight| u64::from(*weight))));
+        }
+        Priority::Aging { longest_wait } => {
+            further.insert(option::PRIORITY, BY_AGE);
+            let wait_ms = u64::try_from(longest_wait.as_millis()).unwrap_or(u64::MAX);
+            further.insert(option::LONGEST_WAIT_MS, wait_ms);
+        }
     }
 }
 

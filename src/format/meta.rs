@@ -76,6 +76,12 @@ pub(crate) mod option {
     pub(crate) const BACKOFF_JITTER: u16 = 2;
     /// 1: expired tasks become dead letters.
     pub(crate) const EXPIRED_ARE_DEAD: u16 = 3;
+    /// How lanes are chosen: 1 by weights, 2 by urgency with a longest wait; strictly by urgency if absent.
+    pub(crate) const PRIORITY: u16 = 20;
+    /// The longest wait of a lane in milliseconds.
+    pub(crate) const LONGEST_WAIT_MS: u16 = 21;
+    /// Weight of a lane: this and the lane's number.
+    pub(crate) const WEIGHT: u16 = 0x100;
 }
 
 impl StoredOptions {

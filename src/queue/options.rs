@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room};
+use crate::delivery::Priority;
+use crate::delivery::scheduler::WEIGHT_MAX;
+use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room, store_priority};
 use crate::error::{Error, Result};
 use crate::format::meta::{StoredOptions, option};
 use crate::types::{Backoff, LANES_MAX};
@@ -55,6 +57,7 @@ pub struct Options {
     max_attempts: Option<u32>,
     backoff: Option<Backoff>,
     expired_to_dead_letters: Option<bool>,
+    priority: Option<Priority>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -125,6 +128,14 @@ impl Options {
     #[must_use]
     pub fn expired_to_dead_letters(mut self, keep: bool) -> Self {
         self.expired_to_dead_letters = Some(keep);
+        self
+    }
+
+    /// How the next lane is chosen; default [`Priority::Strict`]. Weights are at most as many as there are lanes, and 1 to
+    /// 1000; a longest wait is 1 ms to 10 years. [`Priority`] says what each policy guarantees.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
         self
     }
 
@@ -241,6 +252,10 @@ impl Options {
         let mut further = base.further;
         let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
+        if let Some(priority) = &self.priority {
+            check_priority(priority, lanes)?;
+            store_priority(priority, &mut further);
+        }
         let lease_ms = self.lease.map_or(base.lease_ms, millis);
         let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
         let checkpoint_interval_ms = self.checkpoint_interval.map_or(base.checkpoint_interval_ms, millis);
@@ -259,6 +274,24 @@ impl Options {
         })
     }
 }
+
+fn check_priority(priority: &Priority, lanes: usize) -> Result<()> {
+    match priority {
+        Priority::Strict => Ok(()),
+        Priority::Weighted(weights) => {
+            within("priority (weights)", weights.len() as u64, 0, lanes as u64)?;
+            let each = weights.iter().try_for_each(|weight| {
+                within("priority (weight)", u64::from(*weight), 1, u64::from(WEIGHT_MAX)).map(drop)
+            });
+            each
+        }
+        Priority::Aging { longest_wait } => {
+            within("priority (longest wait, ms)", millis(*longest_wait), 1, TEN_YEARS_MS).map(drop)
+        }
+    }
+}
+
+const TEN_YEARS_MS: u64 = 10 * 366 * 24 * 3_600_000;
 
 fn defaults() -> StoredOptions {
     StoredOptions {

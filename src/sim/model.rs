@@ -137,6 +137,8 @@ pub(super) struct Side {
     /// The last task that this open handed out for the first time, by lane; and all that it handed out.
     pub newest: BTreeMap<LaneId, Seq>,
     pub met: BTreeSet<Seq>,
+    /// Since when each lane that surely has a task waits, on the boot clock.
+    pub waits: BTreeMap<LaneId, u64>,
     /// A reserve failed: attempts may be one higher than told.
     pub reserve_failed: bool,
 }
@@ -152,6 +154,7 @@ impl Side {
             stale: Vec::new(),
             newest: BTreeMap::new(),
             met: BTreeSet::new(),
+            waits: BTreeMap::new(),
             reserve_failed: false,
         }
     }
@@ -161,6 +164,7 @@ impl Side {
         self.stale.extend(self.loans.drain(..).map(|loan| loan.handed.receipt).take(2));
         self.newest.clear();
         self.met.clear();
+        self.waits.clear();
     }
 }
 

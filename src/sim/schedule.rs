@@ -1,10 +1,14 @@
 //! A schedule: everything that happens in one run, drawn from one seed.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::disk::Loss;
 use super::operation::{Crash, Fault, Hurt, Op};
 use super::rng::{Choices, Rng, Tape};
+use crate::delivery::Priority;
+use crate::engine::settings::store_priority;
 use crate::format::meta::StoredOptions;
 
 /// One run from an empty directory to the last check.
@@ -31,6 +35,31 @@ pub(crate) struct Setting {
     pub pad_commits: bool,
     /// Payloads are large for the segments, so that those roll and are recycled.
     pub bulky: bool,
+    pub order: Order,
+}
+
+/// How lanes are chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    Strict,
+    /// By [`WEIGHTS`].
+    Weighted,
+    /// By urgency, but for lanes that waited longer than [`LONGEST_WAIT_MS`].
+    Aging,
+}
+
+/// Of lane 0 and lane 1.
+pub(crate) const WEIGHTS: [u16; 2] = [3, 2];
+pub(crate) const LONGEST_WAIT_MS: u64 = 40;
+
+impl Order {
+    fn priority(self) -> Priority {
+        match self {
+            Order::Strict => Priority::Strict,
+            Order::Weighted => Priority::Weighted(WEIGHTS.to_vec()),
+            Order::Aging => Priority::Aging { longest_wait: Duration::from_millis(LONGEST_WAIT_MS) },
+        }
+    }
 }
 
 /// The work of one process, and how it ends.
@@ -47,9 +76,12 @@ pub(crate) struct Stretch {
 
 impl Setting {
     pub(crate) fn options(self) -> StoredOptions {
+        let mut further = BTreeMap::new();
+        store_priority(&self.order.priority(), &mut further);
         StoredOptions {
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
+            further,
             ..StoredOptions::tiny(u16::from(self.lanes))
         }
     }
@@ -59,7 +91,13 @@ impl Setting {
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
         let bulky = rng.once_in(3);
-        Setting { lanes: 1 + u8::from(!rng.once_in(3)), segment_bytes, attempts_max, pad_commits, bulky }
+        let lanes = 1 + u8::from(!rng.once_in(3));
+        let order = match rng.below(4) {
+            0 => Order::Weighted,
+            1 => Order::Aging,
+            _ => Order::Strict,
+        };
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky, order }
     }
 }
 
@@ -129,10 +167,10 @@ fn loss(rng: &mut impl Choices) -> Loss {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _ } = self.setting;
+        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _, order } = self.setting;
         writeln!(
             f,
-            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, disk seed {}",
+            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, order {order:?}, disk seed {}",
             self.disk_seed
         )?;
         for (number, stretch) in self.stretches.iter().enumerate() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::Store;
-use crate::delivery::{Group, Policy};
+use crate::delivery::Group;
 use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::StoredOptions;
 use crate::format::segment::block_for;
@@ -109,19 +109,18 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
         picture.groups.insert(id, default_group());
     }
-    let groups = picture
-        .groups
-        .into_iter()
-        .map(|(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now)))));
+    let settings = Settings::from_stored(&stored);
+    let open_group = |(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, &settings.priority, now))));
+    let groups: BTreeMap<u32, Arc<GroupCell>> = picture.groups.into_iter().map(open_group).collect();
     let engine = Engine {
         queue: picture.queue,
         epoch: picture.next_epoch,
-        settings: Settings::from_stored(&stored),
+        settings,
         stored,
         lanes,
         last_bases: picture.last_bases,
         journal: Arc::new(journal),
-        groups: RwLock::new(groups.collect()),
+        groups: RwLock::new(groups),
         pool: Mutex::new(Pool::default()),
         journal_pool: Mutex::new(Pool::default()),
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),

@@ -49,15 +49,14 @@ impl Actor<'_> {
     ) -> Step<usize> {
         let cell = self.cell(at)?;
         self.expire(at);
+        let waited = self.note_waits(at);
         let ask = ask(tasks, lanes, u64::from(lease_ms), u64::from(consumer));
         let handed = self.call(|actor| actor.engine.reserve(&cell, &ask, *actor.now, |one| one));
         let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
         let count = handed.len();
-        let mut lane = LaneId(0);
+        let served: Vec<LaneId> = handed.iter().map(|one| one.receipt.task.lane).collect();
+        self.in_turn(at, &served, &waited, tasks, lanes)?;
         for one in handed {
-            let from = one.receipt.task.lane;
-            ensure!(from >= lane, "lane {from} was served after lane {lane}");
-            lane = from;
             let until_ms = self.now.boot_ms + u64::from(lease_ms);
             self.take(at, one, u64::from(consumer), until_ms)?;
         }

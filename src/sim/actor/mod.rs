@@ -4,6 +4,7 @@
 //! moves too early is as much a lie as a call that returns too early.
 
 mod consume;
+mod order;
 mod produce;
 
 use std::collections::BTreeMap;
