@@ -74,6 +74,8 @@ pub enum Bug {
     DoneWithoutReader,
     /// A group from the newest task on forgets where it began.
     StartForgotten,
+    /// What is paused is forgotten by the next checkpoint.
+    PauseForgotten,
     /// A lane that waited for its longest time goes on waiting.
     LaneForgotten,
 
@@ -94,7 +96,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 34] = [
+    pub const SIMULATED: [Bug; 35] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -128,6 +130,7 @@ impl Bug {
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
+        Bug::PauseForgotten,
         Bug::LaneForgotten,
     ];
 }

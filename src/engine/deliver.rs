@@ -47,6 +47,7 @@ impl Engine {
             let mut work = cell.state.lock();
             let work = &mut *work;
             let rules = &self.settings.rules;
+            let ask = &self.without_paused(cell, ask);
             let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
             if let Err(error) = self.write_changes(work, now.wall) {
                 work.changes.clear();
@@ -66,7 +67,8 @@ impl Engine {
 
     /// True if a reserve might hand something out now.
     pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet) -> bool {
-        cell.state.lock().group.may_have_more(&self.lanes, lanes)
+        let work = cell.state.lock();
+        work.group.may_have_more(&self.lanes, &self.unpaused(cell, lanes))
     }
 
     /// When the group's next lease runs out or its next delay ends, in milliseconds on the boot clock.

@@ -176,9 +176,11 @@ impl Inspection {
         }
         let journal = self.picture.logs.get(&LogId::JOURNAL.0);
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
-        for group in self.picture.groups.values() {
+        stats.paused_lanes = self.picture.paused.lanes.iter().copied().collect();
+        for (id, group) in &self.picture.groups {
+            let paused = self.picture.paused.groups.contains(id);
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
-            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own });
+            stats.groups.push(GroupStats { name: group.name.clone(), paused, lanes: own });
         }
         stats
     }

@@ -7,7 +7,7 @@
 //!
 //! # Locks, in the order they are taken
 //!
-//! checkpoint → groups → one group → a log's commit lock → a log's claim lock → a log's lists → pool, blocks,
+//! checkpoint → groups → one group → what is paused → a log's commit lock → a log's claim lock → a log's lists → pool, blocks,
 //! damage. A settle or a reserve changes its group *and* claims its journal entry under the group's lock;
 //! so whoever reads the journal's head first and locks the groups after has every entry below the head in
 //! the groups' state. That is what a checkpoint does.
@@ -22,6 +22,7 @@ pub(crate) mod damage;
 pub(crate) mod deliver;
 pub(crate) mod groups;
 pub(crate) mod inspect;
+pub(crate) mod pause;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod reclaim;
@@ -47,6 +48,7 @@ use crate::types::{QueueId, Seq};
 use checkpoint::Checkpoints;
 use damage::DamageList;
 use groups::GroupCell;
+use pause::Pauses;
 use recovery::lives::Strays;
 use settings::Settings;
 
@@ -63,6 +65,7 @@ pub(crate) struct Engine {
     last_bases: BTreeMap<u16, u64>,
     journal: Arc<Log>,
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
+    pauses: Pauses,
     /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
     pool: Mutex<Pool>,
     journal_pool: Mutex<Pool>,

@@ -21,6 +21,8 @@ pub struct Stats {
     pub lanes: Vec<LaneStats>,
     /// Every group.
     pub groups: Vec<GroupStats>,
+    /// Lanes that are paused for all groups, in order.
+    pub paused_lanes: Vec<LaneId>,
     /// Segments made ready before they are needed.
     pub ready_segments: usize,
     /// Bytes of all ready segments.
@@ -69,6 +71,8 @@ pub struct LaneStats {
 pub struct GroupStats {
     /// The group's name.
     pub name: String,
+    /// It is paused for all lanes.
+    pub paused: bool,
     /// The lanes, in order.
     pub lanes: Vec<GroupLaneStats>,
 }
@@ -139,6 +143,7 @@ impl Engine {
         for (lane, log) in self.lanes.all() {
             stats.lanes.push(lane_stats(lane, log));
         }
+        stats.paused_lanes = self.paused_lanes();
         for cell in self.groups() {
             stats.groups.push(self.group_stats(&cell, now.wall));
         }
@@ -163,9 +168,10 @@ impl Engine {
     }
 
     fn group_stats(&self, cell: &GroupCell, wall: Timestamp) -> GroupStats {
+        let paused = self.is_paused(cell.id);
         let work = cell.state.lock();
         let group = &work.group;
-        let mut stats = GroupStats { name: cell.name.clone(), lanes: Vec::new() };
+        let mut stats = GroupStats { name: cell.name.clone(), paused, lanes: Vec::new() };
         for (lane, log) in self.lanes.all() {
             let own = group.lanes.get(lane);
             let dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;

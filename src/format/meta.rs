@@ -23,11 +23,12 @@
 //! Valid if and only if the root is, the counts fit the length, every number of a sequence or an epoch is below 2^62, and
 //! every option is in its bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
 
 use super::fields::{curve_code, curve_of};
+use super::journal::Pausable;
 use super::segment::{LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
@@ -45,6 +46,8 @@ pub(crate) mod kind {
     pub(crate) const NOTES: u8 = 5;
     /// Dead letters: `a` = group, `b` as for notes.
     pub(crate) const DEAD: u8 = 6;
+    /// What is paused; absent if nothing is.
+    pub(crate) const PAUSED: u8 = 7;
 }
 
 /// No group's number reaches this.
@@ -277,6 +280,56 @@ impl ListedGroup {
         let gone = from.u16()?;
         let acked_gone = (0..gone).map(|_| Some((LaneId(from.u8()?), from.u64()?))).collect::<Option<_>>()?;
         Some(ListedGroup { name, starts, acked_gone })
+    }
+}
+
+/// What is paused: lanes for all groups, groups for all lanes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Paused {
+    pub lanes: BTreeSet<LaneId>,
+    pub groups: BTreeSet<u32>,
+}
+
+impl Paused {
+    pub(crate) fn pause(&mut self, what: Pausable) {
+        match what {
+            Pausable::Lane(lane) => self.lanes.insert(lane),
+            Pausable::Group(group) => self.groups.insert(group),
+        };
+    }
+
+    pub(crate) fn resume(&mut self, what: Pausable) {
+        match what {
+            Pausable::Lane(lane) => self.lanes.remove(&lane),
+            Pausable::Group(group) => self.groups.remove(&group),
+        };
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.groups.is_empty()
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u16(u16::try_from(self.lanes.len()).unwrap_or(u16::MAX));
+        for lane in &self.lanes {
+            out.u8(lane.0);
+        }
+        for group in &self.groups {
+            out.u32(*group);
+        }
+        out.into_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let count = from.u16()?;
+        let lanes = (0..count).map(|_| from.u8().map(LaneId)).collect::<Option<_>>()?;
+        let mut groups = BTreeSet::new();
+        while from.left() > 0 {
+            groups.insert(from.u32()?);
+        }
+        Some(Paused { lanes, groups })
     }
 }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use crate::engine::groups::Start;
 use crate::engine::inspect::{Inspection, inspect};
+use crate::engine::pause::Pausable;
 use crate::engine::receipt::Receipt;
 use crate::engine::reclaim::Pin;
 use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
@@ -205,6 +206,55 @@ impl Queue {
     pub fn sync(&self) -> Result<()> {
         self.core().check(Durability::Power)?;
         self.core().sync_all()
+    }
+
+    // ---- pausing ----
+
+    /// Pauses a lane for all groups: once this returns nothing of it is handed out, over any crash, until
+    /// [`Queue::resume_lane`]. Tasks are enqueued into it, and those on loan are settled and their leases run out, as
+    /// always. Pausing a paused lane is no error.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLane`]; [`Error::Full`] if the journal could not grow; [`Error::InDoubt`] if a sync failed;
+    /// [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
+    pub fn pause_lane(&self, lane: LaneId) -> Result<()> {
+        self.pause(Pausable::Lane(lane))
+    }
+
+    /// Takes a pause of a lane back, durably. Consumers who wait for tasks of it get them at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::pause_lane`].
+    pub fn resume_lane(&self, lane: LaneId) -> Result<()> {
+        self.resume(Pausable::Lane(lane))
+    }
+
+    /// Pauses a group for all lanes, as [`Queue::pause_lane`] a lane for all groups. Other groups don't notice.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`], and as for [`Queue::pause_lane`].
+    pub fn pause_group(&self, name: &str) -> Result<()> {
+        self.pause(Pausable::Group(self.core().engine.group(name)?.id))
+    }
+
+    /// Takes a pause of a group back, durably. Its consumers who wait for tasks get them at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::pause_group`].
+    pub fn resume_group(&self, name: &str) -> Result<()> {
+        self.resume(Pausable::Group(self.core().engine.group(name)?.id))
+    }
+
+    fn pause(&self, what: Pausable) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.pause(what, clock::coarse_wall())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
+    }
+
+    fn resume(&self, what: Pausable) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.resume(what, clock::coarse_wall())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
     }
 
     // ---- consuming ----

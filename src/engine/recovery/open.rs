@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::checkpoint::Store;
 use crate::delivery::Group;
 use crate::error::{DamageKind, Error, Result};
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{Paused, StoredOptions};
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Region, Storage};
@@ -22,6 +22,7 @@ use super::read::{DEFAULT_GROUP, Picture, default_group, read};
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
 use crate::engine::groups::GroupCell;
+use crate::engine::pause::Pauses;
 use crate::engine::prepare::Needed;
 use crate::engine::settings::Settings;
 use crate::engine::{Blocks, Counts, Engine};
@@ -58,6 +59,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         store: None,
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
+        paused: Paused::default(),
         logs: BTreeMap::new(),
         last_bases: BTreeMap::new(),
         damage: Vec::new(),
@@ -121,6 +123,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         last_bases: picture.last_bases,
         journal: Arc::new(journal),
         groups: RwLock::new(groups),
+        pauses: Pauses::new(picture.paused),
         pool: Mutex::new(Pool::default()),
         journal_pool: Mutex::new(Pool::default()),
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),

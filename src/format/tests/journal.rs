@@ -1,8 +1,8 @@
 //! Journal entries: every kind comes back, and no payload, however hostile, does more than end the list.
 
 use super::super::journal::{
-    BadEntry, DeadCause, Entry, Of, REASON_BYTES_MAX, Run, cut_reason, entries, put_acked, put_dead, put_group_created,
-    put_released, put_reserved, put_retry,
+    BadEntry, DeadCause, Entry, Of, Pausable, REASON_BYTES_MAX, Run, cut_reason, entries, put_acked, put_dead,
+    put_group_created, put_paused, put_released, put_reserved, put_resumed, put_retry,
 };
 use super::each_harm;
 use crate::sim::Rng;
@@ -17,6 +17,8 @@ enum Said {
     Retry((u32, LaneId, Seq, u32), Timestamp, u64, String),
     Dead((u32, LaneId, Seq, u32), DeadCause, Timestamp, String),
     GroupCreated(u32, String, Vec<(LaneId, Seq)>),
+    Paused(Pausable),
+    Resumed(Pausable),
 }
 
 impl Said {
@@ -29,6 +31,8 @@ impl Said {
             Said::Retry(about, due, delay, reason) => put_retry(out, of(about), *due, *delay, reason),
             Said::Dead(about, cause, at, reason) => put_dead(out, of(about), *cause, *at, reason),
             Said::GroupCreated(group, name, starts) => put_group_created(out, *group, name, starts),
+            Said::Paused(what) => put_paused(out, *what),
+            Said::Resumed(what) => put_resumed(out, *what),
         }
     }
 
@@ -44,6 +48,8 @@ impl Said {
                 Said::Dead((group, lane, seq, attempts), cause, at, reason.to_owned())
             }
             Entry::GroupCreated { group, name, starts } => Said::GroupCreated(group, name.to_owned(), starts.collect()),
+            Entry::Paused(what) => Said::Paused(what),
+            Entry::Resumed(what) => Said::Resumed(what),
         }
     }
 }
@@ -80,6 +86,10 @@ fn one_of_each() -> Vec<Said> {
         Said::Dead(most, DeadCause::Rejected, Timestamp(0), String::new()),
         Said::GroupCreated(9, "mailers".to_owned(), vec![(LaneId(0), Seq(0)), (LaneId(255), Seq(u64::MAX))]),
         Said::GroupCreated(0, String::new(), Vec::new()),
+        Said::Paused(Pausable::Lane(LaneId(255))),
+        Said::Paused(Pausable::Group(u32::MAX)),
+        Said::Resumed(Pausable::Lane(LaneId(0))),
+        Said::Resumed(Pausable::Group(0)),
     ]
 }
 
@@ -91,7 +101,9 @@ fn some(rng: &mut Rng) -> Said {
     let count = rng.below(6);
     let runs: Vec<Run> =
         (0..count).map(|_| Run { lane: lane(rng), first: Seq(rng.next()), count: small(rng) }).collect();
-    match rng.below(6) {
+    match rng.below(8) {
+        6 => Said::Paused(Pausable::Lane(about.1)),
+        7 => Said::Resumed(Pausable::Group(about.0)),
         0 => Said::Reserved(about.0, about.3, runs),
         1 => Said::Acked(about.0, runs),
         2 => Said::Released(about.0, about.3, runs),

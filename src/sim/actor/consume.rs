@@ -56,6 +56,9 @@ impl Actor<'_> {
         let count = handed.len();
         let served: Vec<LaneId> = handed.iter().map(|one| one.receipt.task.lane).collect();
         self.in_turn(at, &served, &waited, tasks, lanes)?;
+        for lane in &served {
+            ensure!(!self.model.is_paused(at, *lane), "lane {lane} is paused, and served");
+        }
         for one in handed {
             let until_ms = self.now.boot_ms + u64::from(lease_ms);
             self.take(at, one, u64::from(consumer), until_ms)?;
@@ -206,7 +209,8 @@ impl Actor<'_> {
                 |task: &Task| self.stalls.iter().any(|stall| stall.lane == task.lane && stall.claim.seq() < *seq);
             let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
             let unreadable = self.unreadable(*seq);
-            ensure!(there || unreadable || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
+            let paused = task.is_some_and(|task| self.model.is_paused(at, task.lane));
+            ensure!(there || unreadable || paused || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ impl Actor<'_> {
         let mut undurable = self.ends.get(&lane).into_iter().flat_map(BTreeMap::values).filter(|seq| is_power(seq));
         let is_held_up = undurable.any(|other| other <= seq)
             || self.stalls.iter().any(|stall| stall.lane == lane && stall.claim.seq() < *seq);
-        mine.must && mine.attempts_most == 0 && !is_held_up
+        mine.must && mine.attempts_most == 0 && !is_held_up && !self.model.is_paused(at, lane)
     }
 
     /// Lanes were served as the policy says; `waited` is how long each that had a task waited before.
