@@ -21,6 +21,8 @@
 //! - A delivery is settled by [`ack`](Delivery::ack), [`nack`](Delivery::nack), [`release`](Delivery::release) or
 //!   [`reject`](Delivery::reject); a [`Receipt`] does the same from elsewhere in the process ([`Queue::ack`]). A task
 //!   that used up its attempts becomes a [`DeadLetter`].
+//! - A [`Bound`] limits what waits in a lane or in the queue; an enqueue then waits for room. [`Queue::pause_lane`] and
+//!   [`Queue::pause_group`] stop the handing out, over any crash.
 //! - [`Queue::stats`], [`Queue::damage`] and [`Queue::pins`] look at an open queue. [`inspect()`] looks at a
 //!   directory without opening it: it takes no lock and changes nothing.
 //!
@@ -74,7 +76,8 @@
 //! # Blocking
 //!
 //! A call waits for what its doc says and nothing else: at `Power` for a sync, which one of the waiting threads makes
-//! for all of them; for a ready segment, at most [`Options::append_wait`]; for a task, at most [`Reserve::wait`]. Two
+//! for all of them; for a ready segment or for room under a
+//! [`Bound`], at most [`Options::append_wait`]; for a task, at most [`Reserve::wait`]. Two
 //! threads per open queue keep house: `lanelog-janitor` and `lanelog-commit`.
 //!
 //! # Where to read on
@@ -111,7 +114,7 @@ pub mod sim;
 
 // The queue and how it is opened.
 pub use delivery::Priority;
-pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};
+pub use queue::{Bound, CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};
 
 // Producing.
 pub use queue::{Pending, Producer, Task};

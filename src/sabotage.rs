@@ -76,6 +76,8 @@ pub enum Bug {
     StartForgotten,
     /// What is paused is forgotten by the next checkpoint.
     PauseForgotten,
+    /// What an earlier open accepted counts towards no bound.
+    BacklogForgotten,
     /// A lane that waited for its longest time goes on waiting.
     LaneForgotten,
 
@@ -96,7 +98,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 35] = [
+    pub const SIMULATED: [Bug; 36] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -131,6 +133,7 @@ impl Bug {
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
         Bug::PauseForgotten,
+        Bug::BacklogForgotten,
         Bug::LaneForgotten,
     ];
 }

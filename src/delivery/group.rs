@@ -35,6 +35,8 @@ pub(crate) struct Rules {
     pub backoff: Backoff,
     /// Expired tasks become dead letters; else they are counted and gone.
     pub expired_are_dead: bool,
+    /// The most tasks of a group on loan at once; 0 is without limit.
+    pub in_flight_max: u64,
 }
 
 /// What a task asks for itself, instead of the queue's rules or beside them.
@@ -193,6 +195,32 @@ impl Group {
             ((task.lane, task.seq), Note { attempts: task.attempts, due, reason: task.reason.clone() })
         });
         live.chain(self.notes.iter().map(|(key, note)| (*key, note.clone())))
+    }
+
+    /// How many more tasks may be on loan.
+    #[inline]
+    pub(super) fn may_take(&self, rules: &Rules) -> usize {
+        if rules.in_flight_max == 0 {
+            return usize::MAX;
+        }
+        let in_flight: u64 = self.lanes.iter().map(|(_, lane)| lane.in_flight).sum();
+        usize::try_from(rules.in_flight_max.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+    }
+
+    /// True if a task is neither settled for good nor before what the group sees.
+    pub(crate) fn is_owed(&self, lane: LaneId, base: u64, index: u32) -> bool {
+        let seq = Seq(base + u64::from(index));
+        let is_acked = |own: &GroupLane| {
+            own.done.contains(&base) || own.lives.get(&base).is_some_and(|life| life.acks.contains(index))
+        };
+        self.starts.get(&lane).is_none_or(|start| seq >= *start)
+            && !self.lanes.get(lane).is_some_and(is_acked)
+            && !self.dead.contains_key(&(lane, seq))
+    }
+
+    /// True if the life is one in which the group has nothing left to do.
+    pub(crate) fn is_done_with(&self, lane: LaneId, base: u64) -> bool {
+        self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))
     }
 
     /// True if the group has nothing to do in a life that begins at `base` and ends below `end`.

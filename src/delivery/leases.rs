@@ -21,6 +21,7 @@ impl Group {
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
+            lane.settled.add(u64::from(task.bytes));
             lane.close(task.base, Some(index));
         });
     }
@@ -145,6 +146,7 @@ impl Group {
     /// Gives up on a task that is on loan to nobody. Its record stays, and keeps its life from being done.
     pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
+        self.in_lane(task.lane, |lane| lane.settled.add(u64::from(task.bytes)));
         let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, reason };
         let key = (task.lane, task.seq);
         changes.push(Change::Dead { key, dead: dead.clone() });
@@ -154,7 +156,10 @@ impl Group {
 
     pub(super) fn void(&mut self, slot: u32) {
         if let Some(task) = self.slots.remove_slot(slot) {
-            self.in_lane(task.lane, |lane| lane.close(task.base, None));
+            self.in_lane(task.lane, |lane| {
+                lane.settled.add(u64::from(task.bytes));
+                lane.close(task.base, None);
+            });
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) mod wheel;
 mod tests;
 
 pub(crate) use group::{Group, Rules, Ticket};
+pub(crate) use lane::Amount;
 pub(crate) use reserve::{Ask, Grant, Granted, Lost};
 pub use scheduler::Priority;
 pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};

@@ -79,11 +79,12 @@ impl Group {
         let mut granted = Granted { grants, ..Granted::default() };
         let mut bytes_left = ask.bytes;
         let mut available = logs.started().and(&ask.lanes);
-        while granted.grants.len() < ask.tasks {
+        let tasks = ask.tasks.min(self.may_take(rules));
+        while granted.grants.len() < tasks {
             let Some(Turn { lane, tasks_max }) = self.scheduler.pick(&available, now.boot_ms) else { break };
             let Some(log) = logs.log(lane) else { break };
             let before = granted.grants.len();
-            let until = before.saturating_add(tasks_max).min(ask.tasks);
+            let until = before.saturating_add(tasks_max).min(tasks);
             let mut take = Take { ask, rules, log, lane, now, until, bytes_left: &mut bytes_left, changes, lost };
             let more = self.take_from_lane(&mut take, &mut granted);
             self.scheduler.served(lane, granted.grants.len() - before, now.boot_ms);
@@ -239,6 +240,7 @@ impl Group {
         if traits.origin.is_some_and(|origin| origin.group != self.id) {
             // Every look at the record says so again: that needs no journal.
             let base = own.cursor.base();
+            own.settled.add(u64::from(header.payload_bytes));
             own.close(base, Some(header.index));
             return None;
         }
@@ -281,17 +283,19 @@ impl Group {
             let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
             self.in_lane(task.lane, |lane| {
                 lane.expired += 1;
+                lane.settled.add(u64::from(task.bytes));
                 lane.close(task.base, Some(index));
             });
         }
     }
 
     /// True if a reserve might find something in `lanes` now.
-    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet) -> bool {
-        logs.started().and(lanes).iter().any(|lane| {
-            let Some(log) = logs.log(lane) else { return false };
-            self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
-        })
+    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet, rules: &Rules) -> bool {
+        self.may_take(rules) > 0
+            && logs.started().and(lanes).iter().any(|lane| {
+                let Some(log) = logs.log(lane) else { return false };
+                self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
+            })
     }
 }
 

@@ -87,18 +87,22 @@ impl Engine {
             return Err(Error::InvalidOption { option: "group", why });
         }
         let id = groups.keys().next_back().map_or(0, |last| last + 1);
-        let starts: Vec<(LaneId, Seq)> = match start {
-            Start::Oldest => Vec::new(),
-            Start::Newest if on(Bug::StartForgotten) => Vec::new(),
-            Start::Newest => self.next_seqs(),
-        };
-        let mut payload = Vec::new();
-        journal::put_group_created(&mut payload, id, name, &starts);
-        let end = self.append_journal(&payload, now.wall)?;
-        let state = GroupState { name: name.to_owned(), starts: starts.into_iter().collect(), ..GroupState::default() };
-        let group = Group::open(id, state, &self.settings.priority, now);
-        groups.insert(id, Arc::new(GroupCell::new(group)));
-        Ok(end)
+        self.join_bounds(|find_room| {
+            let starts: Vec<(LaneId, Seq)> = match start {
+                Start::Oldest => Vec::new(),
+                Start::Newest if on(Bug::StartForgotten) => Vec::new(),
+                Start::Newest => self.next_seqs(),
+            };
+            let mut payload = Vec::new();
+            journal::put_group_created(&mut payload, id, name, &starts);
+            let end = self.append_journal(&payload, now.wall)?;
+            let starts = starts.into_iter().collect();
+            let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
+            let group = Group::open(id, state, &self.settings.priority, now);
+            find_room(&group);
+            groups.insert(id, Arc::new(GroupCell::new(group)));
+            Ok(end)
+        })
     }
 
     /// For each lane a sequence above every task there is and at most that of the next one.

@@ -314,5 +314,6 @@ fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
         segments: lives.len(),
         disk_bytes: lives.iter().map(|life| life.file_bytes).sum(),
         tasks: lives.iter().map(|life| u64::from(life.tasks)).sum(),
+        waiting: None,
     }
 }

@@ -16,6 +16,7 @@
 //! [`crate::storage::Storage`].
 
 pub(crate) mod append;
+pub(crate) mod bounds;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod damage;
@@ -45,6 +46,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{QueueId, Seq};
 
+use bounds::Bounds;
 use checkpoint::Checkpoints;
 use damage::DamageList;
 use groups::GroupCell;
@@ -66,6 +68,8 @@ pub(crate) struct Engine {
     journal: Arc<Log>,
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
     pauses: Pauses,
+    /// `None` where no bound on what waits is set.
+    bounds: Option<Bounds>,
     /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
     pool: Mutex<Pool>,
     journal_pool: Mutex<Pool>,
@@ -90,6 +94,8 @@ pub(crate) struct Engine {
     changed: AtomicBool,
     /// Woken when a task may have become deliverable.
     pub(crate) arrivals: WaitWord,
+    /// Woken when a bound on what waits has room again.
+    pub(crate) room: WaitWord,
     /// Woken when a segment was taken, so that the next one is made ready.
     pub(crate) housework: WaitWord,
 }

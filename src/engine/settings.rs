@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::delivery::scheduler::WEIGHT_MAX;
-use crate::delivery::{Priority, Rules};
+use crate::delivery::{Amount, Priority, Rules};
 use crate::format::meta::{StoredOptions, option};
 use crate::format::record::HEADER_BYTES;
 pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
 use crate::format::segment::{PRELUDE_BYTES, record_limit};
+use crate::types::LaneId;
 
 /// The smallest segment a queue can have.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 << 10;
@@ -28,6 +29,7 @@ pub(crate) struct Settings {
     pub lease_ms: u64,
     pub rules: Rules,
     pub priority: Priority,
+    pub limits: Limits,
     /// A checkpoint is due when the journal grew by this much since the last.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due when something changed and the last is this old.
@@ -51,8 +53,10 @@ impl Settings {
                 max_attempts: stored.max_attempts,
                 backoff: stored.backoff,
                 expired_are_dead: stored.further(option::EXPIRED_ARE_DEAD) == Some(1),
+                in_flight_max: stored.further(option::IN_FLIGHT_MAX).unwrap_or(0),
             },
             priority: stored_priority(stored),
+            limits: Limits::of_stored(stored),
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,
@@ -87,6 +91,43 @@ impl Settings {
             size = (size * 2).min(self.segment_bytes);
         }
         Some(size)
+    }
+}
+
+/// How much may wait: in the queue and in each lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    queue: Amount,
+    lanes: Vec<Amount>,
+}
+
+impl Limits {
+    fn of_stored(stored: &StoredOptions) -> Self {
+        let max = |tag: u16| stored.further(tag).filter(|max| *max > 0).unwrap_or(u64::MAX);
+        let amount = |tasks: u16, bytes: u16| Amount { tasks: max(tasks), bytes: max(bytes) };
+        let lane = |lane: u16| amount(option::LANE_TASKS_MAX + lane, option::LANE_BYTES_MAX + lane);
+        Limits {
+            queue: amount(option::QUEUE_TASKS_MAX, option::QUEUE_BYTES_MAX),
+            lanes: (0..stored.lanes.min(256)).map(lane).collect(),
+        }
+    }
+
+    /// True if anything is bounded at all.
+    pub(crate) fn is_set(&self) -> bool {
+        let none = Amount { tasks: u64::MAX, bytes: u64::MAX };
+        self.queue != none || self.lanes.iter().any(|lane| *lane != none)
+    }
+
+    /// The limits of a lane, or of the queue.
+    pub(crate) fn of(&self, lane: Option<LaneId>) -> Amount {
+        match lane {
+            Some(lane) => self.lanes.get(lane.index()).copied().unwrap_or(self.queue),
+            None => self.queue,
+        }
+    }
+
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.len()
     }
 }
 

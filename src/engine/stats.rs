@@ -63,6 +63,9 @@ pub struct LaneStats {
     pub disk_bytes: u64,
     /// Tasks in them, settled or not.
     pub tasks: u64,
+    /// What waits, as bounds count it ([`Bound`](crate::Bound)): tasks and payload bytes. `None` where no bound is set,
+    /// or the queue is only looked at.
+    pub waiting: Option<(u64, u64)>,
 }
 
 /// One group.
@@ -141,7 +144,8 @@ impl Engine {
     pub(crate) fn stats(&self, now: Now) -> Stats {
         let mut stats = Stats { queue: Some(self.queue), ..Stats::default() };
         for (lane, log) in self.lanes.all() {
-            stats.lanes.push(lane_stats(lane, log));
+            let waiting = self.waiting(Some(lane)).map(|amount| (amount.tasks, amount.bytes));
+            stats.lanes.push(LaneStats { waiting, ..lane_stats(lane, log) });
         }
         stats.paused_lanes = self.paused_lanes();
         for cell in self.groups() {
@@ -218,5 +222,6 @@ fn lane_stats(lane: LaneId, log: &Log) -> LaneStats {
         segments: segments.len(),
         disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
         tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
+        waiting: None,
     }
 }

@@ -83,6 +83,14 @@ pub(crate) mod option {
     pub(crate) const PRIORITY: u16 = 20;
     /// The longest wait of a lane in milliseconds.
     pub(crate) const LONGEST_WAIT_MS: u16 = 21;
+    /// The most tasks, and payload bytes, that wait in the queue.
+    pub(crate) const QUEUE_TASKS_MAX: u16 = 22;
+    pub(crate) const QUEUE_BYTES_MAX: u16 = 23;
+    /// The most tasks of a group that are on loan.
+    pub(crate) const IN_FLIGHT_MAX: u16 = 24;
+    /// The most tasks, and payload bytes, that wait in a lane: these and the lane's number.
+    pub(crate) const LANE_TASKS_MAX: u16 = 0x200;
+    pub(crate) const LANE_BYTES_MAX: u16 = 0x300;
     /// Weight of a lane: this and the lane's number.
     pub(crate) const WEIGHT: u16 = 0x100;
 }

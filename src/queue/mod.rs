@@ -4,6 +4,7 @@
 //! clock, takes a step of the engine, and waits for what the step needs: a ready segment, a commit, a task.
 //! Absent: the format, decisions about data; a second way to do anything the engine does.
 
+mod bound;
 mod consumer;
 mod core;
 mod delivery;
@@ -14,6 +15,7 @@ mod task;
 mod threads;
 mod turnstile;
 
+pub use bound::Bound;
 pub use consumer::{Consumer, ConsumerOptions, Reserve};
 pub use delivery::Delivery;
 pub use options::{OnDamage, OnVolatile, Options};
@@ -160,11 +162,11 @@ impl Queue {
     }
 
     /// Enqueues a task and waits until it has the durability it asks for ([`Task::durability`], `Power` unless
-    /// told). Where no segment is ready it first waits for one, as long as [`Options::append_wait`] says.
+    /// told). Where no segment is ready, or a [`Bound`] leaves no room, it first waits as long as [`Options::append_wait`] says.
     ///
     /// # Errors
     /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::InvalidOption`] for
-    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
+    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::OverBound`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
     /// [`Error::InDoubt`] with the task's id, if the sync failed or an I/O error hit the segment.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
@@ -172,7 +174,7 @@ impl Queue {
     }
 
     /// Enqueues a task and returns with its id, without waiting for its durability; [`Pending::wait`] does that. So one
-    /// thread keeps many tasks in flight, and they share commits. Waits only where no segment is ready.
+    /// thread keeps many tasks in flight, and they share commits. Waits only where no segment is ready, or a [`Bound`] leaves no room.
     ///
     /// # Errors
     /// The refusals of [`Queue::enqueue`].

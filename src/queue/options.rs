@@ -9,9 +9,9 @@ use crate::delivery::scheduler::WEIGHT_MAX;
 use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room, store_priority};
 use crate::error::{Error, Result};
 use crate::format::meta::{StoredOptions, option};
-use crate::types::{Backoff, LANES_MAX};
+use crate::types::{Backoff, LANES_MAX, LaneId};
 
-use super::Queue;
+use super::{Bound, Queue};
 
 /// What to do when the queue turns out damaged at open. A log's torn end after a crash is not damage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -58,6 +58,9 @@ pub struct Options {
     backoff: Option<Backoff>,
     expired_to_dead_letters: Option<bool>,
     priority: Option<Priority>,
+    queue_bound: Option<Bound>,
+    lane_bounds: BTreeMap<LaneId, Bound>,
+    in_flight_max: Option<u64>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -139,6 +142,29 @@ impl Options {
         self
     }
 
+    /// How much may wait in the whole queue; default: any amount. [`Bound`] says what counts. Where this or a lane's bound
+    /// is set, an open reads the headers of all that waits.
+    #[must_use]
+    pub fn queue_bound(mut self, bound: Bound) -> Self {
+        self.queue_bound = Some(bound);
+        self
+    }
+
+    /// How much may wait in a lane; default: any amount.
+    #[must_use]
+    pub fn lane_bound(mut self, lane: LaneId, bound: Bound) -> Self {
+        self.lane_bounds.insert(lane, bound);
+        self
+    }
+
+    /// The most tasks that are on loan at once in each group; 0, the default, is any number. A reserve hands out no more
+    /// than that leaves, and waits for what is settled or runs out.
+    #[must_use]
+    pub fn in_flight_max(mut self, tasks: u64) -> Self {
+        self.in_flight_max = Some(tasks);
+        self
+    }
+
     /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
@@ -161,7 +187,8 @@ impl Options {
         self
     }
 
-    /// How long an append waits for a segment to be made ready before [`Error::Full`]; default 5 s. Not stored.
+    /// How long an append waits for a segment to be made ready before [`Error::Full`], and for room under a bound before
+    /// [`Error::OverBound`]; default 5 s. Not stored.
     #[must_use]
     pub fn append_wait(mut self, wait: Duration) -> Self {
         self.append_wait = Some(wait);
@@ -251,6 +278,14 @@ impl Options {
         within("backoff (first)", backoff.first_ms, 0, backoff.max_ms)?;
         let mut further = base.further;
         let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
+        set(option::IN_FLIGHT_MAX, self.in_flight_max);
+        set(option::QUEUE_TASKS_MAX, self.queue_bound.map(|bound| bound.tasks_max));
+        set(option::QUEUE_BYTES_MAX, self.queue_bound.map(|bound| bound.bytes_max));
+        for (lane, bound) in &self.lane_bounds {
+            within("lane_bound (lane)", u64::from(lane.0), 0, lanes as u64 - 1)?;
+            set(option::LANE_TASKS_MAX + u16::from(lane.0), Some(bound.tasks_max));
+            set(option::LANE_BYTES_MAX + u16::from(lane.0), Some(bound.bytes_max));
+        }
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
         if let Some(priority) = &self.priority {
             check_priority(priority, lanes)?;
@@ -280,10 +315,8 @@ fn check_priority(priority: &Priority, lanes: usize) -> Result<()> {
         Priority::Strict => Ok(()),
         Priority::Weighted(weights) => {
             within("priority (weights)", weights.len() as u64, 0, lanes as u64)?;
-            let each = weights.iter().try_for_each(|weight| {
-                within("priority (weight)", u64::from(*weight), 1, u64::from(WEIGHT_MAX)).map(drop)
-            });
-            each
+            let mut weights = weights.iter().map(|weight| u64::from(*weight));
+            weights.try_for_each(|weight| within("priority (weight)", weight, 1, u64::from(WEIGHT_MAX)).map(drop))
         }
         Priority::Aging { longest_wait } => {
             within("priority (longest wait, ms)", millis(*longest_wait), 1, TEN_YEARS_MS).map(drop)

@@ -151,6 +151,9 @@ pub(super) struct Task {
     pub power: bool,
 }
 
+/// More attempts than any task has: how many a task began that used up all of them is not known.
+pub(super) const WORN_OUT: u32 = u32::MAX / 2;
+
 /// What a group was told of a task that it may see.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Mine {

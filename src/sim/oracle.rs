@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::{ask, dead_of, later};
-use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, ensure};
+use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, WORN_OUT, ensure};
 use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::engine::deliver::Handed;
@@ -275,7 +275,7 @@ fn take_over(model: &mut Model, shown: &[Shown]) {
                 Mine { dead: Sure::Power, attempts: mine.attempts, attempts_most: mine.attempts_most, ..fresh }
             } else if shown.dead.contains(seq) {
                 // Its attempts are used up: in the queue itself it is buried by the next reserve.
-                Mine { attempts: 0, attempts_most: u32::MAX / 2, ..fresh }
+                Mine { attempts: 0, attempts_most: WORN_OUT, ..fresh }
             } else {
                 if mine.must && mine.acked <= Sure::Maybe {
                     lost.insert(*seq);

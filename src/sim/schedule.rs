@@ -9,7 +9,7 @@ use super::operation::{Crash, Fault, Hurt, Op};
 use super::rng::{Choices, Rng, Tape};
 use crate::delivery::Priority;
 use crate::engine::settings::store_priority;
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{StoredOptions, option};
 
 /// One run from an empty directory to the last check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -36,6 +36,20 @@ pub(crate) struct Setting {
     /// Payloads are large for the segments, so that those roll and are recycled.
     pub bulky: bool,
     pub order: Order,
+    pub room: Room,
+}
+
+/// How much may wait; 0 is any amount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Room {
+    pub lane_tasks: u64,
+    pub queue_bytes: u64,
+}
+
+impl Room {
+    pub(crate) fn is_bounded(self) -> bool {
+        self.lane_tasks > 0 || self.queue_bytes > 0
+    }
 }
 
 /// How lanes are chosen.
@@ -75,9 +89,18 @@ pub(crate) struct Stretch {
 }
 
 impl Setting {
+    /// Two lanes and nothing special.
+    pub(crate) const fn plain(segment_bytes: u64) -> Setting {
+        let room = Room { lane_tasks: 0, queue_bytes: 0 };
+        let order = Order::Strict;
+        Setting { lanes: 2, segment_bytes, attempts_max: 0, pad_commits: false, bulky: false, order, room }
+    }
+
     pub(crate) fn options(self) -> StoredOptions {
         let mut further = BTreeMap::new();
         store_priority(&self.order.priority(), &mut further);
+        further.insert(option::QUEUE_BYTES_MAX, self.room.queue_bytes);
+        further.extend((0..u16::from(self.lanes)).map(|lane| (option::LANE_TASKS_MAX + lane, self.room.lane_tasks)));
         StoredOptions {
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
@@ -97,7 +120,12 @@ impl Setting {
             1 => Order::Aging,
             _ => Order::Strict,
         };
-        Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky, order }
+        let mut room = Room { lane_tasks: 0, queue_bytes: 0 };
+        if rng.once_in(4) {
+            room.lane_tasks = 3 + rng.below(20);
+            room.queue_bytes = if rng.once_in(2) { 0 } else { 1_000 + rng.below(6_000) };
+        }
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky, order, room }
     }
 }
 
@@ -167,10 +195,10 @@ fn loss(rng: &mut impl Choices) -> Loss {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _, order } = self.setting;
+        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _, order, room } = self.setting;
         writeln!(
             f,
-            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, order {order:?}, disk seed {}",
+            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, order {order:?}, {room:?}, disk seed {}",
             self.disk_seed
         )?;
         for (number, stretch) in self.stretches.iter().enumerate() {

@@ -7,6 +7,7 @@ mod consume;
 mod order;
 mod pause;
 mod produce;
+mod room;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,9 @@
 //! Producers: tasks one by one and as batches, and those who stand still between claim and publish.
 
 use super::super::model::{Payload, Side, Violation};
+use super::room::told;
 use super::{Actor, Step};
+use crate::delivery::Amount;
 use crate::engine::append::TaskDraft;
 use crate::log::Stalled;
 use crate::types::{Durability, LaneId, Seq};
@@ -21,7 +23,10 @@ impl Actor<'_> {
         let payload = self.model.payload(bytes);
         let body = payload.to_vec();
         let durability = durability(power);
-        let appended = self.ready(|engine, now| engine.append(lane, &TaskDraft::plain(&body, durability), now.wall))?;
+        let draft = TaskDraft::plain(&body, durability);
+        let appended = self.ready(|engine, now| told(engine.append(lane, &draft, now.wall)))?;
+        let asked = Amount { tasks: 1, bytes: u64::from(bytes) };
+        let Some(appended) = self.within_room(lane, asked, appended)? else { return Ok(()) };
         self.model.accept(appended.first, lane, payload, 0, power)?;
         self.ends.entry(lane).or_default().insert(appended.end, appended.first);
         if power { self.commit(Some(lane)) } else { Ok(()) }
@@ -32,7 +37,9 @@ impl Actor<'_> {
         let bodies: Vec<Vec<u8>> = payloads.iter().map(|payload| payload.to_vec()).collect();
         let durability = durability(power);
         let drafts: Vec<_> = bodies.iter().map(|payload| TaskDraft::plain(payload, durability)).collect();
-        let appended = self.ready(|engine, now| engine.append_batch(lane, &drafts, now.wall))?;
+        let appended = self.ready(|engine, now| told(engine.append_batch(lane, &drafts, now.wall)))?;
+        let asked = Amount { tasks: u64::from(tasks), bytes: payloads.iter().map(|one| u64::from(one.bytes)).sum() };
+        let Some(appended) = self.within_room(lane, asked, appended)? else { return Ok(()) };
         self.model.batches += 1;
         let ends = self.ends.entry(lane).or_default();
         for (at, (seq, payload)) in (0..).zip((appended.first.0..).map(Seq).zip(payloads)) {
@@ -44,6 +51,10 @@ impl Actor<'_> {
     }
 
     pub(super) fn stall(&mut self, lane: LaneId, bytes: u16, filled: bool) -> Step {
+        if self.setting.room.is_bounded() {
+            // It claims past the engine, which counts what it lets in.
+            return Ok(());
+        }
         let payload = self.model.payload(bytes);
         let Some(log) = self.lane_log(lane) else { return Ok(()) };
         // Without room it stands still a little earlier, which nobody can tell.

@@ -4,10 +4,9 @@
 use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
 use crate::sim::run::{Counts, run};
-use crate::sim::schedule::{Order, Schedule, Setting, Stretch};
+use crate::sim::schedule::{Schedule, Setting, Stretch};
 
-const SETTING: Setting =
-    Setting { lanes: 2, segment_bytes: 8192, attempts_max: 0, pad_commits: false, bulky: false, order: Order::Strict };
+const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
 const POWERLESS: Crash = Crash { at: None, loss: Loss::Power };
 
