@@ -166,6 +166,8 @@ fn hostile_bytes_are_survived() {
     each_harm(&meta().encode(), |bytes| drop(Meta::decode(bytes)));
     each_harm(&life().encode(), |bytes| drop(ListedLife::decode(bytes)));
     each_harm(&group().encode(), |bytes| drop(ListedGroup::decode(bytes)));
+    let paused = Paused { lanes: [LaneId(1), LaneId(9)].into(), groups: [3, 4].into() };
+    each_harm(&paused.encode(), |bytes| drop(Paused::decode(bytes)));
     each_harm(&encode_notes(notes().iter()), |bytes| drop(decode_notes(bytes)));
 }
 
