@@ -7,10 +7,10 @@
 //!
 //! # Locks, in the order they are taken
 //!
-//! checkpoint → groups → one group → what is paused → a log's commit lock → a log's claim lock → a log's lists → pool, blocks,
-//! damage. A settle or a reserve changes its group *and* claims its journal entry under the group's lock;
-//! so whoever reads the journal's head first and locks the groups after has every entry below the head in
-//! the groups' state. That is what a checkpoint does.
+//! checkpoint → groups → who joins the bounds → one group → what is paused, what waits → a log's commit lock → a log's
+//! claim lock → a log's lists → pool, blocks, damage. A settle or a reserve changes its group *and* claims its journal
+//! entry under the group's lock; so whoever reads the journal's head first and locks the groups after has every entry
+//! below the head in the groups' state. That is what a checkpoint does.
 //!
 //! Absent: threads, clocks, randomness (the storage's is passed through), system calls except through
 //! [`crate::storage::Storage`].
