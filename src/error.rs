@@ -95,6 +95,28 @@ pub enum Error {
         /// What the file system said, if it said anything.
         cause: Option<Arc<io::Error>>,
     },
+    /// Refused: more would wait than an option allows ([`Options::queue_bound`](crate::Options::queue_bound),
+    /// [`Options::lane_bound`](crate::Options::lane_bound)). Let consumers ack what waits, then try again; if `asked` alone
+    /// exceeds `max`, make it smaller or raise the bound.
+    #[error(
+        "{} is full: {waiting} {what} wait, {asked} more would exceed its bound of {max}, and no room came within {waited_ms} ms; ack what waits, or raise {}",
+        lane.map_or_else(|| "the queue".to_owned(), |lane| format!("lane {lane}")),
+        if lane.is_some() { "Options::lane_bound" } else { "Options::queue_bound" }
+    )]
+    OverBound {
+        /// The lane whose bound it is; `None` is the whole queue's.
+        lane: Option<LaneId>,
+        /// What is bounded: `"tasks"`, or their payloads' `"bytes"`.
+        what: &'static str,
+        /// The bound.
+        max: u64,
+        /// What waits.
+        waiting: u64,
+        /// What the call asked for, a batch as a whole.
+        asked: u64,
+        /// How long the call waited for room.
+        waited_ms: u64,
+    },
     /// Refused: the lease ran out, was settled before, or belongs to an earlier open. The task is or will be
     /// someone else's; drop the result of the work or make it idempotent.
     #[error("the lease on task {task} is lost: it ran out, was settled already, or the queue was reopened since")]

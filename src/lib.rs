@@ -9,8 +9,8 @@
 //!
 //! - A [`Queue`] is one directory, open in one process at a time. [`Options`] say how it is opened; those that matter
 //!   later are stored with it.
-//! - A *lane* ([`LaneId`]) is a priority class with its own files. Lane 0 is the most urgent; a more urgent lane always
-//!   goes first.
+//! - A *lane* ([`LaneId`]) is a priority class with its own files. Lane 0 is the most urgent, and goes first, or gets a
+//!   larger share: [`Priority`] says how lanes are chosen.
 //! - [`Queue::enqueue`] takes a [`Task`] and returns its [`TaskId`] once it has the [`Durability`] it asked for.
 //!   [`Queue::submit`] returns a [`Pending`] at once, so that one thread keeps many tasks in flight; they share
 //!   syncs. [`Queue::enqueue_batch`] is one atomic unit. A [`Producer`] fixes lane and durability once.
@@ -21,6 +21,8 @@
 //! - A delivery is settled by [`ack`](Delivery::ack), [`nack`](Delivery::nack), [`release`](Delivery::release) or
 //!   [`reject`](Delivery::reject); a [`Receipt`] does the same from elsewhere in the process ([`Queue::ack`]). A task
 //!   that used up its attempts becomes a [`DeadLetter`].
+//! - A [`Bound`] limits what waits in a lane or in the queue; an enqueue then waits for room. [`Queue::pause_lane`] and
+//!   [`Queue::pause_group`] stop the handing out, over any crash.
 //! - [`Queue::stats`], [`Queue::damage`] and [`Queue::pins`] look at an open queue. [`inspect()`] looks at a
 //!   directory without opening it: it takes no lock and changes nothing.
 //!
@@ -74,7 +76,8 @@
 //! # Blocking
 //!
 //! A call waits for what its doc says and nothing else: at `Power` for a sync, which one of the waiting threads makes
-//! for all of them; for a ready segment, at most [`Options::append_wait`]; for a task, at most [`Reserve::wait`]. Two
+//! for all of them; for a ready segment or for room under a
+//! [`Bound`], at most [`Options::append_wait`]; for a task, at most [`Reserve::wait`]. Two
 //! threads per open queue keep house: `lanelog-janitor` and `lanelog-commit`.
 //!
 //! # Where to read on
@@ -110,7 +113,8 @@ mod queue;
 pub mod sim;
 
 // The queue and how it is opened.
-pub use queue::{CloseReport, DeadLettersMax, OnDamage, OnVolatile, Options, Queue, Watermarks};
+pub use delivery::Priority;
+pub use queue::{Bound, CloseReport, DeadLettersMax, OnDamage, OnVolatile, Options, Queue, Watermarks};
 
 // Producing.
 pub use queue::{Pending, Producer, Task};

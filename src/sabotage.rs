@@ -76,6 +76,12 @@ pub enum Bug {
     StartForgotten,
     /// That a dead letter came back is not journaled.
     RevivalForgotten,
+    /// What is paused is forgotten by the next checkpoint.
+    PauseForgotten,
+    /// What an earlier open accepted counts towards no bound.
+    BacklogForgotten,
+    /// A lane that waited for its longest time goes on waiting.
+    LaneForgotten,
 
     /// An extent's final word is stored without release order.
     RelaxedPublish,
@@ -94,7 +100,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 34] = [
+    pub const SIMULATED: [Bug; 37] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -129,6 +135,9 @@ impl Bug {
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
         Bug::RevivalForgotten,
+        Bug::PauseForgotten,
+        Bug::BacklogForgotten,
+        Bug::LaneForgotten,
     ];
 }
 

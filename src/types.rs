@@ -308,6 +308,15 @@ impl LaneSet {
         both
     }
 
+    /// The lanes that are in this set and not in the other.
+    pub(crate) fn without(&self, other: &LaneSet) -> LaneSet {
+        let mut left = *self;
+        for (word, mask) in left.0.iter_mut().zip(other.0) {
+            *word &= !mask;
+        }
+        left
+    }
+
     /// The most urgent lane of the set.
     #[must_use]
     pub fn first(&self) -> Option<LaneId> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::index::{Piece, recut};
 use super::units::{FreeUnits, units_for};
-use super::{BlobRef, Key, TWICE_KIND_MAX};
+use super::{BlobRef, Key, TWICE_KIND, TWICE_KIND_MAX};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
 use crate::sabotage::{Bug, on};
 use crate::storage::{File, is_want_of_room};
@@ -177,7 +177,8 @@ impl Store {
             match value {
                 Some(value) => {
                     keys.push(key);
-                    blobs.push((if key.kind <= TWICE_KIND_MAX { 2 } else { 1 }, value));
+                    let is_twice = key.kind <= TWICE_KIND_MAX || key.kind == TWICE_KIND;
+                    blobs.push((if is_twice { 2 } else { 1 }, value));
                 }
                 None => drop(plan.changes.insert(key, None)),
             }

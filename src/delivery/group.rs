@@ -24,7 +24,7 @@ use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
 use super::hand::DeadBounds;
 use super::lane::{GroupLane, GroupLanes};
-use super::scheduler::{Policy, Scheduler};
+use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
 use super::wheel::Wheel;
@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     /// Expired tasks become dead letters; else they are counted and gone.
     pub expired_are_dead: bool,
     pub dead: DeadBounds,
+    /// The most tasks of a group on loan at once; 0 is without limit.
+    pub in_flight_max: u64,
 }
 
 /// What a task asks for itself, instead of the queue's rules or beside them.
@@ -140,7 +142,7 @@ pub(crate) struct Group {
 
 impl Group {
     /// The group as it goes on from `state`: cursors stand at the floor, and walk over what is acked.
-    pub(crate) fn open(id: u32, state: GroupState, policy: Policy, now: Now) -> Self {
+    pub(crate) fn open(id: u32, state: GroupState, priority: &Priority, now: Now) -> Self {
         let mut group = Group {
             id,
             name: state.name,
@@ -148,7 +150,7 @@ impl Group {
             starts: state.starts,
             slots: Slab::new(),
             wheel: Wheel::new(now.boot_ms),
-            scheduler: Scheduler::new(policy),
+            scheduler: Scheduler::new(priority, now.boot_ms),
             notes: state.notes,
             // What recovery found may differ from what the checkpoint holds.
             dead_dirty: state
@@ -221,8 +223,29 @@ impl Group {
         live.chain(self.notes.iter().map(|(key, note)| (*key, note.clone())))
     }
 
-    /// True if the group is done with a life.
-    pub(crate) fn is_through(&self, lane: LaneId, base: u64) -> bool {
+    /// How many more tasks may be on loan.
+    #[inline]
+    pub(super) fn may_take(&self, rules: &Rules) -> usize {
+        if rules.in_flight_max == 0 {
+            return usize::MAX;
+        }
+        let in_flight: u64 = self.lanes.iter().map(|(_, lane)| lane.in_flight).sum();
+        usize::try_from(rules.in_flight_max.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+    }
+
+    /// True if a task is neither settled for good nor before what the group sees.
+    pub(crate) fn is_owed(&self, lane: LaneId, base: u64, index: u32) -> bool {
+        let seq = Seq(base + u64::from(index));
+        let is_acked = |own: &GroupLane| {
+            own.done.contains(&base) || own.lives.get(&base).is_some_and(|life| life.acks.contains(index))
+        };
+        self.starts.get(&lane).is_none_or(|start| seq >= *start)
+            && !self.lanes.get(lane).is_some_and(is_acked)
+            && !self.dead.contains_key(&(lane, seq))
+    }
+
+    /// True if the life is one in which the group has nothing left to do.
+    pub(crate) fn is_done_with(&self, lane: LaneId, base: u64) -> bool {
         self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))
     }
 

@@ -8,6 +8,7 @@ use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::group::{Group, Own, Phase, Slot, dead_blob};
+use super::lane::Amount;
 use super::state::{Change, DeadNote, Note, Runs, TaskKey};
 
 /// Where a task is that somebody asks for: key, life, and what its record's header says.
@@ -92,6 +93,7 @@ impl Group {
     /// A dead letter, or a parked task, is due again, though not before its time. False if it is none.
     pub(crate) fn revive(&mut self, spot: &Spot, keeps_attempts: Keeps, now: Now, changes: &mut Runs) -> bool {
         let Some(dead) = self.take_dead(&spot.key()) else { return false };
+        self.in_lane(spot.lane, |own| own.settled.take_back(u64::from(spot.bytes)));
         let attempts = if keeps_attempts == Keeps::Attempts { dead.attempts } else { 0 };
         if !on(Bug::RevivalForgotten) {
             changes.released(spot.lane, spot.seq, attempts);
@@ -148,10 +150,13 @@ impl Group {
         match self.standing(spot) {
             Standing::Settled => return false,
             Standing::Dead(_) => drop(self.take_dead(&spot.key())),
-            _ => match self.slot_of(spot.key()) {
-                Some(slot) => drop(self.take_out(slot)),
-                None => drop(self.notes.remove(&spot.key())),
-            },
+            _ => {
+                match self.slot_of(spot.key()) {
+                    Some(slot) => drop(self.take_out(slot)),
+                    None => drop(self.notes.remove(&spot.key())),
+                }
+                self.in_lane(spot.lane, |own| own.settled.add(u64::from(spot.bytes)));
+            }
         }
         self.settle_spot(spot, changes);
         true
@@ -177,6 +182,14 @@ impl Group {
         }
         self.start_at(lane, seq);
         changes.push(Change::Started { key: (lane, seq) });
+    }
+
+    /// Counts what was settled without a look at each task.
+    pub(crate) fn settle_amount(&mut self, lane: LaneId, amount: Amount) {
+        self.in_lane(lane, |own| {
+            own.settled.tasks = own.settled.tasks.wrapping_add(amount.tasks);
+            own.settled.bytes = own.settled.bytes.wrapping_add(amount.bytes);
+        });
     }
 
     /// The slot of a task that was handed out, or waits for its time.
@@ -219,6 +232,7 @@ impl Group {
 
     pub(super) fn put_dead(&mut self, key: TaskKey, dead: DeadNote, changes: &mut Runs) {
         changes.push(Change::Dead { key, dead: dead.clone() });
+        self.in_lane(key.0, |own| own.settled.add(u64::from(dead.bytes)));
         self.dead_dirty.insert(dead_blob(key.1));
         self.count_dead(key, &dead);
         self.dead.insert(key, dead);

@@ -7,6 +7,28 @@ use crate::types::{LaneId, Seq};
 
 use super::acks::SegmentAcks;
 
+/// Tasks and their payload bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Amount {
+    pub tasks: u64,
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// One more task.
+    #[inline]
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.tasks = self.tasks.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    /// One task less. A difference may pass below 0: whoever adds it up wraps too.
+    pub(crate) fn take_back(&mut self, bytes: u64) {
+        self.tasks = self.tasks.wrapping_sub(1);
+        self.bytes = self.bytes.wrapping_sub(bytes);
+    }
+}
+
 /// What a group knows of one life.
 #[derive(Default)]
 pub(crate) struct LifeAcks {
@@ -33,6 +55,8 @@ pub(crate) struct GroupLane {
     /// Slots of tasks that are due again, by sequence: they go before the cursor.
     pub due: BTreeMap<Seq, u32>,
     pub in_flight: u64,
+    /// Acked, dead, or found not to be for this group or damaged, since the open.
+    pub settled: Amount,
     pub delayed: u64,
     /// Tasks that expired and are gone, since the open.
     pub expired: u64,
@@ -50,6 +74,7 @@ impl GroupLane {
             done: BTreeSet::new(),
             due: BTreeMap::new(),
             in_flight: 0,
+            settled: Amount::default(),
             delayed: 0,
             expired: 0,
             acked_gone: 0,

@@ -21,6 +21,7 @@ impl Group {
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
+            lane.settled.add(u64::from(task.bytes));
             lane.close(task.base, Some(index));
         });
     }
@@ -159,7 +160,10 @@ impl Group {
 
     pub(super) fn void(&mut self, slot: u32) {
         if let Some(task) = self.slots.remove_slot(slot) {
-            self.in_lane(task.lane, |lane| lane.close(task.base, None));
+            self.in_lane(task.lane, |lane| {
+                lane.settled.add(u64::from(task.bytes));
+                lane.close(task.base, None);
+            });
         }
     }
 

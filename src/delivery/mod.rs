@@ -20,6 +20,7 @@ mod tests;
 
 pub(crate) use group::{Group, Rules, Ticket};
 pub(crate) use hand::{DeadBounds, Keeps, Spot, Standing};
+pub(crate) use lane::Amount;
 pub(crate) use reserve::{Ask, Grant, Granted, Lost};
-pub(crate) use scheduler::Policy;
+pub use scheduler::Priority;
 pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};

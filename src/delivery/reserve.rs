@@ -11,6 +11,7 @@ use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
 
 use super::group::{Group, Own, Phase, Rules, Slot, Ticket};
 use super::lane::GroupLane;
+use super::scheduler::Turn;
 use super::state::{Note, Runs};
 
 /// What a reserve asks for.
@@ -78,17 +79,21 @@ impl Group {
         let mut granted = Granted { grants, ..Granted::default() };
         let mut bytes_left = ask.bytes;
         let mut available = logs.started().and(&ask.lanes);
-        while granted.grants.len() < ask.tasks {
-            let Some(lane) = self.scheduler.pick(&available) else { break };
+        let tasks = ask.tasks.min(self.may_take(rules));
+        while granted.grants.len() < tasks {
+            let Some(Turn { lane, tasks_max }) = self.scheduler.pick(&available, now.boot_ms) else { break };
             let Some(log) = logs.log(lane) else { break };
             let before = granted.grants.len();
-            let mut take = Take { ask, rules, log, lane, now, bytes_left: &mut bytes_left, changes, lost };
+            let until = before.saturating_add(tasks_max).min(tasks);
+            let mut take = Take { ask, rules, log, lane, now, until, bytes_left: &mut bytes_left, changes, lost };
             let more = self.take_from_lane(&mut take, &mut granted);
-            let served = u32::try_from(granted.grants.len() - before).unwrap_or(u32::MAX);
-            self.scheduler.served(lane, served);
+            self.scheduler.served(lane, granted.grants.len() - before, now.boot_ms);
             match more {
                 More::Maybe => {}
-                More::LaneEmpty => available.remove(lane),
+                More::LaneEmpty => {
+                    self.scheduler.found_empty(lane, now.boot_ms);
+                    available.remove(lane);
+                }
                 More::BudgetUsed => break,
             }
         }
@@ -104,7 +109,7 @@ impl Group {
             lane.cursor.distrust();
         }
         let durable = take.log.durable();
-        while granted.grants.len() < take.ask.tasks {
+        while granted.grants.len() < take.until {
             let due = self.next_due(take, granted);
             let Some(candidate) = due.or_else(|| self.walk(take, durable, granted)) else { return More::LaneEmpty };
             let (slot, _, header) = candidate;
@@ -235,6 +240,7 @@ impl Group {
         if traits.origin.is_some_and(|origin| origin.group != self.id) {
             // Every look at the record says so again: that needs no journal.
             let base = own.cursor.base();
+            own.settled.add(u64::from(header.payload_bytes));
             own.close(base, Some(header.index));
             return None;
         }
@@ -277,17 +283,19 @@ impl Group {
             let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
             self.in_lane(task.lane, |lane| {
                 lane.expired += 1;
+                lane.settled.add(u64::from(task.bytes));
                 lane.close(task.base, Some(index));
             });
         }
     }
 
     /// True if a reserve might find something in `lanes` now.
-    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet) -> bool {
-        logs.started().and(lanes).iter().any(|lane| {
-            let Some(log) = logs.log(lane) else { return false };
-            self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
-        })
+    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet, rules: &Rules) -> bool {
+        self.may_take(rules) > 0
+            && logs.started().and(lanes).iter().any(|lane| {
+                let Some(log) = logs.log(lane) else { return false };
+                self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
+            })
     }
 }
 
@@ -315,6 +323,8 @@ struct Take<'a, 'b> {
     log: &'a Log,
     lane: LaneId,
     now: Now,
+    /// Its turn ends with so many grants.
+    until: usize,
     bytes_left: &'b mut u64,
     changes: &'b mut Runs,
     lost: &'b mut Vec<Lost>,

@@ -132,7 +132,7 @@ impl GroupState {
                 });
             }
             Entry::Started { lane, seq, .. } => self.start(*lane, *seq),
-            Entry::GroupCreated { .. } => {}
+            Entry::GroupCreated { .. } | Entry::Paused(_) | Entry::Resumed(_) => {}
         }
     }
 

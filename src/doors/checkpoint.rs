@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Key, Store};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, RootCopy, UNIT_BYTES, decode_entries, encode_entries};
-use crate::format::meta::{ListedGroup, ListedLife, Meta, decode_done, decode_notes, encode_done, encode_notes};
+use crate::format::meta::{
+    ListedGroup, ListedLife, Meta, Paused, decode_done, decode_notes, encode_done, encode_notes,
+};
 use crate::sim::SimDisk;
 use crate::storage::{File, Prepare, Storage};
 
@@ -44,6 +46,9 @@ fn read_blobs(bytes: &[u8]) {
     }
     if let Some(group) = ListedGroup::decode(bytes) {
         assert!(ListedGroup::decode(&group.encode()) == Some(group), "a group comes back");
+    }
+    if let Some(paused) = Paused::decode(bytes) {
+        assert!(Paused::decode(&paused.encode()) == Some(paused), "pauses come back");
     }
     if let Some(notes) = decode_notes(bytes) {
         let again = decode_notes(&encode_notes(notes.iter())).map(|notes| notes.len());

@@ -36,5 +36,7 @@ fn put(out: &mut Vec<u8>, entry: &Entry<'_>) {
         Entry::GroupCreated { group, name, starts } => {
             journal::put_group_created(out, group, name, &starts.collect::<Vec<_>>());
         }
+        Entry::Paused(what) => journal::put_paused(out, what),
+        Entry::Resumed(what) => journal::put_resumed(out, what),
     }
 }

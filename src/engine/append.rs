@@ -1,5 +1,6 @@
 //! Appending tasks: bounds, the claim, the roll.
 
+use crate::delivery::Amount;
 use crate::error::{Error, Result};
 use crate::format::record::{self, HEADER_BYTES, Kind};
 use crate::log::{Appended, Birth, Draft, Log, NotAppended};
@@ -40,13 +41,14 @@ impl Engine {
     /// Publishes one task. It is accepted when this returns `Done`; durable when the lane's durable mark
     /// reaches the returned end.
     ///
-    /// Errors: `TaskTooLarge`, `NoSuchLane`, `Poisoned`; nothing was written then. `InDoubt` if an I/O error hit the
+    /// Errors: `TaskTooLarge`, `NoSuchLane`, `OverBound`, `Poisoned`; nothing was written then. `InDoubt` if an I/O error hit the
     /// segment under the SIGBUS guard, at either durability.
     #[inline]
     pub(crate) fn append(&self, lane: LaneId, task: &TaskDraft<'_>, time: Timestamp) -> Result<Attempt<Appended>> {
         let log = self.writable_lane(lane)?;
         self.check_task(task)?;
-        self.with_rolls(log, |log| log.append(&task.draft(), time), time)
+        let amount = Amount { tasks: 1, bytes: task.payload.len() as u64 };
+        self.within_bounds(lane, amount, || self.with_rolls(log, |log| log.append(&task.draft(), time), time))
     }
 
     /// Publishes several tasks as one atomic unit. Errors as for [`Engine::append`], and `BatchTooLarge`.
@@ -61,7 +63,7 @@ impl Engine {
             self.check_task(task)?;
         }
         if let [only] = tasks {
-            return self.with_rolls(log, |log| log.append(&only.draft(), time), time);
+            return self.append(lane, only, time);
         }
         let drafts: Vec<Draft<'_>> = tasks.iter().map(TaskDraft::draft).collect();
         let max = room(self.settings.segment_bytes);
@@ -69,7 +71,9 @@ impl Engine {
         if bytes > max {
             return Err(Error::BatchTooLarge { bytes, max });
         }
-        self.with_rolls(log, |log| log.append_batch(&drafts, time), time)
+        let bytes = tasks.iter().map(|task| task.payload.len() as u64).sum();
+        let amount = Amount { tasks: tasks.len() as u64, bytes };
+        self.within_bounds(lane, amount, || self.with_rolls(log, |log| log.append_batch(&drafts, time), time))
     }
 
     /// The lane's log, made on first use.

@@ -5,7 +5,7 @@
 //! 1. The list of groups is held for reading until the end, so that no group begins meanwhile.
 //! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
 //!    because entries are claimed under the group's lock after the state changed.
-//! 3. Each group is locked in turn, for as long as copying what changed takes.
+//! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, likewise.
 //! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
 //!    base, and recovery finds it by that. Lives that every group is done with are left out.
 //! 5. Changed blobs are written and synced, then the root in the older slot, then synced.
@@ -87,6 +87,10 @@ impl Engine {
         snapshot.gone = gone;
         for cell in groups.values() {
             snapshot_counts(cell, &mut snapshot);
+        }
+        let paused = self.paused();
+        if !paused.is_empty() && !on(Bug::PauseForgotten) {
+            snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
         }
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
         let (next_base, ceiling) = {

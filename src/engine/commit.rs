@@ -77,8 +77,9 @@ impl Engine {
     /// Notes the first failure for good, and gives the error for whoever waited.
     pub(super) fn poisoned_by(&self, error: Error) -> Error {
         let cause = Arc::clone(self.poison.get_or_init(|| Arc::new(error)));
-        // Whoever waits for a task would wait in vain.
+        // Whoever waits for a task or for room would wait in vain.
         self.arrivals.wake_all();
+        self.room.wake_all();
         Error::InDoubt { task: None, cause }
     }
 }

@@ -47,7 +47,9 @@ impl Engine {
             let mut work = cell.state.lock();
             let work = &mut *work;
             let rules = &self.settings.rules;
+            let ask = &self.without_paused(cell, ask);
             let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
+            self.note_settled(work);
             if let Err(error) = self.write_changes(work, now.wall) {
                 work.changes.clear();
                 for grant in &granted.grants {
@@ -66,7 +68,8 @@ impl Engine {
 
     /// True if a reserve might hand something out now.
     pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet) -> bool {
-        cell.state.lock().group.may_have_more(&self.lanes, lanes)
+        let work = cell.state.lock();
+        work.group.may_have_more(&self.lanes, &self.unpaused(cell, lanes), &self.settings.rules)
     }
 
     /// When the group's next lease runs out or its next delay ends, in milliseconds on the boot clock.
@@ -84,6 +87,7 @@ impl Engine {
             let due = work.group.next_due_ms();
             if due.is_some_and(|due| due <= now.boot_ms) || work.group.exceeds(&self.settings.rules.dead, now.wall) {
                 work.group.tick(&self.settings.rules, now, &mut work.changes);
+                self.note_settled(work);
                 self.write_changes(work, now.wall)?;
                 self.arrivals.wake_all();
             }
@@ -138,7 +142,11 @@ impl Engine {
 
     fn drop_damaged(&self, cell: &GroupCell, granted: &Granted, grant: &Grant) {
         let header = &grant.header;
-        cell.state.lock().group.forget_damaged(grant.ticket);
+        {
+            let mut work = cell.state.lock();
+            work.group.forget_damaged(grant.ticket);
+            self.note_settled(&work);
+        }
         let lost = Some((header.index, header.index));
         let what = "the task's checksum does not match; it is not delivered".to_owned();
         if let Some(source) = granted.sources.get(grant.source) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::delivery::{Change, Group, GroupState, Policy, Runs};
+use crate::delivery::{Change, Group, GroupState, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
@@ -87,18 +87,22 @@ impl Engine {
             return Err(Error::InvalidOption { option: "group", why });
         }
         let id = groups.keys().next_back().map_or(0, |last| last + 1);
-        let starts: Vec<(LaneId, Seq)> = match start {
-            Start::Oldest => Vec::new(),
-            Start::Newest if on(Bug::StartForgotten) => Vec::new(),
-            Start::Newest => self.next_seqs(),
-        };
-        let mut payload = Vec::new();
-        journal::put_group_created(&mut payload, id, name, &starts);
-        let end = self.append_journal(&payload, now.wall)?;
-        let state = GroupState { name: name.to_owned(), starts: starts.into_iter().collect(), ..GroupState::default() };
-        let group = Group::open(id, state, Policy::Strict, now);
-        groups.insert(id, Arc::new(GroupCell::new(group)));
-        Ok(end)
+        self.join_bounds(|find_room| {
+            let starts: Vec<(LaneId, Seq)> = match start {
+                Start::Oldest => Vec::new(),
+                Start::Newest if on(Bug::StartForgotten) => Vec::new(),
+                Start::Newest => self.next_seqs(),
+            };
+            let mut payload = Vec::new();
+            journal::put_group_created(&mut payload, id, name, &starts);
+            let end = self.append_journal(&payload, now.wall)?;
+            let starts = starts.into_iter().collect();
+            let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
+            let group = Group::open(id, state, &self.settings.priority, now);
+            find_room(&group);
+            groups.insert(id, Arc::new(GroupCell::new(group)));
+            Ok(end)
+        })
     }
 
     /// For each lane a sequence above every task there is and at most that of the next one.
@@ -147,6 +151,7 @@ impl Engine {
             if outcome.is_ok() {
                 outcome = self.gather(work, &mut scratch, time).map(|written| end = written.or(end));
             }
+            self.note_settled(work);
             work.changes.clear();
         }
         outcome?;

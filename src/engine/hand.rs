@@ -13,6 +13,7 @@ use crate::log::body_of;
 use crate::types::{LaneId, Now, TaskId, Timestamp};
 
 use super::Engine;
+use super::bounds::owed_before;
 use super::groups::GroupCell;
 use super::stats::DeadLetter;
 
@@ -176,7 +177,10 @@ impl Engine {
         };
         for work in &mut works {
             let work = &mut **work;
+            let owed = self.lanes.log(lane).filter(|_| self.bounds.is_some());
+            let owed = owed.map(|log| owed_before(lane, log, &work.group, seq)).unwrap_or_default();
             work.group.purge(lane, seq, |seq| self.base_of(lane, seq), &mut work.changes);
+            work.group.settle_amount(lane, owed);
         }
         let end = self.write_together(works.iter_mut().map(|work| &mut **work), now)?;
         Ok(Moved { tasks: 0, end })

@@ -121,9 +121,11 @@ impl Inspection {
         }
         let journal = self.picture.logs.get(&LogId::JOURNAL.0);
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
-        for group in self.picture.groups.values() {
+        stats.paused_lanes = self.picture.paused.lanes.iter().copied().collect();
+        for (id, group) in &self.picture.groups {
+            let paused = self.picture.paused.groups.contains(id);
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
-            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own, ..GroupStats::default() });
+            stats.groups.push(GroupStats { name: group.name.clone(), paused, lanes: own, ..GroupStats::default() });
         }
         stats
     }
@@ -249,5 +251,6 @@ fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
         segments: lives.len(),
         disk_bytes: lives.iter().map(|life| life.file_bytes).sum(),
         tasks: lives.iter().map(|life| u64::from(life.tasks)).sum(),
+        waiting: None,
     }
 }

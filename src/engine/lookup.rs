@@ -48,7 +48,7 @@ impl Engine {
         while seen.len() < tasks {
             match cursor.step(log, u64::MAX) {
                 Step::End => break,
-                Step::Entered if cell.state.lock().group.is_through(lane, cursor.base()) => cursor.skip_life(),
+                Step::Entered if cell.state.lock().group.is_done_with(lane, cursor.base()) => cursor.skip_life(),
                 Step::Task(header) => {
                     let id = TaskId { queue: self.queue, lane, seq: Seq(cursor.base() + u64::from(header.index)) };
                     let Some(spot) = self.spot(id)? else { continue };

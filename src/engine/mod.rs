@@ -7,15 +7,16 @@
 //!
 //! # Locks, in the order they are taken
 //!
-//! checkpoint → groups → one group → a log's commit lock → a log's claim lock → a log's lists → pool, blocks,
-//! damage. A settle or a reserve changes its group *and* claims its journal entry under the group's lock;
-//! so whoever reads the journal's head first and locks the groups after has every entry below the head in
-//! the groups' state. That is what a checkpoint does.
+//! checkpoint → groups → who joins the bounds → one group → what is paused, what waits → a log's commit lock → a log's
+//! claim lock → a log's lists → pool, blocks, damage. A settle or a reserve changes its group *and* claims its journal
+//! entry under the group's lock; so whoever reads the journal's head first and locks the groups after has every entry
+//! below the head in the groups' state. That is what a checkpoint does.
 //!
 //! Absent: threads, clocks, randomness (the storage's is passed through), system calls except through
 //! [`crate::storage::Storage`].
 
 pub(crate) mod append;
+pub(crate) mod bounds;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod damage;
@@ -24,6 +25,7 @@ pub(crate) mod groups;
 pub(crate) mod hand;
 pub(crate) mod inspect;
 pub(crate) mod lookup;
+pub(crate) mod pause;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod reclaim;
@@ -47,9 +49,11 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{QueueId, Seq};
 
+use bounds::Bounds;
 use checkpoint::Checkpoints;
 use damage::DamageList;
 use groups::GroupCell;
+use pause::Pauses;
 use recovery::lives::Strays;
 use settings::Settings;
 
@@ -66,6 +70,9 @@ pub(crate) struct Engine {
     last_bases: BTreeMap<u16, u64>,
     journal: Arc<Log>,
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
+    pauses: Pauses,
+    /// `None` where no bound on what waits is set.
+    bounds: Option<Bounds>,
     /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
     pool: Mutex<Pool>,
     journal_pool: Mutex<Pool>,
@@ -90,6 +97,8 @@ pub(crate) struct Engine {
     changed: AtomicBool,
     /// Woken when a task may have become deliverable.
     pub(crate) arrivals: WaitWord,
+    /// Woken when a bound on what waits has room again.
+    pub(crate) room: WaitWord,
     /// Woken when a segment was taken, so that the next one is made ready.
     pub(crate) housework: WaitWord,
 }

@@ -1,10 +1,15 @@
 //! The queue's options once they are checked: only valid values exist here.
 
-use crate::delivery::{DeadBounds, Rules};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::delivery::scheduler::WEIGHT_MAX;
+use crate::delivery::{Amount, DeadBounds, Priority, Rules};
 use crate::format::meta::{StoredOptions, option};
 use crate::format::record::HEADER_BYTES;
 pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
 use crate::format::segment::{PRELUDE_BYTES, record_limit};
+use crate::types::LaneId;
 
 /// The smallest segment a queue can have.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 << 10;
@@ -23,6 +28,8 @@ pub(crate) struct Settings {
     pub task_bytes_max: u64,
     pub lease_ms: u64,
     pub rules: Rules,
+    pub priority: Priority,
+    pub limits: Limits,
     /// A checkpoint is due when the journal grew by this much since the last.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due when something changed and the last is this old.
@@ -51,7 +58,10 @@ impl Settings {
                     bytes: stored.further(option::DEAD_BYTES_MAX).unwrap_or(0),
                     age_ms: stored.further(option::DEAD_AGE_MAX_MS).unwrap_or(0),
                 },
+                in_flight_max: stored.further(option::IN_FLIGHT_MAX).unwrap_or(0),
             },
+            priority: stored_priority(stored),
+            limits: Limits::of_stored(stored),
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,
@@ -86,6 +96,83 @@ impl Settings {
             size = (size * 2).min(self.segment_bytes);
         }
         Some(size)
+    }
+}
+
+/// How much may wait: in the queue and in each lane.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    queue: Amount,
+    lanes: Vec<Amount>,
+}
+
+impl Limits {
+    fn of_stored(stored: &StoredOptions) -> Self {
+        let max = |tag: u16| stored.further(tag).filter(|max| *max > 0).unwrap_or(u64::MAX);
+        let amount = |tasks: u16, bytes: u16| Amount { tasks: max(tasks), bytes: max(bytes) };
+        let lane = |lane: u16| amount(option::LANE_TASKS_MAX + lane, option::LANE_BYTES_MAX + lane);
+        Limits {
+            queue: amount(option::QUEUE_TASKS_MAX, option::QUEUE_BYTES_MAX),
+            lanes: (0..stored.lanes.min(256)).map(lane).collect(),
+        }
+    }
+
+    /// True if anything is bounded at all.
+    pub(crate) fn is_set(&self) -> bool {
+        let none = Amount { tasks: u64::MAX, bytes: u64::MAX };
+        self.queue != none || self.lanes.iter().any(|lane| *lane != none)
+    }
+
+    /// The limits of a lane, or of the queue.
+    pub(crate) fn of(&self, lane: Option<LaneId>) -> Amount {
+        match lane {
+            Some(lane) => self.lanes.get(lane.index()).copied().unwrap_or(self.queue),
+            None => self.queue,
+        }
+    }
+
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+}
+
+const BY_WEIGHTS: u64 = 1;
+const BY_AGE: u64 = 2;
+
+/// The choice of lanes as it is stored; what another version or a hostile file says more is strict.
+fn stored_priority(stored: &StoredOptions) -> Priority {
+    match stored.further(option::PRIORITY) {
+        Some(BY_WEIGHTS) => {
+            let weight = |lane| stored.further(option::WEIGHT + lane).unwrap_or(1).clamp(1, u64::from(WEIGHT_MAX));
+            let weights = (0..stored.lanes).map(weight).filter_map(|weight| u16::try_from(weight).ok());
+            Priority::Weighted(weights.collect())
+        }
+        Some(BY_AGE) => {
+            let wait_ms = stored.further(option::LONGEST_WAIT_MS).unwrap_or(u64::MAX);
+            Priority::Aging { longest_wait: Duration::from_millis(wait_ms) }
+        }
+        _ => Priority::Strict,
+    }
+}
+
+/// Writes the choice of lanes into options that are to be stored, instead of what they said of it.
+pub(crate) fn store_priority(priority: &Priority, further: &mut BTreeMap<u16, u64>) {
+    let of_priority = |tag: u16| {
+        [option::PRIORITY, option::LONGEST_WAIT_MS].contains(&tag)
+            || (option::WEIGHT..=option::WEIGHT + u16::from(u8::MAX)).contains(&tag)
+    };
+    further.retain(|tag, _| !of_priority(*tag));
+    match priority {
+        Priority::Strict => {}
+        Priority::Weighted(weights) => {
+            further.insert(option::PRIORITY, BY_WEIGHTS);
+            further.extend((option::WEIGHT..).zip(weights.iter().map(|weight| u64::from(*weight))));
+        }
+        Priority::Aging { longest_wait } => {
+            further.insert(option::PRIORITY, BY_AGE);
+            let wait_ms = u64::try_from(longest_wait.as_millis()).unwrap_or(u64::MAX);
+            further.insert(option::LONGEST_WAIT_MS, wait_ms);
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl Engine {
             work.group.tick(&self.settings.rules, now, &mut work.changes);
         }
         let answers = receipts.map(|receipt| self.settle_one(work, &receipt, how, now)).collect();
+        self.note_settled(work);
         let end = self.write_changes(work, now.wall);
         if end.is_err() {
             work.changes.clear();
@@ -67,7 +68,9 @@ impl Engine {
             cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
         };
         let settled = Settled { answers, end: end.map_err(in_doubt)? };
-        if !matches!(how, Settle::Ack | Settle::Extend { .. }) {
+        // Under a bound on what is on loan an ack too lets others have something.
+        let makes_room = self.settings.rules.in_flight_max > 0;
+        if makes_room || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
         }
         Ok(settled)
@@ -109,6 +112,7 @@ impl Engine {
         // A lease that ran out is lost even if nobody looked at the clock since: its attempt counts.
         work.group.tick(&self.settings.rules, now, &mut work.changes);
         work.group.release_all(consumer, &mut work.changes);
+        self.note_settled(work);
         let end = self.write_changes(work, now.wall)?;
         self.arrivals.wake_all();
         Ok(end)

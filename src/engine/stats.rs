@@ -21,6 +21,8 @@ pub struct Stats {
     pub lanes: Vec<LaneStats>,
     /// Every group.
     pub groups: Vec<GroupStats>,
+    /// Lanes that are paused for all groups, in order.
+    pub paused_lanes: Vec<LaneId>,
     /// Segments made ready before they are needed.
     pub ready_segments: usize,
     /// Bytes of all ready segments.
@@ -61,6 +63,9 @@ pub struct LaneStats {
     pub disk_bytes: u64,
     /// Tasks in them, settled or not.
     pub tasks: u64,
+    /// What waits, as bounds count it ([`Bound`](crate::Bound)): tasks and payload bytes. `None` where no bound is set,
+    /// or the queue is only looked at.
+    pub waiting: Option<(u64, u64)>,
 }
 
 /// One group.
@@ -69,6 +74,8 @@ pub struct LaneStats {
 pub struct GroupStats {
     /// The group's name.
     pub name: String,
+    /// It is paused for all lanes.
+    pub paused: bool,
     /// The lanes, in order.
     pub lanes: Vec<GroupLaneStats>,
     /// Dead letters that their bounds dropped, since the open.
@@ -156,8 +163,10 @@ impl Engine {
     pub(crate) fn stats(&self, now: Now) -> Stats {
         let mut stats = Stats { queue: Some(self.queue), ..Stats::default() };
         for (lane, log) in self.lanes.all() {
-            stats.lanes.push(lane_stats(lane, log));
+            let waiting = self.waiting(Some(lane)).map(|amount| (amount.tasks, amount.bytes));
+            stats.lanes.push(LaneStats { waiting, ..lane_stats(lane, log) });
         }
+        stats.paused_lanes = self.paused_lanes();
         for cell in self.groups() {
             stats.groups.push(self.group_stats(&cell, now.wall));
         }
@@ -182,10 +191,11 @@ impl Engine {
     }
 
     fn group_stats(&self, cell: &GroupCell, wall: Timestamp) -> GroupStats {
+        let paused = self.is_paused(cell.id);
         let work = cell.state.lock();
         let group = &work.group;
-        let mut stats =
-            GroupStats { name: cell.name.clone(), dead_dropped: group.dead_dropped, ..GroupStats::default() };
+        let (name, dead_dropped) = (cell.name.clone(), group.dead_dropped);
+        let mut stats = GroupStats { name, paused, dead_dropped, ..GroupStats::default() };
         for (lane, log) in self.lanes.all() {
             let own = group.lanes.get(lane);
             let (dead, parked) = group.dead_in(lane);
@@ -234,5 +244,6 @@ fn lane_stats(lane: LaneId, log: &Log) -> LaneStats {
         segments: segments.len(),
         disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
         tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
+        waiting: None,
     }
 }

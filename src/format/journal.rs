@@ -16,6 +16,8 @@
 //! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1 (1 attempts used up, 2 rejected, 3 expired, 4 parked), time 8, payload bytes 4, reason |
 //! | 6 group created | group 4, name, then starts up to the end: lane 1, sequence 8 each |
 //! | 7 started | group 4, lane 1, sequence 8: of what comes before it the group has nothing to do any more |
+//! | 13 paused | number 4, of a lane (0) or a group (1): 1 |
+//! | 14 resumed | the same |
 //!
 //! A run is lane 1, first sequence 8, count 4; runs go up to the end of the body. A text is its length (2
 //! bytes) and UTF-8. An entry is valid if and only if its record is, its tag is known, and its body has exactly
@@ -38,6 +40,15 @@ const TAG_RETRY: u8 = 4;
 const TAG_DEAD: u8 = 5;
 const TAG_GROUP_CREATED: u8 = 6;
 const TAG_STARTED: u8 = 7;
+const TAG_PAUSED: u8 = 13;
+const TAG_RESUMED: u8 = 14;
+
+/// What can be paused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pausable {
+    Lane(LaneId),
+    Group(u32),
+}
 
 /// Consecutive sequences of one life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +143,8 @@ pub(crate) enum Entry<'a> {
         name: &'a str,
         starts: Starts<'a>,
     },
+    Paused(Pausable),
+    Resumed(Pausable),
 }
 
 /// An entry that is malformed; what follows it in the same record can't be found.
@@ -218,6 +231,30 @@ pub(crate) fn put_group_created(out: &mut Vec<u8>, group: u32, name: &str, start
     });
 }
 
+/// Nothing of it is handed out from here on.
+pub(crate) fn put_paused(out: &mut Vec<u8>, what: Pausable) {
+    put(out, TAG_PAUSED, |body| put_pausable(body, what));
+}
+
+pub(crate) fn put_resumed(out: &mut Vec<u8>, what: Pausable) {
+    put(out, TAG_RESUMED, |body| put_pausable(body, what));
+}
+
+fn put_pausable(body: &mut Writer, what: Pausable) {
+    match what {
+        Pausable::Lane(lane) => body.u32(u32::from(lane.0)).u8(0),
+        Pausable::Group(group) => body.u32(group).u8(1),
+    };
+}
+
+fn pausable(number: u32, kind: u8) -> Option<Pausable> {
+    match kind {
+        0 => u8::try_from(number).ok().map(|lane| Pausable::Lane(LaneId(lane))),
+        1 => Some(Pausable::Group(number)),
+        _ => None,
+    }
+}
+
 /// A reason cut to what is kept, at a character.
 pub(crate) fn cut_reason(reason: &str) -> &str {
     reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default()
@@ -286,6 +323,8 @@ fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
         TAG_GROUP_CREATED => {
             Entry::GroupCreated { group, name: body.text()?, starts: Starts(items(&mut body, START_BYTES)?) }
         }
+        TAG_PAUSED => Entry::Paused(pausable(group, body.u8()?)?),
+        TAG_RESUMED => Entry::Resumed(pausable(group, body.u8()?)?),
         _ => return None,
     };
     (body.left() == 0).then_some(entry)

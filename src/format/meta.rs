@@ -23,11 +23,12 @@
 //! Valid if and only if the root is, the counts fit the length, every number of a sequence or an epoch is below 2^62, and
 //! every option is in its bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
 
 use super::fields::{curve_code, curve_of};
+use super::journal::Pausable;
 use super::segment::{LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
@@ -45,6 +46,8 @@ pub(crate) mod kind {
     pub(crate) const NOTES: u8 = 5;
     /// Dead letters: `a` = group, `b` as for notes.
     pub(crate) const DEAD: u8 = 6;
+    /// What is paused; absent if nothing is.
+    pub(crate) const PAUSED: u8 = 7;
 }
 
 /// No group's number reaches this.
@@ -80,6 +83,20 @@ pub(crate) mod option {
     pub(crate) const DEAD_TASKS_MAX: u16 = 4;
     pub(crate) const DEAD_BYTES_MAX: u16 = 5;
     pub(crate) const DEAD_AGE_MAX_MS: u16 = 6;
+    /// How lanes are chosen: 1 by weights, 2 by urgency with a longest wait; strictly by urgency if absent.
+    pub(crate) const PRIORITY: u16 = 20;
+    /// The longest wait of a lane in milliseconds.
+    pub(crate) const LONGEST_WAIT_MS: u16 = 21;
+    /// The most tasks, and payload bytes, that wait in the queue.
+    pub(crate) const QUEUE_TASKS_MAX: u16 = 22;
+    pub(crate) const QUEUE_BYTES_MAX: u16 = 23;
+    /// The most tasks of a group that are on loan.
+    pub(crate) const IN_FLIGHT_MAX: u16 = 24;
+    /// The most tasks, and payload bytes, that wait in a lane: these and the lane's number.
+    pub(crate) const LANE_TASKS_MAX: u16 = 0x200;
+    pub(crate) const LANE_BYTES_MAX: u16 = 0x300;
+    /// Weight of a lane: this and the lane's number.
+    pub(crate) const WEIGHT: u16 = 0x100;
 }
 
 impl StoredOptions {
@@ -275,6 +292,56 @@ impl ListedGroup {
         let gone = from.u16()?;
         let acked_gone = (0..gone).map(|_| Some((LaneId(from.u8()?), from.u64()?))).collect::<Option<_>>()?;
         Some(ListedGroup { name, starts, acked_gone })
+    }
+}
+
+/// What is paused: lanes for all groups, groups for all lanes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Paused {
+    pub lanes: BTreeSet<LaneId>,
+    pub groups: BTreeSet<u32>,
+}
+
+impl Paused {
+    pub(crate) fn pause(&mut self, what: Pausable) {
+        match what {
+            Pausable::Lane(lane) => self.lanes.insert(lane),
+            Pausable::Group(group) => self.groups.insert(group),
+        };
+    }
+
+    pub(crate) fn resume(&mut self, what: Pausable) {
+        match what {
+            Pausable::Lane(lane) => self.lanes.remove(&lane),
+            Pausable::Group(group) => self.groups.remove(&group),
+        };
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.is_empty() && self.groups.is_empty()
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u16(u16::try_from(self.lanes.len()).unwrap_or(u16::MAX));
+        for lane in &self.lanes {
+            out.u8(lane.0);
+        }
+        for group in &self.groups {
+            out.u32(*group);
+        }
+        out.into_bytes()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut from = Reader::new(bytes);
+        let count = from.u16()?;
+        let lanes = (0..count).map(|_| from.u8().map(LaneId)).collect::<Option<_>>()?;
+        let mut groups = BTreeSet::new();
+        while from.left() > 0 {
+            groups.insert(from.u32()?);
+        }
+        Some(Paused { lanes, groups })
     }
 }
 

@@ -104,6 +104,35 @@ impl Core {
         })
     }
 
+    /// Repeats an append until the bounds on what waits allow it, at most `append_wait`.
+    #[inline]
+    pub(super) fn append<T>(&self, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+        match self.with_segment("the lane", &step) {
+            Err(Error::OverBound { asked, max, .. }) if asked <= max => self.wait_for_room(step),
+            outcome => outcome,
+        }
+    }
+
+    #[cold]
+    fn wait_for_room<T>(&self, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+        let began = clock::nanos();
+        let limit = u64::try_from(self.append_wait.as_nanos()).unwrap_or(u64::MAX);
+        loop {
+            let enrolled = self.engine.room.enrol();
+            let outcome = self.with_segment("the lane", &step);
+            let Err(Error::OverBound { lane, what, max, waiting, asked, .. }) = outcome else { return outcome };
+            if self.closed.load(Ordering::SeqCst) {
+                return Err(Error::Closed);
+            }
+            let waited = clock::nanos() - began;
+            if waited >= limit {
+                let waited_ms = waited / 1_000_000;
+                return Err(Error::OverBound { lane, what, max, waiting, asked, waited_ms });
+            }
+            enrolled.sleep(Some(Duration::from_nanos(limit - waited)));
+        }
+    }
+
     /// Repeats a step that needs a ready segment until one is there, at most `append_wait`.
     #[inline]
     pub(super) fn with_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {

@@ -4,6 +4,7 @@
 //! clock, takes a step of the engine, and waits for what the step needs: a ready segment, a commit, a task.
 //! Absent: the format, decisions about data; a second way to do anything the engine does.
 
+mod bound;
 mod consumer;
 mod core;
 mod delivery;
@@ -15,6 +16,7 @@ mod task;
 mod threads;
 mod turnstile;
 
+pub use bound::Bound;
 pub use consumer::{Consumer, ConsumerOptions, Reserve};
 pub use delivery::Delivery;
 pub use options::{DeadLettersMax, OnDamage, OnVolatile, Options};
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use crate::engine::groups::Start;
 use crate::engine::inspect::{Inspection, inspect};
+use crate::engine::pause::Pausable;
 use crate::engine::receipt::Receipt;
 use crate::engine::reclaim::Pin;
 use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
@@ -160,11 +163,11 @@ impl Queue {
     }
 
     /// Enqueues a task and waits until it has the durability it asks for ([`Task::durability`], `Power` unless
-    /// told). Where no segment is ready it first waits for one, as long as [`Options::append_wait`] says.
+    /// told). Where no segment is ready, or a [`Bound`] leaves no room, it first waits as long as [`Options::append_wait`] says.
     ///
     /// # Errors
     /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::InvalidOption`] for
-    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
+    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::OverBound`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
     /// [`Error::InDoubt`] with the task's id, if the sync failed or an I/O error hit the segment.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
@@ -172,7 +175,7 @@ impl Queue {
     }
 
     /// Enqueues a task and returns with its id, without waiting for its durability; [`Pending::wait`] does that. So one
-    /// thread keeps many tasks in flight, and they share commits. Waits only where no segment is ready.
+    /// thread keeps many tasks in flight, and they share commits. Waits only where no segment is ready, or a [`Bound`] leaves no room.
     ///
     /// # Errors
     /// The refusals of [`Queue::enqueue`].
@@ -206,6 +209,55 @@ impl Queue {
     pub fn sync(&self) -> Result<()> {
         self.core().check(Durability::Power)?;
         self.core().sync_all()
+    }
+
+    // ---- pausing ----
+
+    /// Pauses a lane for all groups: once this returns nothing of it is handed out, over any crash, until
+    /// [`Queue::resume_lane`]. Tasks are enqueued into it, and those on loan are settled and their leases run out, as
+    /// always. Pausing a paused lane is no error.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLane`]; [`Error::Full`] if the journal could not grow; [`Error::InDoubt`] if a sync failed;
+    /// [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
+    pub fn pause_lane(&self, lane: LaneId) -> Result<()> {
+        self.pause(Pausable::Lane(lane))
+    }
+
+    /// Takes a pause of a lane back, durably. Consumers who wait for tasks of it get them at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::pause_lane`].
+    pub fn resume_lane(&self, lane: LaneId) -> Result<()> {
+        self.resume(Pausable::Lane(lane))
+    }
+
+    /// Pauses a group for all lanes, as [`Queue::pause_lane`] a lane for all groups. Other groups don't notice.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`], and as for [`Queue::pause_lane`].
+    pub fn pause_group(&self, name: &str) -> Result<()> {
+        self.pause(Pausable::Group(self.core().engine.group(name)?.id))
+    }
+
+    /// Takes a pause of a group back, durably. Its consumers who wait for tasks get them at once.
+    ///
+    /// # Errors
+    /// As for [`Queue::pause_group`].
+    pub fn resume_group(&self, name: &str) -> Result<()> {
+        self.resume(Pausable::Group(self.core().engine.group(name)?.id))
+    }
+
+    fn pause(&self, what: Pausable) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.pause(what, clock::coarse_wall())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
+    }
+
+    fn resume(&self, what: Pausable) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.resume(what, clock::coarse_wall())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
     }
 
     // ---- consuming ----

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room};
+use crate::delivery::Priority;
+use crate::delivery::scheduler::WEIGHT_MAX;
+use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room, store_priority};
 use crate::error::{Error, Result};
 use crate::format::meta::{StoredOptions, option};
-use crate::types::{Backoff, LANES_MAX};
+use crate::types::{Backoff, LANES_MAX, LaneId};
 
-use super::Queue;
+use super::{Bound, Queue};
 
 /// What to do when the queue turns out damaged at open. A log's torn end after a crash is not damage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,6 +69,10 @@ pub struct Options {
     backoff: Option<Backoff>,
     expired_to_dead_letters: Option<bool>,
     dead_letters_max: Option<DeadLettersMax>,
+    priority: Option<Priority>,
+    queue_bound: Option<Bound>,
+    lane_bounds: BTreeMap<LaneId, Bound>,
+    in_flight_max: Option<u64>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -148,6 +154,37 @@ impl Options {
         self
     }
 
+    /// How the next lane is chosen; default [`Priority::Strict`]. Weights are at most as many as there are lanes, and 1 to
+    /// 1000; a longest wait is 1 ms to 10 years. [`Priority`] says what each policy guarantees.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// How much may wait in the whole queue; default: any amount. [`Bound`] says what counts. Where this or a lane's bound
+    /// is set, an open reads the headers of all that waits.
+    #[must_use]
+    pub fn queue_bound(mut self, bound: Bound) -> Self {
+        self.queue_bound = Some(bound);
+        self
+    }
+
+    /// How much may wait in a lane; default: any amount.
+    #[must_use]
+    pub fn lane_bound(mut self, lane: LaneId, bound: Bound) -> Self {
+        self.lane_bounds.insert(lane, bound);
+        self
+    }
+
+    /// The most tasks that are on loan at once in each group; 0, the default, is any number. A reserve hands out no more
+    /// than that leaves, and waits for what is settled or runs out.
+    #[must_use]
+    pub fn in_flight_max(mut self, tasks: u64) -> Self {
+        self.in_flight_max = Some(tasks);
+        self
+    }
+
     /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
@@ -170,7 +207,8 @@ impl Options {
         self
     }
 
-    /// How long an append waits for a segment to be made ready before [`Error::Full`]; default 5 s. Not stored.
+    /// How long an append waits for a segment to be made ready before [`Error::Full`], and for room under a bound before
+    /// [`Error::OverBound`]; default 5 s. Not stored.
     #[must_use]
     pub fn append_wait(mut self, wait: Duration) -> Self {
         self.append_wait = Some(wait);
@@ -260,11 +298,23 @@ impl Options {
         within("backoff (first)", backoff.first_ms, 0, backoff.max_ms)?;
         let mut further = base.further;
         let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
+        set(option::IN_FLIGHT_MAX, self.in_flight_max);
+        set(option::QUEUE_TASKS_MAX, self.queue_bound.map(|bound| bound.tasks_max));
+        set(option::QUEUE_BYTES_MAX, self.queue_bound.map(|bound| bound.bytes_max));
+        for (lane, bound) in &self.lane_bounds {
+            within("lane_bound (lane)", u64::from(lane.0), 0, lanes as u64 - 1)?;
+            set(option::LANE_TASKS_MAX + u16::from(lane.0), Some(bound.tasks_max));
+            set(option::LANE_BYTES_MAX + u16::from(lane.0), Some(bound.bytes_max));
+        }
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
         if let Some(DeadLettersMax { tasks, bytes, age }) = self.dead_letters_max {
             set(option::DEAD_TASKS_MAX, Some(tasks.unwrap_or(0)));
             set(option::DEAD_BYTES_MAX, Some(bytes.unwrap_or(0)));
             set(option::DEAD_AGE_MAX_MS, Some(age.map_or(0, |age| millis(age).max(1))));
+        }
+        if let Some(priority) = &self.priority {
+            check_priority(priority, lanes)?;
+            store_priority(priority, &mut further);
         }
         let lease_ms = self.lease.map_or(base.lease_ms, millis);
         let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
@@ -284,6 +334,22 @@ impl Options {
         })
     }
 }
+
+fn check_priority(priority: &Priority, lanes: usize) -> Result<()> {
+    match priority {
+        Priority::Strict => Ok(()),
+        Priority::Weighted(weights) => {
+            within("priority (weights)", weights.len() as u64, 0, lanes as u64)?;
+            let mut weights = weights.iter().map(|weight| u64::from(*weight));
+            weights.try_for_each(|weight| within("priority (weight)", weight, 1, u64::from(WEIGHT_MAX)).map(drop))
+        }
+        Priority::Aging { longest_wait } => {
+            within("priority (longest wait, ms)", millis(*longest_wait), 1, TEN_YEARS_MS).map(drop)
+        }
+    }
+}
+
+const TEN_YEARS_MS: u64 = 10 * 366 * 24 * 3_600_000;
 
 fn defaults() -> StoredOptions {
     StoredOptions {

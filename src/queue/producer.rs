@@ -111,7 +111,7 @@ fn publish(core: &Core, task: &Task<'_>) -> Result<(TaskId, Appended)> {
     let time = clock::coarse_wall();
     let fields = task.fields(time)?;
     let draft = fields.draft(task.payload, task.durability);
-    let appended = core.with_segment("the lane", || core.engine.append(task.lane, &draft, time))?;
+    let appended = core.append(|| core.engine.append(task.lane, &draft, time))?;
     Ok((id_of(core, task.lane, appended.first), appended))
 }
 
@@ -129,7 +129,7 @@ pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pendi
     let fields: Vec<Fields> = tasks.iter().map(|task| task.fields(time)).collect::<Result<_>>()?;
     let drafts: Vec<TaskDraft<'_>> =
         tasks.iter().zip(&fields).map(|(task, fields)| fields.draft(task.payload, durability)).collect();
-    let appended = core.with_segment("the lane", || core.engine.append_batch(lane, &drafts, time))?;
+    let appended = core.append(|| core.engine.append_batch(lane, &drafts, time))?;
     let ids = (appended.first.0..).take(tasks.len()).map(|seq| id_of(core, lane, Seq(seq))).collect();
     let first = id_of(core, lane, appended.first);
     Ok(follow_up(core, lane, durability, &appended, ids, Some(first)))

@@ -41,6 +41,7 @@ pub(super) fn stop(core: &Core) {
     core.engine.housework.wake_all();
     core.commit_word.wake_all();
     core.ready.wake_all();
+    core.engine.room.wake_all();
     core.engine.arrivals.wake_all();
     let threads = std::mem::take(&mut *core.threads.lock());
     if core.is_forked() {

@@ -36,7 +36,7 @@ const STEPS_MAX: u32 = 3;
 /// Of what is unsynced at a crash so many parts are kept or dropped one by one; more are counted as cut short.
 const PARTS_MAX: usize = 12;
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 4096, ..Setting::PLAIN };
+const SETTING: Setting = Setting::plain(4096);
 
 /// What a walk over the space did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -15,7 +15,7 @@ use super::schedule::Setting;
 use super::search::Failure;
 use crate::types::{Now, Timestamp};
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 4096, ..Setting::PLAIN };
+const SETTING: Setting = Setting::plain(4096);
 const SECTOR_BITS: u64 = 8 * 512;
 
 /// What came of flipping bits.

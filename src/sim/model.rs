@@ -56,6 +56,69 @@ impl Sure {
     }
 }
 
+/// Whether something is paused, as far as its callers were told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Held {
+    pub now: bool,
+    /// What it may be after the death of the process, and after a power loss: (running, paused).
+    killed: Reach,
+    powerless: Reach,
+}
+
+/// Which of two states may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Reach {
+    running: bool,
+    paused: bool,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Reach::only(false)
+    }
+}
+
+impl Reach {
+    fn only(paused: bool) -> Reach {
+        Reach { running: !paused, paused }
+    }
+
+    fn add(&mut self, paused: bool) {
+        self.paused |= paused;
+        self.running |= !paused;
+    }
+}
+
+impl Held {
+    /// It is so for good.
+    pub(super) fn surely(paused: bool) -> Held {
+        Held { now: paused, killed: Reach::only(paused), powerless: Reach::only(paused) }
+    }
+
+    /// The call succeeded; a power loss may undo it.
+    pub(super) fn set(&mut self, paused: bool) {
+        self.now = paused;
+        self.killed = Reach::only(paused);
+        self.powerless.add(paused);
+    }
+
+    /// The call failed: it is so or not.
+    pub(super) fn maybe(&mut self, paused: bool) {
+        self.killed.add(paused);
+        self.powerless.add(paused);
+    }
+
+    fn synced(&mut self) {
+        self.powerless = self.killed;
+    }
+
+    /// It may be so after a restart with or without a power loss.
+    pub(super) fn may_be(&self, paused: bool, power_lost: bool) -> bool {
+        let reach = if power_lost { self.powerless } else { self.killed };
+        if paused { reach.paused } else { reach.running }
+    }
+}
+
 /// A payload that its number and length determine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Payload {
@@ -108,6 +171,9 @@ impl Task {
         self.asks.expires.is_some_and(|expires| expires <= wall_ms)
     }
 }
+
+/// More attempts than any task has: how many a task began that used up all of them is not known.
+pub(super) const WORN_OUT: u32 = u32::MAX / 2;
 
 /// What a group was told of a task that it may see.
 #[derive(Clone, Copy, Default, Debug)]
@@ -172,6 +238,7 @@ pub(super) struct Loan {
 pub(super) struct Side {
     pub name: String,
     pub born: Sure,
+    pub held: Held,
     /// Its number among all groups, if it began behind the newest task.
     pub newest_of: Option<u32>,
     pub mine: BTreeMap<Seq, Mine>,
@@ -181,6 +248,8 @@ pub(super) struct Side {
     /// The last task that this open handed out for the first time, by lane; and all that it handed out.
     pub newest: BTreeMap<LaneId, Seq>,
     pub met: BTreeSet<Seq>,
+    /// Since when each lane that surely has a task waits, on the boot clock.
+    pub waits: BTreeMap<LaneId, u64>,
     /// A reserve failed: attempts may be one higher than told.
     pub reserve_failed: bool,
 }
@@ -190,12 +259,14 @@ impl Side {
         Side {
             name,
             born,
+            held: Held::default(),
             newest_of: None,
             mine: BTreeMap::new(),
             loans: Vec::new(),
             stale: Vec::new(),
             newest: BTreeMap::new(),
             met: BTreeSet::new(),
+            waits: BTreeMap::new(),
             reserve_failed: false,
         }
     }
@@ -205,6 +276,7 @@ impl Side {
         self.stale.extend(self.loans.drain(..).map(|loan| loan.handed.receipt).take(2));
         self.newest.clear();
         self.met.clear();
+        self.waits.clear();
     }
 }
 
@@ -214,6 +286,7 @@ pub(super) struct Model {
     /// Sequences are never used twice in a queue, so they name tasks. Kept for good.
     pub tasks: BTreeMap<Seq, Task>,
     pub sides: Vec<Side>,
+    pub lanes_held: BTreeMap<LaneId, Held>,
     pub batches: u32,
     pub payloads: u32,
     pub groups: u32,
@@ -242,10 +315,17 @@ impl Model {
         Ok(())
     }
 
+    /// True if nothing of the lane may be handed out to that side.
+    pub(super) fn is_paused(&self, at: usize, lane: LaneId) -> bool {
+        self.sides[at].held.now || self.lanes_held.get(&lane).is_some_and(|held| held.now)
+    }
+
     /// A commit of the journal succeeded.
     pub(super) fn journal_durable(&mut self) {
+        self.lanes_held.values_mut().for_each(Held::synced);
         for side in &mut self.sides {
             side.born = side.born.synced();
+            side.held.synced();
             for mine in side.mine.values_mut() {
                 mine.taken_back = 0;
                 if std::mem::take(&mut mine.revived) {

@@ -89,6 +89,13 @@ pub(crate) enum Op {
         newest: bool,
         power: bool,
     },
+    /// Pauses a lane, or else a group, or takes that back.
+    Pause {
+        lane: Option<u8>,
+        group: u8,
+        resume: bool,
+        power: bool,
+    },
     /// A commit of one lane's log, or of the journal.
     Commit {
         lane: Option<u8>,
@@ -161,7 +168,14 @@ impl Op {
         let bytes = |rng: &mut R| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
+        let pauses = rng.once_in(24);
         match rng.below(74) {
+            _ if pauses => Op::Pause {
+                lane: rng.once_in(2).then(|| small(rng, lanes)),
+                group: small(rng, 8),
+                resume: rng.once_in(2),
+                power: rng.once_in(2),
+            },
             _ if acks_all => {
                 Op::Settle { group: small(rng, 8), pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) }
             }
@@ -294,6 +308,13 @@ impl fmt::Display for Op {
             Op::CreateGroup { newest, power } => {
                 let from = if newest { "newest" } else { "oldest" };
                 write!(f, "create a group from the {from} task on at {}", at(power))
+            }
+            Op::Pause { lane, group, resume, power } => {
+                let how = if resume { "resume" } else { "pause" };
+                match lane {
+                    Some(lane) => write!(f, "{how} lane {lane} at {}", at(power)),
+                    None => write!(f, "{how} group {group} at {}", at(power)),
+                }
             }
             Op::Commit { lane: Some(lane) } => write!(f, "commit lane {lane}"),
             Op::Commit { lane: None } => write!(f, "commit the journal"),

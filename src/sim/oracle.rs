@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::{ask, dead_of, later};
-use super::model::{Mine, Model, Side, Sure, Verdict, Violation, ensure};
+use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, WORN_OUT, ensure};
 use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::engine::deliver::Handed;
+use crate::engine::pause::Pausable;
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
 use crate::error::{Damage, DamageKind};
@@ -70,6 +71,7 @@ impl Shown {
 pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: Now) -> Verdict<Owed> {
     model.sides.iter_mut().for_each(Side::restart);
     groups_are_there(model, engine, before)?;
+    pauses_are_as_told(model, engine, before, now)?;
     let late = later(now);
     let before = &Before { late_ms: late.wall.0, ..before.clone() };
     let mut shown = Vec::new();
@@ -98,6 +100,36 @@ fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verd
     ensure!(missing.is_none(), "group {:?} is gone", missing.map(|side| side.name));
     sides.iter_mut().for_each(|side| side.born = Sure::Power);
     model.sides = sides;
+    Ok(())
+}
+
+/// What was paused is, and hands out nothing. Then all of it is resumed here, to see what is behind it; the disk that goes
+/// on is as it was before.
+fn pauses_are_as_told(model: &mut Model, engine: &Engine, before: &Before, now: Now) -> Verdict {
+    let wrong = |error: crate::error::Error| Violation(format!("a recovered queue refuses: {error}"));
+    let paused = engine.paused();
+    for lane in (0..=u8::MAX).map(LaneId).take(engine.lanes().count()) {
+        let is_paused = paused.lanes.contains(&lane);
+        let held = model.lanes_held.get(&lane).copied().unwrap_or_default();
+        let may_be = held.may_be(is_paused, before.power_lost) || before.forgets();
+        ensure!(may_be, "lane {lane} is paused: {is_paused}, and {held:?}");
+        model.lanes_held.insert(lane, Held::surely(is_paused));
+    }
+    let lanes: LaneSet = paused.lanes.iter().copied().collect();
+    for side in &mut model.sides {
+        let cell = engine.group(&side.name).map_err(wrong)?;
+        let is_paused = paused.groups.contains(&cell.id);
+        let may_be = side.held.may_be(is_paused, before.power_lost) || before.forgets();
+        ensure!(may_be, "group {} is paused: {is_paused}, and {:?}", side.name, side.held);
+        side.held = Held::surely(is_paused);
+        let held = if is_paused { LaneSet::ALL } else { lanes };
+        let handed = engine.reserve(&cell, &ask(16, held, 1, 0), now, |one| one.receipt.task).map_err(wrong)?;
+        ensure!(handed.is_empty(), "{handed:?} is handed out of what is paused for {}", side.name);
+    }
+    let groups = paused.groups.into_iter().map(Pausable::Group);
+    for what in paused.lanes.into_iter().map(Pausable::Lane).chain(groups) {
+        engine.resume(what, now.wall).map_err(wrong)?;
+    }
     Ok(())
 }
 
@@ -262,7 +294,7 @@ fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
                 Mine { dead: Sure::Power, attempts: mine.attempts, attempts_most: mine.attempts_most, ..fresh }
             } else if shown.dead.contains(seq) {
                 // Its attempts are used up: in the queue itself it is buried by the next reserve.
-                Mine { attempts: 0, attempts_most: u32::MAX / 2, ..fresh }
+                Mine { attempts: 0, attempts_most: WORN_OUT, ..fresh }
             } else {
                 if mine.must && mine.acked <= Sure::Maybe {
                     lost.insert(*seq);

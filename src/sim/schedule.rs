@@ -1,10 +1,14 @@
 //! A schedule: everything that happens in one run, drawn from one seed.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::disk::Loss;
 use super::operation::{Crash, Fault, Hurt, Op};
 use super::rng::{Choices, Rng, Tape};
+use crate::delivery::Priority;
+use crate::engine::settings::store_priority;
 use crate::format::meta::{StoredOptions, option};
 
 /// One run from an empty directory to the last check.
@@ -33,6 +37,45 @@ pub(crate) struct Setting {
     pub expired_are_dead: bool,
     /// Payloads are large for the segments, so that those roll and are recycled.
     pub bulky: bool,
+    pub order: Order,
+    pub room: Room,
+}
+
+/// How much may wait; 0 is any amount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Room {
+    pub lane_tasks: u64,
+    pub queue_bytes: u64,
+}
+
+impl Room {
+    pub(crate) fn is_bounded(self) -> bool {
+        self.lane_tasks > 0 || self.queue_bytes > 0
+    }
+}
+
+/// How lanes are chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    Strict,
+    /// By [`WEIGHTS`].
+    Weighted,
+    /// By urgency, but for lanes that waited longer than [`LONGEST_WAIT_MS`].
+    Aging,
+}
+
+/// Of lane 0 and lane 1.
+pub(crate) const WEIGHTS: [u16; 2] = [3, 2];
+pub(crate) const LONGEST_WAIT_MS: u64 = 40;
+
+impl Order {
+    fn priority(self) -> Priority {
+        match self {
+            Order::Strict => Priority::Strict,
+            Order::Weighted => Priority::Weighted(WEIGHTS.to_vec()),
+            Order::Aging => Priority::Aging { longest_wait: Duration::from_millis(LONGEST_WAIT_MS) },
+        }
+    }
 }
 
 /// The work of one process, and how it ends.
@@ -48,21 +91,30 @@ pub(crate) struct Stretch {
 }
 
 impl Setting {
-    /// Nothing that a queue need not have.
-    pub(crate) const PLAIN: Setting = Setting {
-        lanes: 1,
-        segment_bytes: 4096,
-        attempts_max: 0,
-        pad_commits: false,
-        expired_are_dead: false,
-        bulky: false,
-    };
+    /// Two lanes and nothing special.
+    pub(crate) const fn plain(segment_bytes: u64) -> Setting {
+        Setting {
+            lanes: 2,
+            segment_bytes,
+            attempts_max: 0,
+            pad_commits: false,
+            expired_are_dead: false,
+            bulky: false,
+            order: Order::Strict,
+            room: Room { lane_tasks: 0, queue_bytes: 0 },
+        }
+    }
 
     pub(crate) fn options(self) -> StoredOptions {
+        let mut further = BTreeMap::new();
+        store_priority(&self.order.priority(), &mut further);
+        further.insert(option::EXPIRED_ARE_DEAD, u64::from(self.expired_are_dead));
+        further.insert(option::QUEUE_BYTES_MAX, self.room.queue_bytes);
+        further.extend((0..u16::from(self.lanes)).map(|lane| (option::LANE_TASKS_MAX + lane, self.room.lane_tasks)));
         StoredOptions {
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
-            further: [(option::EXPIRED_ARE_DEAD, u64::from(self.expired_are_dead))].into(),
+            further,
             ..StoredOptions::tiny(u16::from(self.lanes))
         }
     }
@@ -73,7 +125,17 @@ impl Setting {
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
         let bulky = rng.once_in(3);
         let (expired_are_dead, lanes) = (rng.once_in(2), 1 + u8::from(!rng.once_in(3)));
-        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky }
+        let order = match rng.below(4) {
+            0 => Order::Weighted,
+            1 => Order::Aging,
+            _ => Order::Strict,
+        };
+        let mut room = Room { lane_tasks: 0, queue_bytes: 0 };
+        if rng.once_in(4) {
+            room.lane_tasks = 3 + rng.below(20);
+            room.queue_bytes = if rng.once_in(2) { 0 } else { 1_000 + rng.below(6_000) };
+        }
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky, order, room }
     }
 }
 
@@ -143,12 +205,7 @@ fn loss(rng: &mut impl Choices) -> Loss {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky: _ } = self.setting;
-        writeln!(
-            f,
-            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, expired are dead: {expired_are_dead}, disk seed {}",
-            self.disk_seed
-        )?;
+        writeln!(f, "{:?}, disk seed {}", self.setting, self.disk_seed)?;
         for (number, stretch) in self.stretches.iter().enumerate() {
             writeln!(f, "stretch {number}:")?;
             if let Some(fault) = stretch.fault {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::Store;
-use crate::delivery::{Group, Policy};
+use crate::delivery::Group;
 use crate::error::{DamageKind, Error, Result};
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{Paused, StoredOptions};
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::storage::{Prepare, Region, Storage};
@@ -19,11 +19,13 @@ use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 use super::lives::{FoundLife, FoundLog, Strays};
 use super::mend::mend;
 use super::read::{DEFAULT_GROUP, Picture, default_group, read};
+use crate::engine::bounds::Bounds;
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
 use crate::engine::groups::GroupCell;
+use crate::engine::pause::Pauses;
 use crate::engine::prepare::Needed;
-use crate::engine::settings::Settings;
+use crate::engine::settings::{Limits, Settings};
 use crate::engine::{Blocks, Counts, Engine};
 
 /// What the caller asks of an open: options laid over the stored ones, and what damage means.
@@ -58,6 +60,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         store: None,
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
+        paused: Paused::default(),
         logs: BTreeMap::new(),
         last_bases: BTreeMap::new(),
         damage: Vec::new(),
@@ -109,19 +112,21 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
         picture.groups.insert(id, default_group());
     }
-    let groups = picture
-        .groups
-        .into_iter()
-        .map(|(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now)))));
+    let settings = Settings::from_stored(&stored);
+    let open_group = |(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, &settings.priority, now))));
+    let groups: BTreeMap<u32, Arc<GroupCell>> = picture.groups.into_iter().map(open_group).collect();
+    let bounds = count_waiting(settings.limits.clone(), &lanes, &groups);
     let engine = Engine {
         queue: picture.queue,
         epoch: picture.next_epoch,
-        settings: Settings::from_stored(&stored),
+        settings,
         stored,
         lanes,
         last_bases: picture.last_bases,
         journal: Arc::new(journal),
-        groups: RwLock::new(groups.collect()),
+        groups: RwLock::new(groups),
+        pauses: Pauses::new(picture.paused),
+        bounds,
         pool: Mutex::new(Pool::default()),
         journal_pool: Mutex::new(Pool::default()),
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),
@@ -137,6 +142,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         counts: Counts::default(),
         changed: AtomicBool::new(true),
         arrivals: WaitWord::default(),
+        room: WaitWord::default(),
         housework: WaitWord::default(),
         storage,
     };
@@ -147,6 +153,13 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         engine.prepare_one(Needed::Journal)?;
     }
     Ok(engine)
+}
+
+/// Counts what waits for the groups that were found, where that is bounded.
+fn count_waiting(limits: Limits, lanes: &Lanes, groups: &BTreeMap<u32, Arc<GroupCell>>) -> Option<Bounds> {
+    let works: Vec<_> = groups.values().map(|cell| cell.state.lock()).collect();
+    let groups: Vec<(u32, &Group)> = works.iter().map(|work| (work.group.id, &work.group)).collect();
+    Bounds::new(limits, |lane| lanes.log(lane).map(AsRef::as_ref), &groups)
 }
 
 fn create_store(storage: &dyn Storage, queue: QueueId) -> Result<Store> {

@@ -9,7 +9,7 @@ use crate::delivery::state::Locate;
 use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::DeadCause;
-use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, kind};
+use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, kind};
 use crate::format::segment::{SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
 use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
@@ -34,6 +34,7 @@ pub(crate) struct Picture {
     /// Checksums of the blobs in `store`.
     pub saved: BTreeMap<Key, u32>,
     pub groups: BTreeMap<u32, GroupState>,
+    pub paused: Paused,
     pub logs: BTreeMap<u16, FoundLog>,
     pub last_bases: BTreeMap<u16, u64>,
     pub damage: Vec<Damage>,
@@ -95,6 +96,7 @@ struct Base {
     store: Store,
     saved: BTreeMap<Key, u32>,
     groups: BTreeMap<u32, GroupState>,
+    paused: Paused,
     listed: Vec<ListedLife>,
     fallback: bool,
 }
@@ -152,7 +154,8 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
         let bad = vec![malformed("the root's meta bytes are malformed")];
         return Loaded { base: None, is_whole: false, bad };
     };
-    let mut base = Base { meta, saved: BTreeMap::new(), groups: BTreeMap::new(), listed: Vec::new(), fallback, store };
+    let (groups, paused, listed) = (BTreeMap::new(), Paused::default(), Vec::new());
+    let mut base = Base { meta, saved: BTreeMap::new(), groups, paused, listed, fallback, store };
     let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
@@ -173,6 +176,10 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
             base.saved.insert(key, if bad_copy.is_some() { !check } else { check });
             if key.kind == kind::ACKS {
                 acks.push((key, value));
+                return Ok(());
+            }
+            if key.kind == kind::PAUSED {
+                base.paused = Paused::decode(&value).ok_or_else(|| malformed("a blob is malformed"))?;
                 return Ok(());
             }
             load_blob(key, &value, &mut base.groups, &mut base.listed).ok_or_else(|| malformed("a blob is malformed"))
@@ -240,7 +247,7 @@ fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
 
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, mut groups, listed, fallback } = base;
+    let Base { meta, store, saved, mut groups, mut paused, listed, fallback } = base;
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
         storage,
@@ -258,7 +265,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
     forget_lost(&mut groups, &logs);
-    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut damage)?;
+    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut paused, &mut damage)?;
     damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
     forget_gone(&mut groups, &logs, &unread);
     mark_done(&mut groups, &logs);
@@ -274,6 +281,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         store: Some(store),
         saved,
         groups,
+        paused,
         last_bases: newest_bases(last_bases, &logs),
         logs,
         damage,
@@ -354,13 +362,15 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
     });
     let mut groups = BTreeMap::from([(0, default_group())]);
     let records = Records::of(&logs, &[], &unread);
-    replay(&logs, &records, (0, 0), &mut groups, &mut damage)?;
+    let mut paused = Paused::default();
+    replay(&logs, &records, (0, 0), &mut groups, &mut paused, &mut damage)?;
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
         store: None,
         saved: BTreeMap::new(),
         groups,
+        paused,
         last_bases: newest_bases(BTreeMap::new(), &logs),
         next_base: above(&logs).saturating_add(FALLBACK_SEQUENCES),
         next_epoch: storage.random() >> 8,

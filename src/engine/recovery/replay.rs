@@ -7,7 +7,7 @@ use crate::delivery::GroupState;
 use crate::delivery::state::Locate;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::{self, Entry};
-use crate::format::meta::{GROUP_IDS_END, ListedLife};
+use crate::format::meta::{GROUP_IDS_END, ListedLife, Paused};
 use crate::format::record::{self, Found, Kind};
 use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for};
 use crate::sabotage::{Bug, on};
@@ -62,6 +62,7 @@ pub(super) fn replay(
     records: &Records,
     from: (u64, u32),
     groups: &mut BTreeMap<u32, GroupState>,
+    paused: &mut Paused,
     damage: &mut Vec<Damage>,
 ) -> Result<()> {
     let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return Ok(()) };
@@ -69,7 +70,7 @@ pub(super) fn replay(
         let start = if life.header.base == from.0 { from.1 } else { 0 };
         let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
         life.file.read_at(0, &mut bytes).map_err(|error| Error::io(life.name(), "read", error))?;
-        if let Err(error) = replay_life(life, &bytes, start, groups, records) {
+        if let Err(error) = replay_life(life, &bytes, start, groups, paused, records) {
             damage.push(Damage {
                 kind: DamageKind::Corrupt,
                 file: life.name(),
@@ -81,6 +82,8 @@ pub(super) fn replay(
             });
         }
     }
+    // Of a group that did not survive nothing is paused.
+    paused.groups.retain(|group| groups.contains_key(group));
     Ok(())
 }
 
@@ -91,6 +94,7 @@ fn replay_life(
     bytes: &[u8],
     start: u32,
     groups: &mut BTreeMap<u32, GroupState>,
+    paused: &mut Paused,
     records: &Records,
 ) -> std::result::Result<(), String> {
     let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
@@ -101,7 +105,7 @@ fn replay_life(
             Found::Record(header) => {
                 if header.kind == Kind::Entry {
                     match record::verify(life.header.life(), &header, rest) {
-                        Some(body) => apply(body.payload, groups, records).unwrap_or_else(|e| outcome = Err(e)),
+                        Some(body) => apply(body.payload, groups, paused, records).unwrap_or_else(|e| outcome = Err(e)),
                         None if is_known(at) => {}
                         None => outcome = Err(format!("the entry at byte {at} does not verify")),
                     }
@@ -123,7 +127,12 @@ fn replay_life(
     outcome
 }
 
-fn apply(payload: &[u8], groups: &mut BTreeMap<u32, GroupState>, records: &Records) -> std::result::Result<(), String> {
+fn apply(
+    payload: &[u8],
+    groups: &mut BTreeMap<u32, GroupState>,
+    paused: &mut Paused,
+    records: &Records,
+) -> std::result::Result<(), String> {
     for entry in journal::entries(payload) {
         let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
         match &entry {
@@ -135,6 +144,8 @@ fn apply(payload: &[u8], groups: &mut BTreeMap<u32, GroupState>, records: &Recor
                 (*name).clone_into(&mut state.name);
                 state.starts = starts.clone().collect();
             }
+            Entry::Paused(what) => paused.pause(*what),
+            Entry::Resumed(what) => paused.resume(*what),
             Entry::Reserved { group, .. }
             | Entry::Acked { group, .. }
             | Entry::Released { group, .. }

@@ -1,8 +1,8 @@
 //! Journal entries: every kind comes back, and no payload, however hostile, does more than end the list.
 
 use super::super::journal::{
-    BadEntry, DeadCause, Entry, Of, REASON_BYTES_MAX, Run, cut_reason, entries, put_acked, put_dead, put_group_created,
-    put_released, put_reserved, put_retry, put_started,
+    BadEntry, DeadCause, Entry, Of, Pausable, REASON_BYTES_MAX, Run, cut_reason, entries, put_acked, put_dead,
+    put_group_created, put_paused, put_released, put_reserved, put_resumed, put_retry, put_started,
 };
 use super::each_harm;
 use crate::sim::Rng;
@@ -18,6 +18,8 @@ enum Said {
     Dead((u32, LaneId, Seq, u32), DeadCause, Timestamp, u32, String),
     GroupCreated(u32, String, Vec<(LaneId, Seq)>),
     Started(u32, LaneId, Seq),
+    Paused(Pausable),
+    Resumed(Pausable),
 }
 
 impl Said {
@@ -31,6 +33,8 @@ impl Said {
             Said::Dead(about, cause, at, bytes, reason) => put_dead(out, of(about), *cause, *at, *bytes, reason),
             Said::GroupCreated(group, name, starts) => put_group_created(out, *group, name, starts),
             Said::Started(group, lane, seq) => put_started(out, *group, *lane, *seq),
+            Said::Paused(what) => put_paused(out, *what),
+            Said::Resumed(what) => put_resumed(out, *what),
         }
     }
 
@@ -47,6 +51,8 @@ impl Said {
             }
             Entry::GroupCreated { group, name, starts } => Said::GroupCreated(group, name.to_owned(), starts.collect()),
             Entry::Started { group, lane, seq } => Said::Started(group, lane, seq),
+            Entry::Paused(what) => Said::Paused(what),
+            Entry::Resumed(what) => Said::Resumed(what),
         }
     }
 }
@@ -90,6 +96,10 @@ fn one_of_each() -> Vec<Said> {
         Said::Dead(most, DeadCause::Rejected, Timestamp(0), 0x0BAD_CAFE, String::new()),
         Said::GroupCreated(9, "mailers".to_owned(), vec![(LaneId(0), Seq(0)), (LaneId(255), Seq(u64::MAX))]),
         Said::GroupCreated(0, String::new(), Vec::new()),
+        Said::Paused(Pausable::Lane(LaneId(255))),
+        Said::Paused(Pausable::Group(u32::MAX)),
+        Said::Resumed(Pausable::Lane(LaneId(0))),
+        Said::Resumed(Pausable::Group(0)),
     ]
 }
 
@@ -101,7 +111,9 @@ fn some(rng: &mut Rng) -> Said {
     let count = rng.below(6);
     let runs: Vec<Run> =
         (0..count).map(|_| Run { lane: lane(rng), first: Seq(rng.next()), count: small(rng) }).collect();
-    match rng.below(6) {
+    match rng.below(8) {
+        6 => Said::Paused(Pausable::Lane(about.1)),
+        7 => Said::Resumed(Pausable::Group(about.0)),
         0 => Said::Reserved(about.0, about.3, runs),
         1 => Said::Acked(about.0, runs),
         2 => Said::Released(about.0, about.3, runs),

@@ -1,7 +1,8 @@
 //! Meta bytes and blobs of a checkpoint.
 
 use super::super::meta::{
-    ListedGroup, ListedLife, ListedNote, Meta, StoredOptions, decode_done, decode_notes, encode_done, encode_notes,
+    ListedGroup, ListedLife, ListedNote, Meta, Paused, StoredOptions, decode_done, decode_notes, encode_done,
+    encode_notes,
 };
 use super::each_harm;
 use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
@@ -73,6 +74,17 @@ fn meta_comes_back_as_it_was_written() {
     let bare = Meta { clean: false, last_bases: Vec::new(), ..meta() };
     for meta in [meta(), bare] {
         assert_eq!(Meta::decode(&meta.encode()), Some(meta));
+    }
+}
+
+#[test]
+fn pauses_come_back_and_a_cut_blob_says_nothing_more() {
+    let paused = Paused { lanes: [LaneId(0), LaneId(255)].into(), groups: [0, 7, u32::MAX].into() };
+    assert_eq!(Paused::decode(&paused.encode()), Some(paused.clone()));
+    assert_eq!(Paused::decode(&Paused::default().encode()), Some(Paused::default()));
+    let bytes = paused.encode();
+    for end in 0..bytes.len() {
+        assert_ne!(Paused::decode(&bytes[..end]), Some(paused.clone()), "cut at {end}");
     }
 }
 
@@ -154,6 +166,8 @@ fn hostile_bytes_are_survived() {
     each_harm(&meta().encode(), |bytes| drop(Meta::decode(bytes)));
     each_harm(&life().encode(), |bytes| drop(ListedLife::decode(bytes)));
     each_harm(&group().encode(), |bytes| drop(ListedGroup::decode(bytes)));
+    let paused = Paused { lanes: [LaneId(1), LaneId(9)].into(), groups: [3, 4].into() };
+    each_harm(&paused.encode(), |bytes| drop(Paused::decode(bytes)));
     each_harm(&encode_notes(notes().iter()), |bytes| drop(decode_notes(bytes)));
 }
 

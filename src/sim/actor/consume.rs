@@ -49,15 +49,17 @@ impl Actor<'_> {
     ) -> Step<usize> {
         let cell = self.cell(at)?;
         self.expire(at);
+        let waited = self.note_waits(at);
         let ask = ask(tasks, lanes, u64::from(lease_ms), u64::from(consumer));
         let handed = self.call(|actor| actor.engine.reserve(&cell, &ask, *actor.now, |one| one));
         let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
         let count = handed.len();
-        let mut lane = LaneId(0);
+        let served: Vec<LaneId> = handed.iter().map(|one| one.receipt.task.lane).collect();
+        self.in_turn(at, &served, &waited, tasks, lanes)?;
+        for lane in &served {
+            ensure!(!self.model.is_paused(at, *lane), "lane {lane} is paused, and served");
+        }
         for one in handed {
-            let from = one.receipt.task.lane;
-            ensure!(from >= lane, "lane {from} was served after lane {lane}");
-            lane = from;
             let until_ms = self.now.boot_ms + u64::from(lease_ms);
             self.take(at, one, u64::from(consumer), until_ms)?;
         }
@@ -212,7 +214,9 @@ impl Actor<'_> {
             let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
             let unreadable = self.unreadable(*seq);
             let expired = task.is_some_and(|task| task.is_expired(self.now.wall.0));
-            ensure!(there || unreadable || expired || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
+            let paused = task.is_some_and(|task| self.model.is_paused(at, task.lane));
+            let may_wait = unreadable || expired || paused || task.is_some_and(blocked);
+            ensure!(there || may_wait, "task {seq} is passed over: {mine:?}");
         }
         Ok(())
     }

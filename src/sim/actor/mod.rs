@@ -5,7 +5,10 @@
 
 mod consume;
 mod hand;
+mod order;
+mod pause;
 mod produce;
+mod room;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -131,6 +134,10 @@ impl<'a> Actor<'a> {
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),
+            Op::Pause { lane, group, resume, power } => {
+                self.pause(lane.map(LaneId), self.side(group), resume)?;
+                if power { self.commit(None) } else { Ok(()) }
+            }
             Op::Commit { lane } => self.commit(lane.map(LaneId)),
             Op::SyncAll => self.call(|actor| actor.engine.sync_all(actor.now.wall)),
             Op::MarkIdle => self.call(|actor| actor.engine.mark_idle(actor.now.wall)),

@@ -2,7 +2,9 @@
 
 use super::super::model::{Asks, Payload, Side, Violation};
 use super::super::operation::Op;
+use super::room::told;
 use super::{Actor, Step};
+use crate::delivery::Amount;
 use crate::engine::append::TaskDraft;
 use crate::format::fields::Traits;
 use crate::log::Stalled;
@@ -25,7 +27,10 @@ impl Actor<'_> {
         let payload = self.model.payload(bytes);
         let body = payload.to_vec();
         let durability = durability(power);
-        let appended = self.ready(|engine, now| engine.append(lane, &TaskDraft::plain(&body, durability), now.wall))?;
+        let draft = TaskDraft::plain(&body, durability);
+        let appended = self.ready(|engine, now| told(engine.append(lane, &draft, now.wall)))?;
+        let asked = Amount { tasks: 1, bytes: u64::from(bytes) };
+        let Some(appended) = self.within_room(lane, asked, appended)? else { return Ok(()) };
         self.model.accept(appended.first, lane, payload, 0, power)?;
         self.ends.entry(lane).or_default().insert(appended.end, appended.first);
         if power { self.commit(Some(lane)) } else { Ok(()) }
@@ -48,7 +53,9 @@ impl Actor<'_> {
         let body = payload.to_vec();
         let draft =
             TaskDraft { special: !traits.is_plain(), fields: &fields, ..TaskDraft::plain(&body, durability(power)) };
-        let appended = self.ready(|engine, now| engine.append(lane, &draft, now.wall))?;
+        let appended = self.ready(|engine, now| told(engine.append(lane, &draft, now.wall)))?;
+        let asked = Amount { tasks: 1, bytes: u64::from(bytes) };
+        let Some(appended) = self.within_room(lane, asked, appended)? else { return Ok(()) };
         self.model.accept(appended.first, lane, payload, 0, power)?;
         if let Some(task) = self.model.tasks.get_mut(&appended.first) {
             task.asks = asks;
@@ -62,7 +69,9 @@ impl Actor<'_> {
         let bodies: Vec<Vec<u8>> = payloads.iter().map(|payload| payload.to_vec()).collect();
         let durability = durability(power);
         let drafts: Vec<_> = bodies.iter().map(|payload| TaskDraft::plain(payload, durability)).collect();
-        let appended = self.ready(|engine, now| engine.append_batch(lane, &drafts, now.wall))?;
+        let appended = self.ready(|engine, now| told(engine.append_batch(lane, &drafts, now.wall)))?;
+        let asked = Amount { tasks: u64::from(tasks), bytes: payloads.iter().map(|one| u64::from(one.bytes)).sum() };
+        let Some(appended) = self.within_room(lane, asked, appended)? else { return Ok(()) };
         self.model.batches += 1;
         let ends = self.ends.entry(lane).or_default();
         for (at, (seq, payload)) in (0..).zip((appended.first.0..).map(Seq).zip(payloads)) {
@@ -74,6 +83,10 @@ impl Actor<'_> {
     }
 
     pub(super) fn stall(&mut self, lane: LaneId, bytes: u16, filled: bool) -> Step {
+        if self.setting.room.is_bounded() {
+            // It claims past the engine, which counts what it lets in.
+            return Ok(());
+        }
         let payload = self.model.payload(bytes);
         let Some(log) = self.lane_log(lane) else { return Ok(()) };
         // Without room it stands still a little earlier, which nobody can tell.

@@ -6,7 +6,7 @@ use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
 use crate::sim::run::{Counts, run};
 use crate::sim::schedule::{Schedule, Setting, Stretch};
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 8192, ..Setting::PLAIN };
+const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
 const POWERLESS: Crash = Crash { at: None, loss: Loss::Power };
 

@@ -102,6 +102,12 @@ fn stats_text(stats: &Stats) -> String {
             );
         }
     }
+    let lanes = stats.paused_lanes.iter().map(|lane| format!("lane {lane}"));
+    let groups = stats.groups.iter().filter(|group| group.paused).map(|group| format!("group {}", group.name));
+    let paused: Vec<String> = lanes.chain(groups).collect();
+    if !paused.is_empty() {
+        text += &format!("\npaused: {}\n", paused.join(", "));
+    }
     text += &format!(
         "\non disk {} bytes: journal {}, checkpoint {}, ready {} in {} segments\n",
         stats.disk_bytes, stats.journal_bytes, stats.checkpoint_bytes, stats.ready_bytes, stats.ready_segments
@@ -131,11 +137,12 @@ fn stats_json(stats: &Stats) -> Value {
                 })
             })
             .collect();
-        json!({ "name": group.name, "lanes": lanes })
+        json!({ "name": group.name, "paused": group.paused, "lanes": lanes })
     };
     json!({
         "queue": stats.queue.map(|id| id.to_string()),
         "lanes": lanes,
+        "paused_lanes": stats.paused_lanes.iter().map(|lane| lane.0).collect::<Vec<_>>(),
         "groups": stats.groups.iter().map(group).collect::<Vec<_>>(),
         "disk_bytes": stats.disk_bytes,
         "journal_bytes": stats.journal_bytes,
