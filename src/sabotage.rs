@@ -64,10 +64,10 @@ pub enum Bug {
     DeathForgotten,
     /// A lease that ran out can be settled.
     LeaseAfterExpiry,
-    /// A lease that begins again has the token of the one before.
+    /// A lease that begins again has the fence of the one before.
     TokenKept,
-    /// Receipts of an earlier open are taken.
-    EpochIgnored,
+    /// An open gives out the fences of the one before.
+    FenceReused,
     /// A payload is handed out without a look at its checksum.
     BodyNotVerified,
     /// A lane that a group never read counts as done.
@@ -122,7 +122,7 @@ impl Bug {
         Bug::DeathForgotten,
         Bug::LeaseAfterExpiry,
         Bug::TokenKept,
-        Bug::EpochIgnored,
+        Bug::FenceReused,
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,

@@ -10,8 +10,8 @@
 //!                          └─timer─▶ due ──reserve─▶ leased
 //! ```
 //!
-//! A task that the cursor passed has a slot until it is acked or dead. A lease is a slot and a token; every
-//! end of a lease gives the slot a new token, so that an old receipt is refused.
+//! A task that the cursor passed has a slot until it is acked or dead. A lease is a slot and a fence, which no other lease
+//! of the queue ever had; nothing opens the slot once the lease ended, so that an old receipt is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,7 @@ use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
 use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
+use super::fences::Fences;
 use super::lane::{GroupLane, GroupLanes};
 use super::scheduler::{Policy, Scheduler};
 use super::slab::Slab;
@@ -73,7 +74,7 @@ impl Rules {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ticket {
     pub slot: u32,
-    pub token: u32,
+    pub fence: u64,
 }
 
 /// A task that the cursor passed and that is neither acked nor dead.
@@ -120,6 +121,7 @@ pub(crate) struct Group {
     pub lanes: GroupLanes,
     starts: BTreeMap<LaneId, Seq>,
     pub(super) slots: Slab<Slot>,
+    pub fences: Fences,
     pub(super) wheel: Wheel,
     pub(super) scheduler: Scheduler,
     /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
@@ -139,6 +141,7 @@ impl Group {
             lanes: GroupLanes::default(),
             starts: state.starts,
             slots: Slab::new(),
+            fences: Fences::default(),
             wheel: Wheel::new(now.boot_ms),
             scheduler: Scheduler::new(policy),
             notes: state.notes,
@@ -162,6 +165,12 @@ impl Group {
             group.in_lane(lane, |own| own.acked_gone = acked);
         }
         group
+    }
+
+    /// The group with a range of fences that begins at `first`.
+    pub(crate) fn fenced(mut self, first: u64) -> Self {
+        self.fences = Fences::from(first);
+        self
     }
 
     /// First sequences that the group sees.

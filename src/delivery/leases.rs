@@ -10,13 +10,13 @@ impl Group {
     /// The lease that `ticket` names, if it still holds and is for `seq`.
     pub(crate) fn holds(&self, ticket: Ticket, lane: LaneId, seq: Seq) -> bool {
         self.slots
-            .get(ticket.slot, ticket.token)
+            .get(ticket.slot, ticket.fence)
             .is_some_and(|task| task.lane == lane && task.seq == seq && matches!(task.phase, Phase::Leased { .. }))
     }
 
     /// Ends a lease that holds: the task is done for good.
     pub(crate) fn ack(&mut self, ticket: Ticket) {
-        let Some(task) = self.slots.remove(ticket.slot, ticket.token) else { return };
+        let Some(task) = self.slots.remove(ticket.slot, ticket.fence) else { return };
         self.wheel.disarm(ticket.slot);
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
@@ -36,7 +36,7 @@ impl Group {
         now: Now,
         changes: &mut Runs,
     ) {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return };
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.fence) else { return };
         cut_reason(reason).clone_into(&mut task.reason);
         self.end_lease(ticket.slot);
         let Some(task) = self.slots.slot(ticket.slot) else { return };
@@ -70,7 +70,7 @@ impl Group {
     }
 
     fn take_back(&mut self, ticket: Ticket, changes: &mut Runs) -> bool {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return false };
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.fence) else { return false };
         task.attempts = task.attempts.saturating_sub(1);
         changes.released(task.lane, task.seq, task.attempts);
         self.end_lease(ticket.slot);
@@ -79,7 +79,7 @@ impl Group {
 
     /// Ends a lease that holds: the task is dead at once.
     pub(crate) fn reject(&mut self, ticket: Ticket, reason: &str, now: Now, changes: &mut Runs) {
-        if self.slots.get(ticket.slot, ticket.token).is_some() {
+        if self.slots.get(ticket.slot, ticket.fence).is_some() {
             self.end_lease(ticket.slot);
             self.bury(ticket.slot, DeadCause::Rejected, cut_reason(reason).to_owned(), now, changes);
         }
@@ -87,7 +87,7 @@ impl Group {
 
     /// Moves the deadline of a lease that holds, as far as the task's own limit allows.
     pub(crate) fn extend(&mut self, ticket: Ticket, deadline_ms: u64) {
-        if let Some(task) = self.slots.get(ticket.slot, ticket.token)
+        if let Some(task) = self.slots.get(ticket.slot, ticket.fence)
             && let Phase::Leased { limit_ms, .. } = task.phase
         {
             self.wheel.arm(ticket.slot, deadline_ms.min(limit_ms));
@@ -96,7 +96,7 @@ impl Group {
 
     /// A task whose bytes turned out damaged: nobody can ever settle it.
     pub(crate) fn forget_damaged(&mut self, ticket: Ticket) {
-        if self.slots.get(ticket.slot, ticket.token).is_some() {
+        if self.slots.get(ticket.slot, ticket.fence).is_some() {
             self.end_lease(ticket.slot);
             self.void(ticket.slot);
         }
@@ -108,7 +108,7 @@ impl Group {
             .slots
             .iter()
             .filter(|(_, task)| matches!(task.phase, Phase::Leased { consumer: holder, .. } if holder == consumer))
-            .map(|(slot, _)| Ticket { slot, token: self.slots.token(slot) })
+            .map(|(slot, _)| Ticket { slot, fence: self.slots.fence(slot) })
             .collect();
         for ticket in held {
             self.release(ticket, changes);
@@ -117,7 +117,7 @@ impl Group {
 
     fn end_lease(&mut self, slot: u32) {
         self.wheel.disarm(slot);
-        self.slots.renew(slot);
+        self.slots.end(slot);
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
             let lane = task.lane;

@@ -5,6 +5,7 @@
 //! Absent: clocks (times come in), files, locks, threads, randomness.
 
 pub(crate) mod acks;
+pub(crate) mod fences;
 pub(crate) mod group;
 pub(crate) mod lane;
 mod leases;

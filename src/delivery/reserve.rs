@@ -74,6 +74,8 @@ impl Group {
         lost: &mut Vec<Lost>,
     ) -> Granted {
         self.tick(rules, now, changes);
+        // No lease without a fence of its own.
+        let ask = &Ask { tasks: ask.tasks.min(self.fences.left()), ..*ask };
         let grants = Vec::with_capacity(ask.tasks.min(1024));
         let mut granted = Granted { grants, ..Granted::default() };
         let mut bytes_left = ask.bytes;
@@ -211,7 +213,7 @@ impl Group {
         let Note { attempts, due, reason } = note.unwrap_or_else(first);
         let (offset, bytes, own) = (header.offset, header.payload_bytes, asked.own);
         let task = Slot { lane: take.lane, seq, base, offset, bytes, attempts, phase: Phase::Due, reason, own };
-        let (slot, _) = self.slots.insert(task);
+        let slot = self.slots.insert(task);
         match due {
             // A clock that jumped back must not make the delay longer than it was asked for.
             Some((due, delay_ms)) if due > take.now.wall => {
@@ -260,11 +262,11 @@ impl Group {
         let until = take.now.boot_ms.saturating_add(take.ask.lease_ms).min(limit_ms);
         task.phase = Phase::Leased { consumer: take.ask.consumer, limit_ms };
         let (lane, seq, attempt, reason) = (task.lane, task.seq, task.attempts, task.reason.clone());
-        let token = self.slots.renew(slot);
+        let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
         self.lanes.get_mut(lane)?.in_flight += 1;
         take.changes.reserved(lane, seq, attempt);
-        Some(Grant { ticket: Ticket { slot, token }, lane, seq, attempt, reason, source, header })
+        Some(Grant { ticket: Ticket { slot, fence }, lane, seq, attempt, reason, source, header })
     }
 
     /// A task that nobody wants done any more: a dead letter, or gone and counted.

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::delivery::{Ask, Grant, Granted, Lost};
-use crate::error::{DamageKind, Result};
+use crate::delivery::fences::{FENCES_PER_RANGE, Fences};
+use crate::delivery::{Ask, Grant, Granted, Group, Lost};
+use crate::error::{DamageKind, Error, Result};
 use crate::format::record;
 use crate::log::{Segment, Source, map_failed};
 use crate::sabotage::{Bug, on};
@@ -19,6 +20,9 @@ use crate::types::{LaneSet, Now, TaskId, Timestamp};
 use super::Engine;
 use super::groups::GroupCell;
 use super::receipt::Receipt;
+
+/// With fewer fences than this, and no more to be had, a reserve that asks for more is refused.
+const FENCES_MIN: usize = 1 << 16;
 
 /// A task handed out and verified.
 pub(crate) struct Handed {
@@ -33,7 +37,8 @@ pub(crate) struct Handed {
 impl Engine {
     /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
-    /// Errors: `Poisoned`; `Full` or `InDoubt` if the attempts could not be journaled, in which case nothing is on loan.
+    /// Errors: `Poisoned`; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
+    /// attempts could not be journaled. Nothing is on loan then.
     pub(crate) fn reserve<T>(
         &self,
         cell: &GroupCell,
@@ -46,6 +51,7 @@ impl Engine {
         let granted = {
             let mut work = cell.state.lock();
             let work = &mut *work;
+            self.refill_fences(&mut work.group, ask)?;
             let rules = &self.settings.rules;
             let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
             if let Err(error) = self.write_changes(work, now.wall) {
@@ -62,6 +68,25 @@ impl Engine {
             self.report_lost(lost);
         }
         Ok(self.verify(cell, &granted, now.wall, make))
+    }
+
+    /// Gives a group that runs low another range of fences: each is above all that were given out before.
+    fn refill_fences(&self, group: &mut Group, ask: &Ask) -> Result<()> {
+        if group.fences.run_low() {
+            match self.take_sequences(FENCES_PER_RANGE) {
+                Some(first) => group.fences = Fences::from(first),
+                // The next checkpoint raises the ceiling, and what is left lasts until then.
+                None if group.fences.left() < ask.tasks.min(FENCES_MIN) => {
+                    return Err(Error::Full {
+                        log: "the range of fencing tokens".to_owned(),
+                        waited_ms: 0,
+                        cause: None,
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// True if a reserve might hand something out now.
@@ -123,9 +148,8 @@ impl Engine {
                         task,
                         group: cell.id,
                         attempt: grant.attempt,
-                        epoch: self.epoch,
                         slot: grant.ticket.slot,
-                        token: grant.ticket.token,
+                        fence: grant.ticket.fence,
                     };
                     let reason = grant.reason.clone();
                     handed.push(make(Handed { receipt, reason, payload, fields, enqueued: grant.header.time }));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::delivery::fences::FENCES_PER_RANGE;
 use crate::delivery::{Change, Group, GroupState, Policy, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
@@ -97,6 +98,11 @@ impl Engine {
         let end = self.append_journal(&payload, now.wall)?;
         let state = GroupState { name: name.to_owned(), starts: starts.into_iter().collect(), ..GroupState::default() };
         let group = Group::open(id, state, Policy::Strict, now);
+        // Without a range it asks for one at its first reserve.
+        let group = match self.take_sequences(FENCES_PER_RANGE) {
+            Some(first) => group.fenced(first),
+            None => group,
+        };
         groups.insert(id, Arc::new(GroupCell::new(group)));
         Ok(end)
     }

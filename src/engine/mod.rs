@@ -54,7 +54,7 @@ use settings::Settings;
 pub(crate) struct Engine {
     storage: Arc<dyn Storage>,
     queue: QueueId,
-    /// Number of this open: durable before anything is served, so that an older receipt is refused.
+    /// Number of this open: durable before anything is served.
     epoch: u64,
     settings: Settings,
     stored: StoredOptions,
@@ -66,7 +66,7 @@ pub(crate) struct Engine {
     /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
     pool: Mutex<Pool>,
     journal_pool: Mutex<Pool>,
-    /// Sequences: the next block begins here. No block reaches above the ceiling that is durable.
+    /// Sequences and fences: the next block or range begins here. No block reaches above the ceiling that is durable.
     blocks: Mutex<Blocks>,
     /// Every life that this open attaches begins here or above.
     first_base: Seq,

@@ -89,6 +89,12 @@ impl Delivery {
         self.receipt
     }
 
+    /// The lease's fencing token: pass it to whatever the work changes elsewhere. See [`Receipt::fence`].
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.receipt.fence
+    }
+
     /// The payload as a copy that pins nothing.
     #[must_use]
     pub fn to_owned_payload(&self) -> Vec<u8> {

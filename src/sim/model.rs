@@ -100,6 +100,8 @@ pub(super) struct Mine {
     pub attempts_most: u32,
     /// Attempts taken back that a power loss may bring again.
     pub taken_back: u32,
+    /// Of its last lease.
+    pub fence: u64,
 }
 
 impl Mine {

@@ -236,7 +236,7 @@ fn take_over(model: &mut Model, shown: &[Shown]) {
         let attempts: BTreeMap<Seq, u32> =
             shown.handed.iter().map(|one| (one.receipt.task.seq, one.receipt.attempt - 1)).collect();
         for (seq, mine) in &mut side.mine {
-            let fresh = Mine { must: true, ..Mine::default() };
+            let fresh = Mine { must: true, fence: mine.fence, ..Mine::default() };
             *mine = if let Some(attempts) = attempts.get(seq) {
                 Mine { attempts: *attempts, attempts_most: *attempts, ..fresh }
             } else if shown.buried.contains(seq) {

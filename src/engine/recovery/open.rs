@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::Store;
+use crate::delivery::fences::FENCES_PER_RANGE;
 use crate::delivery::{Group, Policy};
 use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::StoredOptions;
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
+use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, Region, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
@@ -109,10 +111,14 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
         picture.groups.insert(id, default_group());
     }
-    let groups = picture
-        .groups
-        .into_iter()
-        .map(|(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now)))));
+    // The ceiling that the first checkpoint makes durable is above the groups' fences too.
+    let fences = picture.next_base;
+    picture.next_base = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
+    let fences = if on(Bug::FenceReused) { 1 } else { fences };
+    let groups = picture.groups.into_iter().zip(0..).map(|((id, state), number)| {
+        let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
+        (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now).fenced(first))))
+    });
     let engine = Engine {
         queue: picture.queue,
         epoch: picture.next_epoch,

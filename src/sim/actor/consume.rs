@@ -67,7 +67,7 @@ impl Actor<'_> {
 
     /// A task was handed out: it must be one that the group may have now, as it was accepted.
     fn take(&mut self, at: usize, handed: Handed, consumer: u64, until_ms: u64) -> Verdict {
-        let Receipt { task: id, attempt, .. } = handed.receipt;
+        let Receipt { task: id, attempt, fence, .. } = handed.receipt;
         let seq = id.seq;
         let side = &mut self.model.sides[at];
         ensure!(!side.loans.iter().any(|loan| loan.handed.receipt.task.seq == seq), "two leases of task {seq}");
@@ -93,7 +93,8 @@ impl Actor<'_> {
             ensure!(before.is_none_or(|before| before < seq), "task {seq} is handed out after {before:?}");
         }
         side.met.insert(seq);
-        *mine = Mine { must: true, attempts: attempt, attempts_most: attempt, ..*mine };
+        ensure!(fence > mine.fence, "a later lease of task {seq} has fence {fence}: {mine:?}");
+        *mine = Mine { must: true, attempts: attempt, attempts_most: attempt, fence, ..*mine };
         (mine.acked, mine.dead) = (Sure::No, Sure::No);
         side.loans.push(Loan { handed, consumer, until_ms });
         Ok(())
