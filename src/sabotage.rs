@@ -68,6 +68,10 @@ pub enum Bug {
     TokenKept,
     /// An open gives out the fences of the one before.
     FenceReused,
+    /// A key is free as soon as the lease on its task ended, settled or not.
+    KeyFreedEarly,
+    /// A task that is passed over behind its key is not noted.
+    WaitingForgotten,
     /// A payload is handed out without a look at its checksum.
     BodyNotVerified,
     /// A lane that a group never read counts as done.
@@ -92,7 +96,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 33] = [
+    pub const SIMULATED: [Bug; 35] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -123,6 +127,8 @@ impl Bug {
         Bug::LeaseAfterExpiry,
         Bug::TokenKept,
         Bug::FenceReused,
+        Bug::KeyFreedEarly,
+        Bug::WaitingForgotten,
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,

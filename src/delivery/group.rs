@@ -10,7 +10,8 @@
 //!                          └─timer─▶ due ──reserve─▶ leased
 //! ```
 //!
-//! A task that the cursor passed has a slot until it is acked or dead. A lease is a slot and a fence, which no other lease
+//! A task that the cursor passed has a slot until it is acked or dead; unless it was passed over, because another task with
+//! its key is not settled for good, and then it has a bit ([`super::passed`]). A lease is a slot and a fence, which no other lease
 //! of the queue ever had; nothing opens the slot once the lease ended, so that an old receipt is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::sabotage::{Bug, on};
 use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
 use super::fences::Fences;
+use super::keys::{KeyHash, Keys};
 use super::lane::{GroupLane, GroupLanes};
 use super::scheduler::{Policy, Scheduler};
 use super::slab::Slab;
@@ -90,6 +92,7 @@ pub(super) struct Slot {
     pub reason: String,
     /// If it asks for anything.
     pub own: Option<Box<Own>>,
+    pub key: Option<KeyHash>,
 }
 
 impl Slot {
@@ -122,6 +125,7 @@ pub(crate) struct Group {
     starts: BTreeMap<LaneId, Seq>,
     pub(super) slots: Slab<Slot>,
     pub fences: Fences,
+    pub(super) keys: Keys,
     pub(super) wheel: Wheel,
     pub(super) scheduler: Scheduler,
     /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
@@ -142,6 +146,7 @@ impl Group {
             starts: state.starts,
             slots: Slab::new(),
             fences: Fences::default(),
+            keys: Keys::new(0),
             wheel: Wheel::new(now.boot_ms),
             scheduler: Scheduler::new(policy),
             notes: state.notes,
@@ -171,6 +176,24 @@ impl Group {
     pub(crate) fn fenced(mut self, first: u64) -> Self {
         self.fences = Fences::from(first);
         self
+    }
+
+    /// The group with a seed for the hashes of keys.
+    pub(crate) fn keyed(mut self, seed: u64) -> Self {
+        self.keys = Keys::new(seed);
+        self
+    }
+
+    /// True if a task became deliverable, because its key became free, since the last call.
+    pub(crate) fn take_woken(&mut self) -> bool {
+        self.keys.take_woken()
+    }
+
+    /// The task that was in a slot needs its key no more.
+    pub(super) fn free_key(&mut self, slot: u32, key: Option<KeyHash>) {
+        if let Some(key) = key {
+            self.keys.free(key, slot);
+        }
     }
 
     /// First sequences that the group sees.

@@ -6,12 +6,13 @@ use crate::log::Cursor;
 use crate::types::{LaneId, Seq};
 
 use super::acks::SegmentAcks;
+use super::passed::Passed;
 
 /// What a group knows of one life.
 #[derive(Default)]
 pub(crate) struct LifeAcks {
     pub acks: SegmentAcks,
-    /// Tasks that the cursor passed and that are not acked: leased, due, delayed or dead.
+    /// Tasks that the cursor passed and that are not acked: leased, due, delayed, passed over or dead.
     pub open: u32,
     /// The cursor left the life: `open` is all there is left.
     pub passed: bool,
@@ -30,6 +31,8 @@ pub(crate) struct GroupLane {
     pub done: BTreeSet<u64>,
     /// Slots of tasks that are due again, by sequence: they go before the cursor.
     pub due: BTreeMap<Seq, u32>,
+    /// Tasks that were passed over because their keys were not free.
+    pub passed: Passed,
     pub in_flight: u64,
     pub delayed: u64,
     /// Tasks that expired and are gone, since the open.
@@ -47,6 +50,7 @@ impl GroupLane {
             lives: BTreeMap::new(),
             done: BTreeSet::new(),
             due: BTreeMap::new(),
+            passed: Passed::default(),
             in_flight: 0,
             delayed: 0,
             expired: 0,
@@ -82,6 +86,7 @@ impl GroupLane {
         life.open = life.open.saturating_sub(1);
         if life.open == 0 && life.passed {
             self.done.insert(base);
+            self.passed.leave(base);
         }
     }
 
@@ -91,6 +96,7 @@ impl GroupLane {
         life.passed = true;
         if life.open == 0 {
             self.done.insert(base);
+            self.passed.leave(base);
         }
     }
 

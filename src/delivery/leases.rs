@@ -1,6 +1,7 @@
 //! How a lease ends: settled, expired, damaged; and what time makes due.
 
 use crate::format::journal::{DeadCause, cut_reason};
+use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::group::{Group, Phase, Rules, Ticket, dead_blob};
@@ -18,6 +19,7 @@ impl Group {
     pub(crate) fn ack(&mut self, ticket: Ticket) {
         let Some(task) = self.slots.remove(ticket.slot, ticket.fence) else { return };
         self.wheel.disarm(ticket.slot);
+        self.free_key(ticket.slot, task.key);
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
@@ -66,7 +68,10 @@ impl Group {
     /// Ends a lease whose bytes can't be read: the attempt never began, and the task waits for a reopen. Its slot keeps
     /// its life from being done.
     pub(crate) fn park(&mut self, ticket: Ticket, changes: &mut Runs) {
-        self.take_back(ticket, changes);
+        if self.take_back(ticket, changes) {
+            let key = self.slots.slot(ticket.slot).and_then(|task| task.key);
+            self.free_key(ticket.slot, key);
+        }
     }
 
     fn take_back(&mut self, ticket: Ticket, changes: &mut Runs) -> bool {
@@ -120,8 +125,11 @@ impl Group {
         self.slots.end(slot);
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
-            let lane = task.lane;
+            let (lane, key) = (task.lane, task.key);
             self.in_lane(lane, |lane| lane.in_flight -= 1);
+            if on(Bug::KeyFreedEarly) {
+                self.free_key(slot, key);
+            }
         }
     }
 
@@ -145,6 +153,7 @@ impl Group {
     /// Gives up on a task that is on loan to nobody. Its record stays, and keeps its life from being done.
     pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
+        self.free_key(slot, task.key);
         let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, reason };
         let key = (task.lane, task.seq);
         changes.push(Change::Dead { key, dead: dead.clone() });
@@ -154,6 +163,7 @@ impl Group {
 
     pub(super) fn void(&mut self, slot: u32) {
         if let Some(task) = self.slots.remove_slot(slot) {
+            self.free_key(slot, task.key);
             self.in_lane(task.lane, |lane| lane.close(task.base, None));
         }
     }

@@ -7,8 +7,10 @@
 pub(crate) mod acks;
 pub(crate) mod fences;
 pub(crate) mod group;
+pub(crate) mod keys;
 pub(crate) mod lane;
 mod leases;
+mod passed;
 mod reserve;
 pub(crate) mod scheduler;
 pub(crate) mod slab;

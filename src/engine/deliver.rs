@@ -62,6 +62,7 @@ impl Engine {
                 work.changes.clear();
                 return Err(error);
             }
+            self.wake_if_woken(&mut work.group);
             granted
         };
         for lost in lost {
@@ -87,6 +88,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Wakes whoever waits for a task, if one became deliverable by the way.
+    fn wake_if_woken(&self, group: &mut Group) {
+        if group.take_woken() {
+            self.arrivals.wake_all();
+        }
     }
 
     /// True if a reserve might hand something out now.
@@ -162,7 +170,11 @@ impl Engine {
 
     fn drop_damaged(&self, cell: &GroupCell, granted: &Granted, grant: &Grant) {
         let header = &grant.header;
-        cell.state.lock().group.forget_damaged(grant.ticket);
+        {
+            let mut work = cell.state.lock();
+            work.group.forget_damaged(grant.ticket);
+            self.wake_if_woken(&mut work.group);
+        }
         let lost = Some((header.index, header.index));
         let what = "the task's checksum does not match; it is not delivered".to_owned();
         if let Some(source) = granted.sources.get(grant.source) {
@@ -196,6 +208,7 @@ impl Engine {
             work.group.park(grant.ticket, &mut work.changes);
             // If the journal fails too the attempt stays counted, and the engine is poisoned.
             let _counted = self.write_changes(work, time);
+            self.wake_if_woken(&mut work.group);
         }
         self.report_failed(segment);
     }

@@ -65,7 +65,8 @@ impl Engine {
             cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
         };
         let settled = Settled { answers, end: end.map_err(in_doubt)? };
-        if !matches!(how, Settle::Ack | Settle::Extend { .. }) {
+        let woken = work.group.take_woken();
+        if woken || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
         }
         Ok(settled)

@@ -117,7 +117,8 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
     let fences = if on(Bug::FenceReused) { 1 } else { fences };
     let groups = picture.groups.into_iter().zip(0..).map(|((id, state), number)| {
         let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
-        (id, Arc::new(GroupCell::new(Group::open(id, state, Policy::Strict, now).fenced(first))))
+        let group = Group::open(id, state, Policy::Strict, now).fenced(first).keyed(picture.queue.0);
+        (id, Arc::new(GroupCell::new(group)))
     });
     let engine = Engine {
         queue: picture.queue,
