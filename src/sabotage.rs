@@ -72,6 +72,10 @@ pub enum Bug {
     KeyFreedEarly,
     /// A task that is passed over behind its key is not noted.
     WaitingForgotten,
+    /// A worker that is dead or replaced keeps its leases.
+    StaleWorkerAcks,
+    /// A bucket has a new owner while its tasks are on loan to the one before.
+    BucketHandedEarly,
     /// A payload is handed out without a look at its checksum.
     BodyNotVerified,
     /// A lane that a group never read counts as done.
@@ -96,7 +100,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 35] = [
+    pub const SIMULATED: [Bug; 37] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -129,6 +133,8 @@ impl Bug {
         Bug::FenceReused,
         Bug::KeyFreedEarly,
         Bug::WaitingForgotten,
+        Bug::StaleWorkerAcks,
+        Bug::BucketHandedEarly,
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,

@@ -11,7 +11,7 @@ use super::model::{Model, Verdict, Violation};
 use super::operation::{How, Op};
 use super::oracle::{Before, check};
 use super::run::quietly;
-use super::schedule::Setting;
+use super::schedule::{Keyed, Setting};
 use super::search::Failure;
 use crate::types::{Now, Timestamp};
 
@@ -36,7 +36,8 @@ const STEPS_MAX: u32 = 3;
 /// Of what is unsynced at a crash so many parts are kept or dropped one by one; more are counted as cut short.
 const PARTS_MAX: usize = 12;
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 4096, attempts_max: 0, pad_commits: false, bulky: false };
+const SETTING: Setting =
+    Setting { lanes: 2, segment_bytes: 4096, attempts_max: 0, pad_commits: false, bulky: false, keyed: Keyed::No };
 
 /// What a walk over the space did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

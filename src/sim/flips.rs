@@ -11,11 +11,12 @@ use super::model::{Model, Verdict, Violation};
 use super::operation::{How, Op};
 use super::oracle::{Before, Harm, check};
 use super::run::{is_lane_segment, quietly};
-use super::schedule::Setting;
+use super::schedule::{Keyed, Setting};
 use super::search::Failure;
 use crate::types::{Now, Timestamp};
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 4096, attempts_max: 0, pad_commits: false, bulky: false };
+const SETTING: Setting =
+    Setting { lanes: 2, segment_bytes: 4096, attempts_max: 0, pad_commits: false, bulky: false, keyed: Keyed::No };
 const SECTOR_BITS: u64 = 8 * 512;
 
 /// What came of flipping bits.

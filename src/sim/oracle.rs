@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::actor::{ask, dead_of, later};
+use super::actor::{PULSE, ask, dead_of, later};
 use super::model::{Mine, Model, Side, Sure, Verdict, Violation, ensure};
 use crate::checkpoint::Store;
 use crate::engine::Engine;
@@ -69,12 +69,12 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     let late = later(now);
     let mut shown = Vec::new();
     for side in &model.sides {
-        shown.push(show(engine, side, late)?);
+        shown.push(show(model, engine, side, late)?);
     }
     let damage = engine.damage();
     damage_is_where_it_was_done(&damage, before)?;
     for (side, shown) in model.sides.iter().zip(&shown) {
-        in_order(side, shown)?;
+        in_order(model, side, shown)?;
         nothing_comes_that_should_not(model, side, shown, before)?;
         nothing_is_missing(model, side, shown, before, &damage)?;
         dead_letters_are_right(side, shown, model, before)?;
@@ -96,17 +96,24 @@ fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verd
     Ok(())
 }
 
-/// Takes everything that a group is owed, on loan for good.
-fn show(engine: &Engine, side: &Side, late: Now) -> Verdict<Shown> {
+/// Takes everything that a group is owed, on loan for good; what has a key is acked, for else the next one of its key would
+/// not come. The engine is thrown away after.
+fn show(model: &Model, engine: &Engine, side: &Side, late: Now) -> Verdict<Shown> {
     let wrong = |error: crate::error::Error| Violation(format!("a recovered queue refuses: {error}"));
     let cell = engine.group(&side.name).map_err(wrong)?;
     let buried = dead_of(engine, &cell);
-    let ask = ask(16, LaneSet::ALL, u64::MAX / 2, 0);
-    let mut handed = Vec::new();
+    let worker = engine.enlist(&cell, "oracle", PULSE, late).map_err(wrong)?;
+    let ask = ask(16, LaneSet::ALL, u64::MAX / 2, worker.consumer());
+    let is_keyed = |one: &Handed| model.tasks.get(&one.receipt.task.seq).is_some_and(|task| task.key.is_some());
+    let mut handed: Vec<Handed> = Vec::new();
     loop {
         let more = engine.reserve(&cell, &ask, late, |one| one).map_err(wrong)?;
         if more.is_empty() {
             break;
+        }
+        let keyed: Vec<Receipt> = more.iter().filter(|one| is_keyed(one)).map(|one| one.receipt).collect();
+        if !keyed.is_empty() {
+            engine.settle(&cell, keyed.into_iter(), Settle::Ack, late).map_err(wrong)?;
         }
         handed.extend(more);
     }
@@ -125,12 +132,13 @@ fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
     Ok(())
 }
 
-/// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences.
-fn in_order(side: &Side, shown: &Shown) -> Verdict {
-    let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
+/// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences, key by key.
+fn in_order(model: &Model, side: &Side, shown: &Shown) -> Verdict {
+    let mut last: BTreeMap<(LaneId, Option<u8>), Seq> = BTreeMap::new();
     for one in &shown.handed {
         let task = one.receipt.task;
-        let before = last.insert(task.lane, task.seq);
+        let key = model.tasks.get(&task.seq).and_then(|task| task.key);
+        let before = last.insert((task.lane, key), task.seq);
         ensure!(
             before.is_none_or(|b| b < task.seq),
             "order in lane {} for {}: {before:?}, then {task}",

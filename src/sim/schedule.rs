@@ -5,7 +5,7 @@ use std::fmt;
 use super::disk::Loss;
 use super::operation::{Crash, Fault, Hurt, Op};
 use super::rng::{Choices, Rng, Tape};
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{StoredOptions, option};
 
 /// One run from an empty directory to the last check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +31,16 @@ pub(crate) struct Setting {
     pub pad_commits: bool,
     /// Payloads are large for the segments, so that those roll and are recycled.
     pub bulky: bool,
+    pub keyed: Keyed,
+}
+
+/// Whether tasks have keys and consumers are workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keyed {
+    No,
+    Keys,
+    /// And each key's tasks go to one worker.
+    Sticky,
 }
 
 /// The work of one process, and how it ends.
@@ -47,11 +57,15 @@ pub(crate) struct Stretch {
 
 impl Setting {
     pub(crate) fn options(self) -> StoredOptions {
-        StoredOptions {
+        let mut options = StoredOptions {
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
             ..StoredOptions::tiny(u16::from(self.lanes))
+        };
+        if self.keyed == Keyed::Sticky {
+            options.further.insert(option::STICKY, 1);
         }
+        options
     }
 
     fn draw(rng: &mut impl Choices) -> Setting {
@@ -59,7 +73,13 @@ impl Setting {
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
         let bulky = rng.once_in(3);
-        Setting { lanes: 1 + u8::from(!rng.once_in(3)), segment_bytes, attempts_max, pad_commits, bulky }
+        let lanes = 1 + u8::from(!rng.once_in(3));
+        let keyed = match rng.below(4) {
+            0 => Keyed::Keys,
+            1 => Keyed::Sticky,
+            _ => Keyed::No,
+        };
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky, keyed }
     }
 }
 
@@ -99,7 +119,7 @@ impl Stretch {
     fn draw(rng: &mut impl Choices, setting: Setting) -> Stretch {
         let most = if rng.once_in(4) { 60 } else { 16 };
         let count = 4 + rng.below(most);
-        let ops = (0..count).map(|_| Op::draw(rng, setting.lanes, setting.bulky)).collect();
+        let ops = (0..count).map(|_| Op::draw_for(rng, setting)).collect();
         let fault = rng.once_in(5).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
@@ -129,10 +149,10 @@ fn loss(rng: &mut impl Choices) -> Loss {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _ } = self.setting;
+        let Setting { lanes, segment_bytes, attempts_max, pad_commits, bulky: _, keyed } = self.setting;
         writeln!(
             f,
-            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, disk seed {}",
+            "{lanes} lanes, segments of {segment_bytes} bytes, at most {attempts_max} attempts (0: any), padded commits: {pad_commits}, keys: {keyed:?}, disk seed {}",
             self.disk_seed
         )?;
         for (number, stretch) in self.stretches.iter().enumerate() {

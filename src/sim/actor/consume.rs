@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::model::{Loan, Mine, Sure, Task, Verdict, Violation, ensure};
 use super::super::operation::How;
+use super::super::schedule::Keyed;
 use super::{Actor, Step};
 use crate::delivery::Ask;
 use crate::engine::Engine;
@@ -23,20 +24,19 @@ impl Actor<'_> {
         usize::from(group) % self.model.sides.len().max(1)
     }
 
-    fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
+    pub(super) fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
         let name = self.model.sides[at].name.clone();
         let cell = self.engine.group(&name).map_err(|error| Violation(format!("a group is gone: {error}")))?;
         Ok(cell)
     }
 
     /// Leases that ran out are over for whoever held them.
-    fn expire(&mut self, at: usize) {
+    pub(super) fn expire(&mut self, at: usize) {
         let side = &mut self.model.sides[at];
         let now = self.now.boot_ms;
-        let over = side.loans.extract_if(.., |loan| loan.until_ms <= now);
-        side.stale.extend(over.map(|loan| loan.handed.receipt));
-        let surplus = side.stale.len().saturating_sub(4);
-        side.stale.drain(..surplus);
+        let dead = side.workers.extract_if(.., |_, worker| worker.dead_ms <= now);
+        let dead: BTreeSet<u64> = dead.map(|(_, worker)| worker.id.consumer()).collect();
+        side.end_loans(|loan| loan.until_ms <= now || dead.contains(&loan.consumer));
     }
 
     pub(super) fn reserve(
@@ -45,23 +45,26 @@ impl Actor<'_> {
         tasks: usize,
         lanes: LaneSet,
         lease_ms: u16,
-        consumer: u8,
+        consumer: u64,
     ) -> Step<usize> {
         let cell = self.cell(at)?;
         self.expire(at);
-        let ask = ask(tasks, lanes, u64::from(lease_ms), u64::from(consumer));
+        let ask = ask(tasks, lanes, u64::from(lease_ms), consumer);
         let handed = self.call(|actor| actor.engine.reserve(&cell, &ask, *actor.now, |one| one));
         let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
         let count = handed.len();
         let mut lane = LaneId(0);
         for one in handed {
             let from = one.receipt.task.lane;
-            ensure!(from >= lane, "lane {from} was served after lane {lane}");
+            // A key that becomes free by the way may have a task in a lane that was empty before.
+            let keyed = self.setting.keyed != Keyed::No;
+            ensure!(keyed || from >= lane, "lane {from} was served after lane {lane}");
             lane = from;
             let until_ms = self.now.boot_ms + u64::from(lease_ms);
-            self.take(at, one, u64::from(consumer), until_ms)?;
+            self.take(at, one, consumer, until_ms)?;
         }
         self.settle_accounts(at, &cell)?;
+        self.check_keys(at)?;
         Ok(count)
     }
 
@@ -69,6 +72,7 @@ impl Actor<'_> {
     fn take(&mut self, at: usize, handed: Handed, consumer: u64, until_ms: u64) -> Verdict {
         let Receipt { task: id, attempt, fence, .. } = handed.receipt;
         let seq = id.seq;
+        self.check_owner(at, seq, consumer)?;
         let side = &mut self.model.sides[at];
         ensure!(!side.loans.iter().any(|loan| loan.handed.receipt.task.seq == seq), "two leases of task {seq}");
         let Some(task) = self.model.tasks.get(&seq) else {
@@ -89,7 +93,7 @@ impl Actor<'_> {
         let most = mine.attempts_most + u32::from(side.reserve_failed) + 1;
         ensure!((mine.attempts + 1..=most).contains(&attempt), "attempt {attempt} of task {seq}: {mine:?}");
         if attempt == 1 && !side.met.contains(&seq) {
-            let before = side.newest.insert(task.lane, seq);
+            let before = side.newest.insert((task.lane, task.key), seq);
             ensure!(before.is_none_or(|before| before < seq), "task {seq} is handed out after {before:?}");
         }
         side.met.insert(seq);
@@ -164,19 +168,21 @@ impl Actor<'_> {
         let cell = self.cell(at)?;
         self.expire(at);
         let outcome = self.call(|actor| actor.engine.release_all(&cell, consumer, *actor.now));
+        self.gave_back(at, consumer, outcome.is_ok());
+        outcome?;
+        self.settle_accounts(at, &cell)?;
+        Ok(())
+    }
+
+    /// A consumer gave back what it has; if that is not sure, the attempts may stay counted.
+    pub(super) fn gave_back(&mut self, at: usize, consumer: u64, sure: bool) {
         let side = &mut self.model.sides[at];
         let loans: Vec<Loan> = side.loans.extract_if(.., |loan| loan.consumer == consumer).collect();
-        match outcome {
-            Ok(_) => {
-                for loan in loans {
-                    side.mine.entry(loan.handed.receipt.task.seq).or_default().take_back();
-                }
-                self.settle_accounts(at, &cell)?;
-                Ok(())
-            }
-            Err(halt) => {
-                loans.iter().for_each(|loan| self.in_doubt(at, loan, How::Release));
-                Err(halt)
+        for loan in loans {
+            if sure {
+                self.model.sides[at].mine.entry(loan.handed.receipt.task.seq).or_default().take_back();
+            } else {
+                self.in_doubt(at, &loan, How::Release);
             }
         }
     }
@@ -201,6 +207,7 @@ impl Actor<'_> {
             self.now.wall.0 += LONG_MS;
             while self.reserve(at, 7, LaneSet::ALL, u16::MAX, 0)? > 0 {}
         }
+        self.sweep_keys(at, LONG_MS)?;
         let side = &self.model.sides[at];
         for (seq, mine) in side.mine.iter().filter(|(_, mine)| mine.must && mine.is_open()) {
             let task = self.model.tasks.get(seq);
@@ -214,14 +221,14 @@ impl Actor<'_> {
     }
 
     /// The queue says that the task can't be read before the next open, and a call of the disk did fail.
-    fn unreadable(&self, seq: Seq) -> bool {
+    pub(super) fn unreadable(&self, seq: Seq) -> bool {
         let lane = self.model.tasks.get(&seq).map(|task| task.lane);
         let names = |damage: &Damage| damage.lost.is_none_or(|(first, last)| (first..=last).contains(&seq));
         self.disk.faults() > 0 && self.engine.damage().iter().any(|damage| damage.lane == lane && names(damage))
     }
 
     /// Takes over which tasks used up their attempts.
-    fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
+    pub(super) fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
         let side = &mut self.model.sides[at];
         let max = self.setting.attempts_max;
         let dead = dead_of(&self.engine, cell);

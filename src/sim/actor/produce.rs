@@ -77,6 +77,6 @@ impl Actor<'_> {
     }
 }
 
-fn durability(power: bool) -> Durability {
+pub(super) fn durability(power: bool) -> Durability {
     if power { Durability::Power } else { Durability::Process }
 }

@@ -4,9 +4,10 @@
 use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
 use crate::sim::run::{Counts, run};
-use crate::sim::schedule::{Schedule, Setting, Stretch};
+use crate::sim::schedule::{Keyed, Schedule, Setting, Stretch};
 
-const SETTING: Setting = Setting { lanes: 2, segment_bytes: 8192, attempts_max: 0, pad_commits: false, bulky: false };
+const SETTING: Setting =
+    Setting { lanes: 2, segment_bytes: 8192, attempts_max: 0, pad_commits: false, bulky: false, keyed: Keyed::No };
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
 const POWERLESS: Crash = Crash { at: None, loss: Loss::Power };
 
