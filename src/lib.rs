@@ -118,7 +118,7 @@ pub use queue::{Pending, Producer, Task};
 // Consuming and settling.
 pub use engine::groups::Start;
 pub use engine::receipt::Receipt;
-pub use queue::{Consumer, ConsumerOptions, Delivery, Reserve};
+pub use queue::{Consumer, ConsumerOptions, Delivery, KeepAlive, Reserve, Worker, WorkerOptions};
 
 // Ids, positions and durability.
 pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp, parse_span};
@@ -126,7 +126,7 @@ pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, T
 // Looking.
 pub use engine::inspect::{Inspection, TaskRecord, TaskState, inspect};
 pub use engine::reclaim::Pin;
-pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats};
+pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats, WorkerStats};
 pub use format::journal::DeadCause;
 
 // What went wrong.

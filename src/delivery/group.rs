@@ -28,7 +28,9 @@ use super::lane::{GroupLane, GroupLanes};
 use super::scheduler::{Policy, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
+use super::sticky::Sticky;
 use super::wheel::Wheel;
+use super::workers::Workers;
 
 /// When a group gives up on a task, and how long it waits between attempts.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +128,9 @@ pub(crate) struct Group {
     pub(super) slots: Slab<Slot>,
     pub fences: Fences,
     pub(super) keys: Keys,
+    pub workers: Workers,
+    /// In sticky mode.
+    pub(super) sticky: Option<Sticky>,
     pub(super) wheel: Wheel,
     pub(super) scheduler: Scheduler,
     /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
@@ -147,6 +152,8 @@ impl Group {
             slots: Slab::new(),
             fences: Fences::default(),
             keys: Keys::new(0),
+            workers: Workers::default(),
+            sticky: None,
             wheel: Wheel::new(now.boot_ms),
             scheduler: Scheduler::new(policy),
             notes: state.notes,
@@ -178,15 +185,18 @@ impl Group {
         self
     }
 
-    /// The group with a seed for the hashes of keys.
-    pub(crate) fn keyed(mut self, seed: u64) -> Self {
+    /// The group with a seed for the hashes of keys; `sticky`: a key's tasks go to the worker that its bucket belongs to.
+    pub(crate) fn keyed(mut self, seed: u64, sticky: bool) -> Self {
         self.keys = Keys::new(seed);
+        self.sticky = sticky.then(Sticky::new);
         self
     }
 
-    /// True if a task became deliverable, because its key became free, since the last call.
+    /// True if a task became deliverable to somebody else by the way, since the last call: its key became free, or it was
+    /// passed over for another worker.
     pub(crate) fn take_woken(&mut self) -> bool {
-        self.keys.take_woken()
+        let by_bucket = self.sticky.as_mut().is_some_and(Sticky::take_woken);
+        self.keys.take_woken() || by_bucket
     }
 
     /// The task that was in a slot needs its key no more.

@@ -5,6 +5,7 @@ use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::group::{Group, Phase, Rules, Ticket, dead_blob};
+use super::keys::KeyHash;
 use super::state::{Change, DeadNote, Note, Runs};
 
 impl Group {
@@ -20,6 +21,7 @@ impl Group {
         let Some(task) = self.slots.remove(ticket.slot, ticket.fence) else { return };
         self.wheel.disarm(ticket.slot);
         self.free_key(ticket.slot, task.key);
+        self.loan_over(task.key);
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
@@ -120,13 +122,21 @@ impl Group {
         }
     }
 
-    fn end_lease(&mut self, slot: u32) {
+    /// A task with this key is on loan no more.
+    fn loan_over(&mut self, key: Option<KeyHash>) {
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, key) {
+            sticky.returned(key);
+        }
+    }
+
+    pub(super) fn end_lease(&mut self, slot: u32) {
         self.wheel.disarm(slot);
         self.slots.end(slot);
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
             let (lane, key) = (task.lane, task.key);
             self.in_lane(lane, |lane| lane.in_flight -= 1);
+            self.loan_over(key);
             if on(Bug::KeyFreedEarly) {
                 self.free_key(slot, key);
             }
@@ -137,7 +147,12 @@ impl Group {
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
             let (lane, seq) = (task.lane, task.seq);
-            self.in_lane(lane, |lane| lane.due.insert(seq, slot));
+            match (&mut self.sticky, task.key) {
+                (Some(sticky), Some(key)) => sticky.put_due(key, lane, seq, slot),
+                _ => {
+                    self.in_lane(lane, |lane| lane.due.insert(seq, slot));
+                }
+            }
         }
     }
 
@@ -168,8 +183,9 @@ impl Group {
         }
     }
 
-    /// Ends leases that ran out and makes delayed tasks due.
+    /// Ends leases that ran out and workers that fell silent, and makes delayed tasks due.
     pub(crate) fn tick(&mut self, rules: &Rules, now: Now, changes: &mut Runs) {
+        self.tick_workers(rules, now, changes);
         let mut fired = Vec::new();
         self.wheel.advance(now.boot_ms, |slot| fired.push(slot));
         for slot in fired {
@@ -177,7 +193,7 @@ impl Group {
             match task.phase {
                 Phase::Leased { .. } => {
                     self.end_lease(slot);
-                    self.expire(slot, rules, now, changes);
+                    self.expire(slot, "the lease ran out", rules, now, changes);
                 }
                 Phase::Delayed { .. } => {
                     let lane = task.lane;
@@ -189,9 +205,9 @@ impl Group {
         }
     }
 
-    fn expire(&mut self, slot: u32, rules: &Rules, now: Now, changes: &mut Runs) {
+    pub(super) fn expire(&mut self, slot: u32, why: &str, rules: &Rules, now: Now, changes: &mut Runs) {
         if self.slots.slot(slot).is_some_and(|task| rules.used_up(task)) {
-            self.bury(slot, DeadCause::MaxAttempts, "the lease ran out".to_owned(), now, changes);
+            self.bury(slot, DeadCause::MaxAttempts, why.to_owned(), now, changes);
         } else {
             self.make_due(slot);
         }
@@ -199,6 +215,6 @@ impl Group {
 
     /// When `tick` has work next, on the boot clock.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.wheel.next_due()
+        [self.wheel.next_due(), self.workers.next_due_ms()].into_iter().flatten().min()
     }
 }

@@ -15,7 +15,9 @@ mod reserve;
 pub(crate) mod scheduler;
 pub(crate) mod slab;
 pub(crate) mod state;
+pub(crate) mod sticky;
 pub(crate) mod wheel;
+pub(crate) mod workers;
 
 #[cfg(test)]
 mod tests;

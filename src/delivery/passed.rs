@@ -12,10 +12,11 @@ use crate::types::{LaneId, Seq};
 
 use super::acks::SegmentAcks;
 use super::group::{Group, Slot};
-use super::keys::{KeyHash, Spot};
+use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
 use super::reserve::{Asked, Candidate, Granted, Lost, Take};
 use super::state::Note;
+use super::sticky::Sticky;
 
 /// What a group passed over in one lane.
 pub(crate) struct Passed {
@@ -39,6 +40,15 @@ pub(super) struct Found {
     pub spot: Spot,
     /// Behind it.
     pub rest: Spot,
+}
+
+/// What a task that is passed over waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whose {
+    /// Its key alone: who asked may be handed it then.
+    Own,
+    /// A reserve of the worker that its bucket belongs to.
+    Another,
 }
 
 /// What a walk does with a task that it comes by.
@@ -105,17 +115,20 @@ impl GroupLane {
 }
 
 impl Group {
-    /// Leaves a task of the lane for later, because its key is not free: a bit, and no slot.
-    pub(super) fn pass_over(&mut self, key: KeyHash, lane: LaneId, spot: Spot) {
-        if on(Bug::WaitingForgotten) && !self.keys.is_free(key, lane, Spot::default()) {
+    /// Leaves a task of the lane for later, because its key is not free or it is another worker's: a bit, and no slot.
+    pub(super) fn pass_over(&mut self, key: KeyHash, lane: LaneId, spot: Spot, whose: Whose) {
+        if on(Bug::WaitingForgotten) {
             return;
         }
         self.in_lane(lane, |lane| lane.passed.set(spot));
-        self.keys.wait(key, lane, spot);
+        match (whose, &mut self.sticky) {
+            (Whose::Another, Some(sticky)) => sticky.wait(key, lane, spot),
+            _ => self.keys.wait(key, lane, spot),
+        }
     }
 
     /// Takes a task's slot away again, because its key is not free.
-    pub(super) fn shelve(&mut self, slot: u32) {
+    pub(super) fn shelve(&mut self, slot: u32, whose: Whose) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
         let Slot { lane, seq, base, offset, attempts, reason, key, .. } = task;
         if attempts > 0 || !reason.is_empty() {
@@ -123,17 +136,18 @@ impl Group {
         }
         if let Some(key) = key {
             let index = u32::try_from(seq.0 - base).unwrap_or(u32::MAX);
-            self.pass_over(key, lane, Spot { base, index, offset });
+            self.pass_over(key, lane, Spot { base, index, offset }, whose);
         }
     }
 
     /// The next task of the lane whose key became free, if the one who asks may have it.
     #[inline]
     pub(super) fn next_ready(&mut self, take: &mut Take<'_, '_>, granted: &mut Granted) -> Option<Candidate> {
+        let worker = take.ask.worker();
         while self.keys.has_ready(take.lane, |_| true) {
-            let (key, from) = self.keys.next_ready(take.lane, |_| true)?;
-            let is_it = |asked: &Asked, _| if asked.key == Some(key) { Pick::This } else { Pick::Not };
-            let Some(found) = self.find_passed(take, from, is_it) else {
+            let (key, from) = self.keys.next_ready(take.lane, |key| self.may_take(worker, key))?;
+            let is_it = |asked: &Asked| if asked.key == Some(key) { Pick::This } else { Pick::Not };
+            let Some(found) = self.find_passed(take, from, |_, _, asked, _| is_it(asked)) else {
                 self.keys.found_none(key, take.lane);
                 continue;
             };
@@ -154,7 +168,7 @@ impl Group {
         &mut self,
         take: &mut Take<'_, '_>,
         from: Spot,
-        mut pick: impl FnMut(&Asked, Spot) -> Pick,
+        mut pick: impl FnMut(&mut Keys, Option<&Sticky>, &Asked, Spot) -> Pick,
     ) -> Option<Found> {
         let mut at = from;
         loop {
@@ -176,7 +190,7 @@ impl Group {
                 continue;
             }
             let asked = Asked::read(&self.keys, self.id, &source, &header).unwrap_or_default();
-            if asked.key.is_none() || matches!(pick(&asked, spot), Pick::This) {
+            if asked.key.is_none() || matches!(pick(&mut self.keys, self.sticky.as_ref(), &asked, spot), Pick::This) {
                 own.passed.clear(base, index, index);
                 return Some(Found { source, header, asked, spot, rest });
             }

@@ -12,7 +12,9 @@ use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
 use super::group::{Group, Own, Phase, Rules, Slot, Ticket};
 use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
+use super::passed::Whose;
 use super::state::{Note, Runs};
+use super::workers::WorkerId;
 
 /// What a reserve asks for.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,13 @@ pub(crate) struct Ask {
     pub lanes: LaneSet,
     pub lease_ms: u64,
     pub consumer: u64,
+}
+
+impl Ask {
+    /// The worker that asks, if it is one.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        WorkerId::of_consumer(self.consumer)
+    }
 }
 
 /// A task handed out.
@@ -111,6 +120,7 @@ impl Group {
         while granted.grants.len() < take.ask.tasks {
             let due = self.next_due(take, granted);
             let again = due.or_else(|| self.next_ready(take, granted));
+            let again = again.or_else(|| self.next_of_buckets(take, granted));
             let candidate = again.or_else(|| self.walk(take, durable, granted));
             let Some(candidate) = candidate else { return More::LaneEmpty };
             let (slot, _, header) = candidate;
@@ -131,9 +141,9 @@ impl Group {
     #[inline]
     fn next_due(&mut self, take: &mut Take<'_, '_>, granted: &mut Granted) -> Option<Candidate> {
         loop {
-            let (_, slot) = self.lanes.get_mut(take.lane)?.due.pop_first()?;
-            if !self.takes_key(slot) {
-                self.shelve(slot);
+            let slot = self.pop_due(take)?;
+            if let Err(whose) = self.takes_key(slot) {
+                self.shelve(slot, whose);
                 continue;
             }
             match self.find_again(slot, take.log) {
@@ -152,21 +162,40 @@ impl Group {
         }
     }
 
-    /// True if the task in the slot has its key, now at the latest; one without a key has all it needs.
+    /// Takes the first due task of the lane that the one who asks may have.
     #[inline]
-    fn takes_key(&mut self, slot: u32) -> bool {
-        let Some(task) = self.slots.slot(slot) else { return true };
-        let Some(key) = task.key else { return true };
+    fn pop_due(&mut self, take: &Take<'_, '_>) -> Option<u32> {
+        let due = &mut self.lanes.get_mut(take.lane)?.due;
+        let Some(sticky) = &mut self.sticky else { return due.pop_first().map(|(_, slot)| slot) };
+        let keyless = due.first_key_value().map(|(seq, _)| *seq);
+        let keyed = sticky.first_due(take.ask.worker(), take.lane);
+        match keyed {
+            Some((seq, slot)) if keyless.is_none_or(|keyless| seq < keyless) => {
+                sticky.take_due(take.ask.worker(), take.lane, seq);
+                Some(slot)
+            }
+            _ => due.pop_first().map(|(_, slot)| slot),
+        }
+    }
+
+    /// The task in the slot takes its key, if it has one and doesn't have it yet; else, what it waits for.
+    #[inline]
+    fn takes_key(&mut self, slot: u32) -> Result<(), Whose> {
+        let Some(task) = self.slots.slot(slot) else { return Ok(()) };
+        let Some(key) = task.key else { return Ok(()) };
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         let spot = Spot { base: task.base, index, offset: task.offset };
         if self.keys.is_held_by(key, slot) {
-            return true;
+            return Ok(());
         }
-        let is_free = self.keys.is_free(key, task.lane, spot);
-        if is_free {
-            self.keys.hold(key, slot);
+        if self.sticky.as_ref().is_some_and(|sticky| sticky.waits_before(key, task.lane, spot)) {
+            return Err(Whose::Another);
         }
-        is_free
+        if !self.keys.is_free(key, task.lane, spot) {
+            return Err(Whose::Own);
+        }
+        self.keys.hold(key, slot);
+        Ok(())
     }
 
     /// Reads the header of a task that was met before.
@@ -263,11 +292,12 @@ impl Group {
         let due = note.map_or(first, |note| note.due).filter(|(due, _)| *due > take.now.wall);
         // One that was never handed out doesn't take its key before its time; one that waits for its retry has it.
         let takes_key = asked.key.filter(|_| due.is_none() || note.is_some_and(|note| note.attempts > 0));
-        if let Some(wanted) = takes_key
-            && !self.keys.is_free(wanted, take.lane, spot)
-        {
-            self.pass_over(wanted, take.lane, spot);
-            return None;
+        if let Some(wanted) = takes_key {
+            let whose = if self.may_take(take.ask.worker(), wanted) { Whose::Own } else { Whose::Another };
+            if !self.keys.is_free(wanted, take.lane, spot) || (due.is_none() && whose == Whose::Another) {
+                self.pass_over(wanted, take.lane, spot, whose);
+                return None;
+            }
         }
         let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
         let Note { attempts, reason, .. } = note.unwrap_or_default();
@@ -308,6 +338,9 @@ impl Group {
         let limit_ms = limit.map_or(u64::MAX, |limit| take.now.boot_ms.saturating_add(limit));
         let until = take.now.boot_ms.saturating_add(take.ask.lease_ms).min(limit_ms);
         task.phase = Phase::Leased { consumer: take.ask.consumer, limit_ms };
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
+            sticky.lent(key);
+        }
         let (lane, seq, attempt, reason) = (task.lane, task.seq, task.attempts, task.reason.clone());
         let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
@@ -332,11 +365,13 @@ impl Group {
         }
     }
 
-    /// True if a reserve might find something in `lanes` now.
-    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet) -> bool {
+    /// True if a reserve of that consumer might find something in `lanes` now.
+    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet, consumer: u64) -> bool {
+        let worker = WorkerId::of_consumer(consumer);
         logs.started().and(lanes).iter().any(|lane| {
             let Some(log) = logs.log(lane) else { return false };
-            self.keys.has_ready(lane, |_| true)
+            self.keys.has_ready(lane, |key| self.may_take(worker, key))
+                || self.sticky.as_ref().is_some_and(|sticky| sticky.has_any(worker, lane))
                 || self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
         })
     }

@@ -1,9 +1,12 @@
 //! Leaves of the room against naive twins.
 
 mod acks;
+mod keys;
 mod scheduler;
 mod slab;
+mod sticky;
 mod wheel;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 

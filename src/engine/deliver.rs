@@ -37,7 +37,7 @@ pub(crate) struct Handed {
 impl Engine {
     /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
-    /// Errors: `Poisoned`; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
+    /// Errors: `Poisoned`; `WorkerLost` for a worker that is none any more, for every reserve of one is a heartbeat; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
     /// attempts could not be journaled. Nothing is on loan then.
     pub(crate) fn reserve<T>(
         &self,
@@ -51,8 +51,11 @@ impl Engine {
         let granted = {
             let mut work = cell.state.lock();
             let work = &mut *work;
-            self.refill_fences(&mut work.group, ask)?;
+            self.refill_fences(&mut work.group, ask.tasks)?;
             let rules = &self.settings.rules;
+            if let Some(worker) = ask.worker() {
+                self.beat_in(work, worker, now)?;
+            }
             let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
             if let Err(error) = self.write_changes(work, now.wall) {
                 work.changes.clear();
@@ -72,12 +75,12 @@ impl Engine {
     }
 
     /// Gives a group that runs low another range of fences: each is above all that were given out before.
-    fn refill_fences(&self, group: &mut Group, ask: &Ask) -> Result<()> {
+    pub(super) fn refill_fences(&self, group: &mut Group, wanted: usize) -> Result<()> {
         if group.fences.run_low() {
             match self.take_sequences(FENCES_PER_RANGE) {
                 Some(first) => group.fences = Fences::from(first),
                 // The next checkpoint raises the ceiling, and what is left lasts until then.
-                None if group.fences.left() < ask.tasks.min(FENCES_MIN) => {
+                None if group.fences.left() < wanted.min(FENCES_MIN) => {
                     return Err(Error::Full {
                         log: "the range of fencing tokens".to_owned(),
                         waited_ms: 0,
@@ -98,8 +101,8 @@ impl Engine {
     }
 
     /// True if a reserve might hand something out now.
-    pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet) -> bool {
-        cell.state.lock().group.may_have_more(&self.lanes, lanes)
+    pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet, consumer: u64) -> bool {
+        cell.state.lock().group.may_have_more(&self.lanes, lanes, consumer)
     }
 
     /// When the group's next lease runs out or its next delay ends, in milliseconds on the boot clock.

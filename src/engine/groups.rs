@@ -97,7 +97,7 @@ impl Engine {
         journal::put_group_created(&mut payload, id, name, &starts);
         let end = self.append_journal(&payload, now.wall)?;
         let state = GroupState { name: name.to_owned(), starts: starts.into_iter().collect(), ..GroupState::default() };
-        let group = Group::open(id, state, Policy::Strict, now).keyed(self.queue.0);
+        let group = Group::open(id, state, Policy::Strict, now).keyed(self.queue.0, self.settings.sticky);
         // Without a range it asks for one at its first reserve.
         let group = match self.take_sequences(FENCES_PER_RANGE) {
             Some(first) => group.fenced(first),

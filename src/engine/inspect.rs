@@ -178,7 +178,7 @@ impl Inspection {
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
         for group in self.picture.groups.values() {
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
-            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own });
+            stats.groups.push(GroupStats { name: group.name.clone(), lanes: own, workers: Vec::new() });
         }
         stats
     }

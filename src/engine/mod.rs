@@ -29,6 +29,7 @@ pub(crate) mod recovery;
 pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod stats;
+pub(crate) mod workers;
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub task_bytes_max: u64,
     pub lease_ms: u64,
     pub rules: Rules,
+    /// A key's tasks go to the worker that its bucket belongs to.
+    pub sticky: bool,
     /// A checkpoint is due when the journal grew by this much since the last.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due when something changed and the last is this old.
@@ -47,6 +49,7 @@ impl Settings {
                 backoff: stored.backoff,
                 expired_are_dead: stored.further(option::EXPIRED_ARE_DEAD) == Some(1),
             },
+            sticky: stored.further(option::STICKY) == Some(1),
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,

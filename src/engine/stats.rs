@@ -71,6 +71,22 @@ pub struct GroupStats {
     pub name: String,
     /// The lanes, in order.
     pub lanes: Vec<GroupLaneStats>,
+    /// The live workers, the oldest first.
+    pub workers: Vec<WorkerStats>,
+}
+
+/// A live worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// Its name.
+    pub name: String,
+    /// Tasks that it has on loan.
+    pub in_flight: u64,
+    /// How long ago it was last heard of, in milliseconds.
+    pub last_heartbeat_ms: u64,
+    /// In sticky mode: how many of the 256 buckets of keys are its own.
+    pub buckets: usize,
 }
 
 /// One lane as one group sees it.
@@ -140,7 +156,7 @@ impl Engine {
             stats.lanes.push(lane_stats(lane, log));
         }
         for cell in self.groups() {
-            stats.groups.push(self.group_stats(&cell, now.wall));
+            stats.groups.push(self.group_stats(&cell, now));
         }
         {
             let (pool, journal_pool) = (self.pool.lock(), self.journal_pool.lock());
@@ -162,10 +178,16 @@ impl Engine {
         stats
     }
 
-    fn group_stats(&self, cell: &GroupCell, wall: Timestamp) -> GroupStats {
+    fn group_stats(&self, cell: &GroupCell, now: Now) -> GroupStats {
         let work = cell.state.lock();
         let group = &work.group;
-        let mut stats = GroupStats { name: cell.name.clone(), lanes: Vec::new() };
+        let workers = group.workers_on_loan().map(|(id, worker, in_flight)| WorkerStats {
+            name: worker.name.clone(),
+            in_flight,
+            last_heartbeat_ms: now.boot_ms.saturating_sub(worker.last_ms),
+            buckets: group.buckets_of(id),
+        });
+        let mut stats = GroupStats { name: cell.name.clone(), lanes: Vec::new(), workers: workers.collect() };
         for (lane, log) in self.lanes.all() {
             let own = group.lanes.get(lane);
             let dead = group.dead.keys().filter(|(l, _)| *l == lane).count() as u64;
@@ -178,7 +200,7 @@ impl Engine {
                 let open = if done { 0 } else { unsettled(&segment, acked, start) };
                 depth += open;
                 if open > 0 && oldest.is_none() {
-                    oldest = Some(wall.0.saturating_sub(segment.header().created.0));
+                    oldest = Some(now.wall.0.saturating_sub(segment.header().created.0));
                 }
             }
             stats.lanes.push(GroupLaneStats {

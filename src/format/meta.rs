@@ -76,6 +76,8 @@ pub(crate) mod option {
     pub(crate) const BACKOFF_JITTER: u16 = 2;
     /// 1: expired tasks become dead letters.
     pub(crate) const EXPIRED_ARE_DEAD: u16 = 3;
+    /// 1: the tasks of a key go to the worker that its bucket belongs to.
+    pub(crate) const STICKY: u16 = 40;
 }
 
 impl StoredOptions {

@@ -55,6 +55,7 @@ pub struct Options {
     max_attempts: Option<u32>,
     backoff: Option<Backoff>,
     expired_to_dead_letters: Option<bool>,
+    sticky: Option<bool>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -125,6 +126,16 @@ impl Options {
     #[must_use]
     pub fn expired_to_dead_letters(mut self, keep: bool) -> Self {
         self.expired_to_dead_letters = Some(keep);
+        self
+    }
+
+    /// Sticky mode, off by default: the tasks of a key go to one [`Worker`](crate::Worker) for as long as that one lives, so
+    /// that it may keep what it knows of the key. Keys are shared out among a group's live workers, and when one joins or
+    /// leaves only its share moves, once the tasks of it that are on loan are settled or their leases are over. A consumer
+    /// that is no worker gets tasks without a key alone; and if there is no worker, tasks with a key wait.
+    #[must_use]
+    pub fn sticky(mut self, on: bool) -> Self {
+        self.sticky = Some(on);
         self
     }
 
@@ -241,6 +252,7 @@ impl Options {
         let mut further = base.further;
         let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
+        set(option::STICKY, self.sticky.map(u64::from));
         let lease_ms = self.lease.map_or(base.lease_ms, millis);
         let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
         let checkpoint_interval_ms = self.checkpoint_interval.map_or(base.checkpoint_interval_ms, millis);

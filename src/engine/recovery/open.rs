@@ -115,9 +115,10 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
     let fences = picture.next_base;
     picture.next_base = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
     let fences = if on(Bug::FenceReused) { 1 } else { fences };
+    let sticky = Settings::from_stored(&stored).sticky;
     let groups = picture.groups.into_iter().zip(0..).map(|((id, state), number)| {
         let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
-        let group = Group::open(id, state, Policy::Strict, now).fenced(first).keyed(picture.queue.0);
+        let group = Group::open(id, state, Policy::Strict, now).fenced(first).keyed(picture.queue.0, sticky);
         (id, Arc::new(GroupCell::new(group)))
     });
     let engine = Engine {
