@@ -21,6 +21,9 @@
 //! - A delivery is settled by [`ack`](Delivery::ack), [`nack`](Delivery::nack), [`release`](Delivery::release) or
 //!   [`reject`](Delivery::reject); a [`Receipt`] does the same from elsewhere in the process ([`Queue::ack`]). A task
 //!   that used up its attempts becomes a [`DeadLetter`].
+//! - Tasks with the same [key](Task::key) are delivered one at a time, in order. A [`Worker`] is a consumer with a name and a
+//!   heartbeat: a dead one's tasks move on at once. In [sticky mode](Options::sticky) a key's tasks go to one worker. Every
+//!   lease has a [fence](Delivery::fence) to pass downstream.
 //! - [`Queue::stats`], [`Queue::damage`] and [`Queue::pins`] look at an open queue. [`inspect()`] looks at a
 //!   directory without opening it: it takes no lock and changes nothing.
 //!
@@ -75,7 +78,8 @@
 //!
 //! A call waits for what its doc says and nothing else: at `Power` for a sync, which one of the waiting threads makes
 //! for all of them; for a ready segment, at most [`Options::append_wait`]; for a task, at most [`Reserve::wait`]. Two
-//! threads per open queue keep house: `lanelog-janitor` and `lanelog-commit`.
+//! threads per open queue keep house: `lanelog-janitor` and `lanelog-commit`; a third, `lanelog-keeper`, is there once a
+//! lease is to be kept alive.
 //!
 //! # Where to read on
 //!

@@ -1,4 +1,5 @@
 //! Promise: a dead worker's tasks move on at once, nothing of what it says afterwards counts, and no task is lost with it.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper fails the test that called it")]
 
 mod support;
 
@@ -27,6 +28,19 @@ fn next(worker: &Worker) -> Delivery {
     worker.reserve(Reserve::new().wait(Duration::from_secs(20))).unwrap().pop().expect("a task within 20 s")
 }
 
+/// A worker that takes so many tasks and is not heard of from there on. Where the machine is slow it may be dead before it
+/// takes any, and registers again.
+fn falls_silent(queue: &Queue, name: &str, tasks: usize) -> (Worker, Vec<Delivery>) {
+    loop {
+        let worker = queue.worker_with(name, quick().durability(Durability::Process)).unwrap();
+        match worker.reserve(Reserve::new().tasks(tasks)) {
+            Ok(held) if held.len() == tasks => return (worker, held),
+            Ok(held) => panic!("{} of {tasks} tasks", held.len()),
+            Err(error) => assert!(matches!(error, Error::WorkerLost { .. }), "{error}"),
+        }
+    }
+}
+
 fn is_lost(outcome: lanelog::Result<()>) -> bool {
     matches!(outcome, Err(Error::LeaseLost { .. }))
 }
@@ -36,8 +50,8 @@ fn a_silent_workers_task_goes_to_a_survivor_and_its_late_settles_are_refused() {
     let place = place();
     let queue = long().open(&place.path).unwrap();
     queue.enqueue(Task::new("work")).unwrap();
-    let mut silent = queue.worker_with("silent", quick()).unwrap();
-    let held = next(&silent);
+    let (mut silent, mut held) = falls_silent(&queue, "silent", 1);
+    let held = held.pop().unwrap();
     // The survivor is no worker and waits; it is woken at the time of the death, long before the lease runs out.
     let again = one(&queue.consumer());
     assert_eq!((again.id(), again.attempt()), (held.id(), 2));
@@ -51,7 +65,7 @@ fn a_silent_workers_task_goes_to_a_survivor_and_its_late_settles_are_refused() {
     assert!(matches!(silent.heartbeat(), Err(Error::WorkerLost { name }) if name == "silent"));
     assert!(matches!(silent.reserve(Reserve::new()), Err(Error::WorkerLost { .. })));
     silent.register_again().unwrap();
-    silent.heartbeat().unwrap();
+    assert_eq!(queue.stats().groups[0].workers.iter().map(|worker| worker.in_flight).sum::<u64>(), 0);
     again.ack().unwrap();
     assert!(nothing(&queue.consumer()));
 }
@@ -150,13 +164,13 @@ fn bad_options_are_refused() {
 #[test]
 fn a_long_handler_keeps_its_lease_and_its_worker_and_is_told_when_the_lease_is_lost() {
     let place = place();
-    let queue = small().lease(Duration::from_millis(60)).open(&place.path).unwrap();
+    let queue = small().lease(Duration::from_secs(1)).open(&place.path).unwrap();
     queue.enqueue(Task::new("long")).unwrap();
-    let worker = queue.worker_with("steady", quick()).unwrap();
+    let worker = queue.worker_with("steady", quick().heartbeat(Duration::from_secs(1))).unwrap();
     let survivor = queue.consumer();
     let handler = |delivery: &Delivery, alive: &lanelog::KeepAlive| {
         // Several leases long, and nobody else gets it.
-        let wait = Reserve::new().wait(Duration::from_millis(300));
+        let wait = Reserve::new().wait(Duration::from_millis(2500));
         assert!(survivor.reserve(wait).unwrap().is_empty());
         assert!(!alive.is_lost() && delivery.attempt() == 1);
         Ok(())
@@ -174,7 +188,7 @@ fn a_long_handler_keeps_its_lease_and_its_worker_and_is_told_when_the_lease_is_l
     assert!(is_lost(outcome), "no extension goes beyond the task's own limit");
     let again = one(&survivor);
     assert_eq!(again.attempt(), 2);
-    let alive = again.keep_alive(Duration::from_millis(60)).unwrap();
+    let alive = again.keep_alive(Duration::from_secs(1)).unwrap();
     assert!(!alive.is_lost());
     drop(alive);
     again.ack().unwrap();
@@ -225,15 +239,14 @@ fn a_worker_that_stood_still_loses_nothing_and_can_settle_nothing_when_it_goes_o
     let all_acked = || acked.iter().all(|count| count.load(Ordering::SeqCst) > 0);
     let late = std::thread::scope(|scope| {
         let stopped = scope.spawn(|| {
-            let worker = queue.worker_with("stopped", quick().durability(Durability::Process)).unwrap();
+            let worker = queue.worker_with("stopped", slow().durability(Durability::Process)).unwrap();
             for delivery in worker.reserve(Reserve::new().tasks(1000)).unwrap() {
                 let task = number(&delivery);
                 effects.write(task, delivery.fence());
                 delivery.ack().unwrap();
                 acked[task].fetch_add(1, Ordering::SeqCst);
             }
-            let held = worker.reserve(Reserve::new().tasks(HELD)).unwrap();
-            assert_eq!(held.len(), HELD);
+            let (worker, held) = falls_silent(&queue, "stopped", HELD);
             // Half of them had their effect already, and nobody was told.
             for delivery in held.iter().take(HELD / 2) {
                 effects.write(number(delivery), delivery.fence());

@@ -1,4 +1,4 @@
-//! Who gets what next: groups, leases, acks, timers, the choice of the lane.
+//! Who gets what next: groups, leases, fences, acks, timers, keys, workers, the choice of the lane.
 //!
 //! Pure state. The room reads logs through cursors and changes nothing but itself; what must outlive the
 //! process comes out as [`Change`]s, which the engine writes to the journal while it still holds the group.

@@ -129,7 +129,7 @@ impl Consumer {
     }
 
     /// The consumer of a worker with that number.
-    pub(super) fn as_worker(self, number: u64, heartbeat: Duration) -> Self {
+    pub(super) fn for_worker(self, number: u64, heartbeat: Duration) -> Self {
         Consumer { number, heartbeat: Some(heartbeat), ..self }
     }
 

@@ -83,7 +83,11 @@ pub(super) fn keep(core: &Arc<Core>, kept: Kept) -> Result<KeepAlive> {
     kept.next_ms.store(clock::now().boot_ms.saturating_add(kept.every_ms), Ordering::Relaxed);
     core.keeper.kept.lock().push(Arc::clone(&kept));
     if !core.keeper.runs.swap(true, Ordering::SeqCst) {
-        threads::spawn(core, "lanelog-keeper", run)?;
+        // Without the thread there is nothing to promise; the next one who asks tries again.
+        threads::spawn(core, "lanelog-keeper", run).inspect_err(|_| {
+            core.keeper.runs.store(false, Ordering::SeqCst);
+            core.keeper.kept.lock().clear();
+        })?;
     }
     core.keeper.word.wake_all();
     Ok(KeepAlive { kept, core: Arc::clone(core) })

@@ -244,5 +244,5 @@ fn consumer_of(queue: &Queue, cell: &Arc<GroupCell>, id: WorkerId, options: &Wor
     if let Some(lease) = options.lease {
         own = own.lease(lease);
     }
-    Consumer::new(queue.clone(), Some(Arc::clone(cell)), own).as_worker(id.consumer(), options.heartbeat)
+    Consumer::new(queue.clone(), Some(Arc::clone(cell)), own).for_worker(id.consumer(), options.heartbeat)
 }
