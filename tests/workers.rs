@@ -41,6 +41,7 @@ fn falls_silent(queue: &Queue, name: &str, tasks: usize) -> (Worker, Vec<Deliver
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a settle's outcome is handed over")]
 fn is_lost(outcome: lanelog::Result<()>) -> bool {
     matches!(outcome, Err(Error::LeaseLost { .. }))
 }
