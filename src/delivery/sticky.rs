@@ -64,6 +64,9 @@ impl Bucket {
 /// All buckets of a group.
 pub(super) struct Sticky {
     buckets: Vec<Bucket>,
+    /// Entries in all lists of what is due, and of what waits: as a rule there are none, and nobody needs to look.
+    due: usize,
+    waiting: usize,
     /// A task became deliverable to somebody since it was last asked.
     woken: bool,
 }
@@ -75,7 +78,7 @@ pub(crate) fn bucket_of(key: KeyHash) -> usize {
 
 impl Sticky {
     pub(super) fn new() -> Self {
-        Sticky { buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(), woken: false }
+        Sticky { buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(), due: 0, waiting: 0, woken: false }
     }
 
     fn bucket(&self, key: KeyHash) -> Option<&Bucket> {
@@ -131,22 +134,23 @@ impl Sticky {
     /// A task of the key is due again.
     pub(super) fn put_due(&mut self, key: KeyHash, lane: LaneId, seq: Seq, slot: u32) {
         self.woken = true;
-        if let Some(bucket) = self.bucket_mut(key) {
-            bucket.due.insert((lane, seq), slot);
-        }
+        let before = self.bucket_mut(key).and_then(|bucket| bucket.due.insert((lane, seq), slot));
+        self.due += usize::from(before.is_none());
     }
 
     /// The first task of the worker's that is due in the lane.
     pub(super) fn first_due(&self, worker: Option<WorkerId>, lane: LaneId) -> Option<(Seq, u32)> {
+        if self.due == 0 {
+            return None;
+        }
         let first = |bucket: &Bucket| bucket.due.range((lane, Seq(0))..=(lane, Seq(u64::MAX))).next().map(due_entry);
         self.of(worker).filter_map(first).min()
     }
 
     /// Takes that one out.
     pub(super) fn take_due(&mut self, worker: Option<WorkerId>, lane: LaneId, seq: Seq) {
-        for bucket in self.of_mut(worker) {
-            bucket.due.remove(&(lane, seq));
-        }
+        let taken = self.of_mut(worker).filter_map(|bucket| bucket.due.remove(&(lane, seq))).count();
+        self.due -= taken;
     }
 
     /// A task of the key was passed over, for another worker.
@@ -155,7 +159,10 @@ impl Sticky {
         let Some(bucket) = self.bucket_mut(key) else { return };
         match bucket.waiting.iter_mut().find(|(own, _)| *own == lane) {
             Some((_, from)) => *from = spot.min(*from),
-            None => bucket.waiting.push((lane, spot)),
+            None => {
+                bucket.waiting.push((lane, spot));
+                self.waiting += 1;
+            }
         }
     }
 
@@ -166,6 +173,9 @@ impl Sticky {
 
     /// Where the worker begins to look for what was passed over, if anything was.
     pub(super) fn first_waiting(&self, worker: Option<WorkerId>, lane: LaneId) -> Option<Spot> {
+        if self.waiting == 0 {
+            return None;
+        }
         self.of(worker).filter_map(|bucket| bucket.waiting_in(lane)).min()
     }
 
@@ -176,6 +186,7 @@ impl Sticky {
 
     /// Everything before `rest` was looked at for the worker; `None`: everything there is.
     fn looked_at(&mut self, worker: Option<WorkerId>, lane: LaneId, rest: Option<Spot>) {
+        let mut gone = 0;
         for bucket in self.of_mut(worker) {
             match rest {
                 Some(rest) => {
@@ -185,9 +196,14 @@ impl Sticky {
                         .filter(|(own, _)| *own == lane)
                         .for_each(|(_, from)| *from = rest.max(*from));
                 }
-                None => bucket.waiting.retain(|(own, _)| *own != lane),
+                None => {
+                    let before = bucket.waiting.len();
+                    bucket.waiting.retain(|(own, _)| *own != lane);
+                    gone += before - bucket.waiting.len();
+                }
             }
         }
+        self.waiting -= gone;
     }
 
     pub(super) fn take_woken(&mut self) -> bool {
