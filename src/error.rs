@@ -124,6 +124,13 @@ pub enum Error {
         /// The task that was on loan.
         task: TaskId,
     },
+    /// Refused: the worker missed too many heartbeats, or another one was registered under its name. Its leases are over
+    /// and its tasks are or will be others'. Drop what it was doing, and register again.
+    #[error("worker {name} is lost: it missed its heartbeats or another took its name; register again")]
+    WorkerLost {
+        /// The worker's name.
+        name: String,
+    },
     /// The operation may take effect, wholly, or never: reopen the queue and look, or make it again if doing
     /// it twice is harmless.
     #[error("in doubt{}: {cause}", task.map(|t| format!(", task {t}")).unwrap_or_default())]

@@ -23,6 +23,9 @@
 //!   that used up its attempts becomes a [`DeadLetter`].
 //! - A [`Bound`] limits what waits in a lane or in the queue; an enqueue then waits for room. [`Queue::pause_lane`] and
 //!   [`Queue::pause_group`] stop the handing out, over any crash.
+//! - Tasks with the same [key](Task::key) are delivered one at a time, in order. A [`Worker`] is a consumer with a name and a
+//!   heartbeat: a dead one's tasks move on at once. In [sticky mode](Options::sticky) a key's tasks go to one worker. Every
+//!   lease has a [fence](Delivery::fence) to pass downstream.
 //! - [`Queue::stats`], [`Queue::damage`] and [`Queue::pins`] look at an open queue. [`inspect()`] looks at a
 //!   directory without opening it: it takes no lock and changes nothing.
 //!
@@ -78,7 +81,8 @@
 //! A call waits for what its doc says and nothing else: at `Power` for a sync, which one of the waiting threads makes
 //! for all of them; for a ready segment or for room under a
 //! [`Bound`], at most [`Options::append_wait`]; for a task, at most [`Reserve::wait`]. Two
-//! threads per open queue keep house: `lanelog-janitor` and `lanelog-commit`.
+//! threads per open queue keep house: `lanelog-janitor` and `lanelog-commit`; a third, `lanelog-keeper`, is there once a
+//! lease is to be kept alive.
 //!
 //! # Where to read on
 //!
@@ -122,7 +126,7 @@ pub use queue::{Pending, Producer, Task};
 // Consuming and settling.
 pub use engine::groups::Start;
 pub use engine::receipt::Receipt;
-pub use queue::{Consumer, ConsumerOptions, Delivery, Reserve};
+pub use queue::{Consumer, ConsumerOptions, Delivery, KeepAlive, Reserve, Worker, WorkerOptions};
 
 // Ids, positions and durability.
 pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp, parse_span};
@@ -132,7 +136,7 @@ pub use engine::hand::DeadFilter;
 pub use engine::inspect::{Inspection, inspect};
 pub use engine::lookup::Explanation;
 pub use engine::reclaim::Pin;
-pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats};
+pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats, WorkerStats};
 pub use engine::task::{TaskRecord, TaskState};
 pub use format::journal::DeadCause;
 

@@ -64,10 +64,18 @@ pub enum Bug {
     DeathForgotten,
     /// A lease that ran out can be settled.
     LeaseAfterExpiry,
-    /// A lease that begins again has the token of the one before.
+    /// A lease that begins again has the fence of the one before.
     TokenKept,
-    /// Receipts of an earlier open are taken.
-    EpochIgnored,
+    /// An open gives out the fences of the one before.
+    FenceReused,
+    /// A key is free as soon as the lease on its task ended, settled or not.
+    KeyFreedEarly,
+    /// A task that is passed over behind its key is not noted.
+    WaitingForgotten,
+    /// A worker that is dead or replaced keeps its leases.
+    StaleWorkerAcks,
+    /// A bucket has a new owner while its tasks are on loan to the one before.
+    BucketHandedEarly,
     /// A payload is handed out without a look at its checksum.
     BodyNotVerified,
     /// A lane that a group never read counts as done.
@@ -130,7 +138,11 @@ impl Bug {
         Bug::DeathForgotten,
         Bug::LeaseAfterExpiry,
         Bug::TokenKept,
-        Bug::EpochIgnored,
+        Bug::FenceReused,
+        Bug::KeyFreedEarly,
+        Bug::WaitingForgotten,
+        Bug::StaleWorkerAcks,
+        Bug::BucketHandedEarly,
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,

@@ -56,6 +56,29 @@ fn a_task_on_loan_is_not_delivered_and_after_its_deadline_goes_to_the_next_with_
 }
 
 #[test]
+fn a_later_lease_of_a_task_has_a_greater_fence_over_reopens_too() {
+    let place = place();
+    let mut last = 0;
+    small().open(&place.path).unwrap().enqueue(Task::new("work")).unwrap();
+    for closes in [true, false, true, false] {
+        let queue = Queue::open(&place.path).unwrap();
+        let consumer = queue.consumer();
+        for _ in 0..3 {
+            let delivery = one(&consumer);
+            assert!(delivery.fence() > last, "{} after {last}", delivery.fence());
+            assert_eq!(delivery.receipt().fence(), delivery.fence());
+            last = delivery.fence();
+            delivery.release().unwrap();
+        }
+        drop(consumer);
+        // Dropped without a close: what is in memory is gone, as if the process had died.
+        if closes {
+            queue.close().unwrap();
+        }
+    }
+}
+
+#[test]
 fn an_extended_lease_holds() {
     let place = place();
     let queue = small().open(&place.path).unwrap();

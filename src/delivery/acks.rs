@@ -80,6 +80,21 @@ impl SegmentAcks {
         index_of(at).max(from)
     }
 
+    /// The first index at or behind `from` that is set.
+    pub(crate) fn next_set(&self, from: u32) -> Option<u32> {
+        let mut at = from as usize / 64;
+        let mut mask = u64::MAX << (from % 64);
+        while let Some(word) = self.words.get(at) {
+            let set = word & mask;
+            if set != 0 {
+                return Some(index_of(at) + set.trailing_zeros());
+            }
+            mask = u64::MAX;
+            at += 1;
+        }
+        None
+    }
+
     /// Chunks that changed since the last call.
     pub(crate) fn take_dirty(&mut self) -> Vec<u32> {
         let dirty = (0..).zip(&self.dirty).filter(|(_, dirty)| **dirty).map(|(chunk, _)| chunk).collect();

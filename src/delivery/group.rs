@@ -10,8 +10,9 @@
 //!                          └─timer─▶ due ──reserve─▶ leased
 //! ```
 //!
-//! A task that the cursor passed has a slot until it is acked or dead. A lease is a slot and a token; every
-//! end of a lease gives the slot a new token, so that an old receipt is refused.
+//! A task that the cursor passed has a slot until it is acked or dead; unless it was passed over, because another task with
+//! its key is not settled for good, and then it has a bit ([`super::passed`]). A lease is a slot and a fence, which no other lease
+//! of the queue ever had; nothing opens the slot once the lease ended, so that an old receipt is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,12 +23,16 @@ use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
 use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
 
+use super::fences::Fences;
 use super::hand::DeadBounds;
+use super::keys::{KeyHash, Keys};
 use super::lane::{GroupLane, GroupLanes};
 use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
+use super::sticky::Sticky;
 use super::wheel::Wheel;
+use super::workers::Workers;
 
 /// When a group gives up on a task, and how long it waits between attempts.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +83,7 @@ impl Rules {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Ticket {
     pub slot: u32,
-    pub token: u32,
+    pub fence: u64,
 }
 
 /// A task that the cursor passed and that is neither acked nor dead.
@@ -94,6 +99,7 @@ pub(super) struct Slot {
     pub reason: String,
     /// If it asks for anything.
     pub own: Option<Box<Own>>,
+    pub key: Option<KeyHash>,
 }
 
 impl Slot {
@@ -125,6 +131,11 @@ pub(crate) struct Group {
     pub lanes: GroupLanes,
     starts: BTreeMap<LaneId, Seq>,
     pub(super) slots: Slab<Slot>,
+    pub fences: Fences,
+    pub(super) keys: Keys,
+    pub workers: Workers,
+    /// In sticky mode.
+    pub(super) sticky: Option<Sticky>,
     pub(super) wheel: Wheel,
     pub(super) scheduler: Scheduler,
     /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
@@ -149,6 +160,10 @@ impl Group {
             lanes: GroupLanes::default(),
             starts: state.starts,
             slots: Slab::new(),
+            fences: Fences::default(),
+            keys: Keys::new(0),
+            workers: Workers::default(),
+            sticky: None,
             wheel: Wheel::new(now.boot_ms),
             scheduler: Scheduler::new(priority, now.boot_ms),
             notes: state.notes,
@@ -179,6 +194,33 @@ impl Group {
             group.in_lane(lane, |own| own.acked_gone = acked);
         }
         group
+    }
+
+    /// The group with a range of fences that begins at `first`.
+    pub(crate) fn fenced(mut self, first: u64) -> Self {
+        self.fences = Fences::from(first);
+        self
+    }
+
+    /// The group with a seed for the hashes of keys; `sticky`: a key's tasks go to the worker that its bucket belongs to.
+    pub(crate) fn keyed(mut self, seed: u64, sticky: bool) -> Self {
+        self.keys = Keys::new(seed);
+        self.sticky = sticky.then(Sticky::new);
+        self
+    }
+
+    /// True if a task became deliverable to somebody else by the way, since the last call: its key became free, or it was
+    /// passed over for another worker.
+    pub(crate) fn take_woken(&mut self) -> bool {
+        let by_bucket = self.sticky.as_mut().is_some_and(Sticky::take_woken);
+        self.keys.take_woken() || by_bucket
+    }
+
+    /// The task that was in a slot needs its key no more.
+    pub(super) fn free_key(&mut self, slot: u32, key: Option<KeyHash>) {
+        if let Some(key) = key {
+            self.keys.free(key, slot);
+        }
     }
 
     /// First sequences that the group sees.
@@ -225,7 +267,7 @@ impl Group {
 
     /// How many more tasks may be on loan.
     #[inline]
-    pub(super) fn may_take(&self, rules: &Rules) -> usize {
+    pub(super) fn may_lend(&self, rules: &Rules) -> usize {
         if rules.in_flight_max == 0 {
             return usize::MAX;
         }

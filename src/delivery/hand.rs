@@ -102,11 +102,12 @@ impl Group {
             let Spot { lane, seq, base, offset, bytes, .. } = *spot;
             let traits = Traits::decode(&spot.fields);
             let own = Own::of(&traits);
+            let key = traits.key.map(|key| self.keys.hash(key));
             let phase = Phase::Due;
             // As a replay of the journal has it: who begins anew has nothing behind it.
             let reason = if attempts > 0 { dead.reason } else { String::new() };
-            let task = Slot { lane, seq, base, offset, bytes, attempts, phase, reason, own };
-            let (slot, _) = self.slots.insert(task);
+            let task = Slot { lane, seq, base, offset, bytes, attempts, phase, reason, own, key };
+            let slot = self.slots.insert(task);
             match traits.run_at.filter(|at| *at > now.wall) {
                 Some(due) => {
                     let rest = due.0 - now.wall.0;
@@ -139,6 +140,7 @@ impl Group {
             Some(slot) => self.take_out(slot).map_or(0, |task| task.attempts),
             None => self.notes.remove(&spot.key()).map_or(0, |note| note.attempts),
         };
+        self.in_lane(spot.lane, |own| own.unpass(spot.base, spot.index()));
         let (cause, reason) = (DeadCause::Parked, cut_reason(reason).to_owned());
         let dead = DeadNote { attempts, cause, at: now.wall, bytes: spot.bytes, reason };
         self.put_dead(spot.key(), dead, changes);
@@ -155,7 +157,10 @@ impl Group {
                     Some(slot) => drop(self.take_out(slot)),
                     None => drop(self.notes.remove(&spot.key())),
                 }
-                self.in_lane(spot.lane, |own| own.settled.add(u64::from(spot.bytes)));
+                self.in_lane(spot.lane, |own| {
+                    own.unpass(spot.base, spot.index());
+                    own.settled.add(u64::from(spot.bytes));
+                });
             }
         }
         self.settle_spot(spot, changes);
@@ -172,6 +177,7 @@ impl Group {
                 self.in_lane(lane, |own| own.close(task.base, None));
             }
         }
+        self.in_lane(lane, |own| own.void_passed(seq));
         self.notes.retain(|key, _| key.0 != lane || key.1 >= seq);
         let dead: Vec<TaskKey> = self.dead.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
         for key in dead {
@@ -207,6 +213,14 @@ impl Group {
             Phase::Delayed { .. } => own.delayed -= 1,
             Phase::Due => drop(own.due.remove(&task.seq)),
         });
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
+            match phase {
+                Phase::Leased { .. } => sticky.returned(key),
+                Phase::Delayed { .. } => {}
+                Phase::Due => sticky.drop_due(key, task.lane, task.seq),
+            }
+        }
+        self.free_key(slot, task.key);
         Some(task)
     }
 

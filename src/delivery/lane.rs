@@ -6,6 +6,7 @@ use crate::log::Cursor;
 use crate::types::{LaneId, Seq};
 
 use super::acks::SegmentAcks;
+use super::passed::Passed;
 
 /// Tasks and their payload bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,7 +34,7 @@ impl Amount {
 #[derive(Default)]
 pub(crate) struct LifeAcks {
     pub acks: SegmentAcks,
-    /// Tasks that the cursor passed and that are not acked: leased, due, delayed or dead.
+    /// Tasks that the cursor passed and that are not acked: leased, due, delayed, passed over or dead.
     pub open: u32,
     /// The cursor left the life: `open` is all there is left.
     pub passed: bool,
@@ -54,6 +55,8 @@ pub(crate) struct GroupLane {
     pub done: BTreeSet<u64>,
     /// Slots of tasks that are due again, by sequence: they go before the cursor.
     pub due: BTreeMap<Seq, u32>,
+    /// Tasks that were passed over because their keys were not free.
+    pub passed: Passed,
     pub in_flight: u64,
     /// Acked, dead, or found not to be for this group or damaged, since the open.
     pub settled: Amount,
@@ -73,6 +76,7 @@ impl GroupLane {
             lives: BTreeMap::new(),
             done: BTreeSet::new(),
             due: BTreeMap::new(),
+            passed: Passed::default(),
             in_flight: 0,
             settled: Amount::default(),
             delayed: 0,
@@ -111,6 +115,7 @@ impl GroupLane {
         life.open = life.open.saturating_sub(1);
         if life.open == 0 && life.passed {
             self.done.insert(base);
+            self.passed.leave(base);
         }
     }
 
@@ -135,6 +140,7 @@ impl GroupLane {
         life.passed = true;
         if life.open == 0 {
             self.done.insert(base);
+            self.passed.leave(base);
         }
     }
 

@@ -1,23 +1,27 @@
 //! How a lease ends: settled, expired, damaged; and what time makes due.
 
 use crate::format::journal::{DeadCause, cut_reason};
+use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::group::{Group, Phase, Rules, Ticket};
+use super::keys::KeyHash;
 use super::state::{Change, DeadNote, Note, Runs};
 
 impl Group {
     /// The lease that `ticket` names, if it still holds and is for `seq`.
     pub(crate) fn holds(&self, ticket: Ticket, lane: LaneId, seq: Seq) -> bool {
         self.slots
-            .get(ticket.slot, ticket.token)
+            .get(ticket.slot, ticket.fence)
             .is_some_and(|task| task.lane == lane && task.seq == seq && matches!(task.phase, Phase::Leased { .. }))
     }
 
     /// Ends a lease that holds: the task is done for good.
     pub(crate) fn ack(&mut self, ticket: Ticket) {
-        let Some(task) = self.slots.remove(ticket.slot, ticket.token) else { return };
+        let Some(task) = self.slots.remove(ticket.slot, ticket.fence) else { return };
         self.wheel.disarm(ticket.slot);
+        self.free_key(ticket.slot, task.key);
+        self.loan_over(task.key);
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
@@ -37,7 +41,7 @@ impl Group {
         now: Now,
         changes: &mut Runs,
     ) {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return };
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.fence) else { return };
         cut_reason(reason).clone_into(&mut task.reason);
         self.end_lease(ticket.slot);
         let Some(task) = self.slots.slot(ticket.slot) else { return };
@@ -67,11 +71,14 @@ impl Group {
     /// Ends a lease whose bytes can't be read: the attempt never began, and the task waits for a reopen. Its slot keeps
     /// its life from being done.
     pub(crate) fn park(&mut self, ticket: Ticket, changes: &mut Runs) {
-        self.take_back(ticket, changes);
+        if self.take_back(ticket, changes) {
+            let key = self.slots.slot(ticket.slot).and_then(|task| task.key);
+            self.free_key(ticket.slot, key);
+        }
     }
 
     fn take_back(&mut self, ticket: Ticket, changes: &mut Runs) -> bool {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.token) else { return false };
+        let Some(task) = self.slots.get_mut(ticket.slot, ticket.fence) else { return false };
         task.attempts = task.attempts.saturating_sub(1);
         changes.released(task.lane, task.seq, task.attempts);
         self.end_lease(ticket.slot);
@@ -80,7 +87,7 @@ impl Group {
 
     /// Ends a lease that holds: the task is dead at once.
     pub(crate) fn reject(&mut self, ticket: Ticket, reason: &str, now: Now, changes: &mut Runs) {
-        if self.slots.get(ticket.slot, ticket.token).is_some() {
+        if self.slots.get(ticket.slot, ticket.fence).is_some() {
             self.end_lease(ticket.slot);
             self.bury(ticket.slot, DeadCause::Rejected, cut_reason(reason).to_owned(), now, changes);
         }
@@ -88,7 +95,7 @@ impl Group {
 
     /// Ends a lease that holds: the task is set aside until somebody lifts that.
     pub(crate) fn set_aside(&mut self, ticket: Ticket, reason: &str, now: Now, changes: &mut Runs) {
-        if self.slots.get(ticket.slot, ticket.token).is_some() {
+        if self.slots.get(ticket.slot, ticket.fence).is_some() {
             self.end_lease(ticket.slot);
             self.bury(ticket.slot, DeadCause::Parked, cut_reason(reason).to_owned(), now, changes);
         }
@@ -96,7 +103,7 @@ impl Group {
 
     /// Moves the deadline of a lease that holds, as far as the task's own limit allows.
     pub(crate) fn extend(&mut self, ticket: Ticket, deadline_ms: u64) {
-        if let Some(task) = self.slots.get(ticket.slot, ticket.token)
+        if let Some(task) = self.slots.get(ticket.slot, ticket.fence)
             && let Phase::Leased { limit_ms, .. } = task.phase
         {
             self.wheel.arm(ticket.slot, deadline_ms.min(limit_ms));
@@ -105,7 +112,7 @@ impl Group {
 
     /// A task whose bytes turned out damaged: nobody can ever settle it.
     pub(crate) fn forget_damaged(&mut self, ticket: Ticket) {
-        if self.slots.get(ticket.slot, ticket.token).is_some() {
+        if self.slots.get(ticket.slot, ticket.fence).is_some() {
             self.end_lease(ticket.slot);
             self.void(ticket.slot);
         }
@@ -117,20 +124,31 @@ impl Group {
             .slots
             .iter()
             .filter(|(_, task)| matches!(task.phase, Phase::Leased { consumer: holder, .. } if holder == consumer))
-            .map(|(slot, _)| Ticket { slot, token: self.slots.token(slot) })
+            .map(|(slot, _)| Ticket { slot, fence: self.slots.fence(slot) })
             .collect();
         for ticket in held {
             self.release(ticket, changes);
         }
     }
 
-    fn end_lease(&mut self, slot: u32) {
+    /// A task with this key is on loan no more.
+    fn loan_over(&mut self, key: Option<KeyHash>) {
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, key) {
+            sticky.returned(key);
+        }
+    }
+
+    pub(super) fn end_lease(&mut self, slot: u32) {
         self.wheel.disarm(slot);
-        self.slots.renew(slot);
+        self.slots.end(slot);
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
-            let lane = task.lane;
+            let (lane, key) = (task.lane, task.key);
             self.in_lane(lane, |lane| lane.in_flight -= 1);
+            self.loan_over(key);
+            if on(Bug::KeyFreedEarly) {
+                self.free_key(slot, key);
+            }
         }
     }
 
@@ -138,7 +156,12 @@ impl Group {
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
             let (lane, seq) = (task.lane, task.seq);
-            self.in_lane(lane, |lane| lane.due.insert(seq, slot));
+            match (&mut self.sticky, task.key) {
+                (Some(sticky), Some(key)) => sticky.put_due(key, lane, seq, slot),
+                _ => {
+                    self.in_lane(lane, |lane| lane.due.insert(seq, slot));
+                }
+            }
         }
     }
 
@@ -154,12 +177,14 @@ impl Group {
     /// Gives up on a task that is on loan to nobody. Its record stays, and keeps its life from being done.
     pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
+        self.free_key(slot, task.key);
         let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, bytes: task.bytes, reason };
         self.put_dead((task.lane, task.seq), dead, changes);
     }
 
     pub(super) fn void(&mut self, slot: u32) {
         if let Some(task) = self.slots.remove_slot(slot) {
+            self.free_key(slot, task.key);
             self.in_lane(task.lane, |lane| {
                 lane.settled.add(u64::from(task.bytes));
                 lane.close(task.base, None);
@@ -167,8 +192,9 @@ impl Group {
         }
     }
 
-    /// Ends leases that ran out and makes delayed tasks due.
+    /// Ends leases that ran out and workers that fell silent, and makes delayed tasks due.
     pub(crate) fn tick(&mut self, rules: &Rules, now: Now, changes: &mut Runs) {
+        self.tick_workers(rules, now, changes);
         let mut fired = Vec::new();
         self.wheel.advance(now.boot_ms, |slot| fired.push(slot));
         for slot in fired {
@@ -176,7 +202,7 @@ impl Group {
             match task.phase {
                 Phase::Leased { .. } => {
                     self.end_lease(slot);
-                    self.expire(slot, rules, now, changes);
+                    self.expire(slot, "the lease ran out", rules, now, changes);
                 }
                 Phase::Delayed { .. } => {
                     let lane = task.lane;
@@ -188,9 +214,9 @@ impl Group {
         }
     }
 
-    fn expire(&mut self, slot: u32, rules: &Rules, now: Now, changes: &mut Runs) {
+    pub(super) fn expire(&mut self, slot: u32, why: &str, rules: &Rules, now: Now, changes: &mut Runs) {
         if self.slots.slot(slot).is_some_and(|task| rules.used_up(task)) {
-            self.bury(slot, DeadCause::MaxAttempts, "the lease ran out".to_owned(), now, changes);
+            self.bury(slot, DeadCause::MaxAttempts, why.to_owned(), now, changes);
         } else {
             self.make_due(slot);
         }
@@ -198,6 +224,6 @@ impl Group {
 
     /// When `tick` has work next, on the boot clock.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.wheel.next_due()
+        [self.wheel.next_due(), self.workers.next_due_ms()].into_iter().flatten().min()
     }
 }

@@ -1,19 +1,24 @@
-//! Who gets what next: groups, leases, acks, timers, the choice of the lane.
+//! Who gets what next: groups, leases, fences, acks, timers, keys, workers, the choice of the lane.
 //!
 //! Pure state. The room reads logs through cursors and changes nothing but itself; what must outlive the
 //! process comes out as [`Change`]s, which the engine writes to the journal while it still holds the group.
 //! Absent: clocks (times come in), files, locks, threads, randomness.
 
 pub(crate) mod acks;
+pub(crate) mod fences;
 pub(crate) mod group;
 pub(crate) mod hand;
+pub(crate) mod keys;
 pub(crate) mod lane;
 mod leases;
+mod passed;
 mod reserve;
 pub(crate) mod scheduler;
 pub(crate) mod slab;
 pub(crate) mod state;
+pub(crate) mod sticky;
 pub(crate) mod wheel;
+pub(crate) mod workers;
 
 #[cfg(test)]
 mod tests;

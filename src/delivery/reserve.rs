@@ -10,9 +10,12 @@ use crate::log::{Lanes, Log, Segment, Source, Step};
 use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
 
 use super::group::{Group, Own, Phase, Rules, Slot, Ticket};
+use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
+use super::passed::Whose;
 use super::scheduler::Turn;
 use super::state::{Note, Runs};
+use super::workers::WorkerId;
 
 /// What a reserve asks for.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,13 @@ pub(crate) struct Ask {
     pub lanes: LaneSet,
     pub lease_ms: u64,
     pub consumer: u64,
+}
+
+impl Ask {
+    /// The worker that asks, if it is one.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        WorkerId::of_consumer(self.consumer)
+    }
 }
 
 /// A task handed out.
@@ -51,7 +61,7 @@ pub(crate) enum Lost {
 }
 
 impl Granted {
-    fn source(&mut self, source: &Source) -> usize {
+    pub(super) fn source(&mut self, source: &Source) -> usize {
         let is_last = self.sources.last().is_some_and(|last| Arc::ptr_eq(&last.region, &source.region));
         if !is_last {
             self.sources.push(source.clone());
@@ -61,7 +71,7 @@ impl Granted {
 }
 
 /// A task about to be leased: its slot, its life in [`Granted::sources`], its header.
-type Candidate = (u32, usize, Header);
+pub(super) type Candidate = (u32, usize, Header);
 
 impl Group {
     /// Hands out up to `ask.tasks` tasks: due ones first, then new ones; the scheduler picks the lanes.
@@ -75,11 +85,13 @@ impl Group {
         lost: &mut Vec<Lost>,
     ) -> Granted {
         self.tick(rules, now, changes);
+        // No lease without a fence of its own.
+        let ask = &Ask { tasks: ask.tasks.min(self.fences.left()), ..*ask };
         let grants = Vec::with_capacity(ask.tasks.min(1024));
         let mut granted = Granted { grants, ..Granted::default() };
         let mut bytes_left = ask.bytes;
         let mut available = logs.started().and(&ask.lanes);
-        let tasks = ask.tasks.min(self.may_take(rules));
+        let tasks = ask.tasks.min(self.may_lend(rules));
         while granted.grants.len() < tasks {
             let Some(Turn { lane, tasks_max }) = self.scheduler.pick(&available, now.boot_ms) else { break };
             let Some(log) = logs.log(lane) else { break };
@@ -107,11 +119,15 @@ impl Group {
         {
             lane.read_ms = take.now.boot_ms;
             lane.cursor.distrust();
+            lane.passed.distrust();
         }
         let durable = take.log.durable();
         while granted.grants.len() < take.until {
             let due = self.next_due(take, granted);
-            let Some(candidate) = due.or_else(|| self.walk(take, durable, granted)) else { return More::LaneEmpty };
+            let again = due.or_else(|| self.next_ready(take, granted));
+            let again = again.or_else(|| self.next_of_buckets(take, granted));
+            let candidate = again.or_else(|| self.walk(take, durable, granted));
+            let Some(candidate) = candidate else { return More::LaneEmpty };
             let (slot, _, header) = candidate;
             let bytes = u64::from(header.payload_bytes);
             if bytes > *take.bytes_left && !granted.grants.is_empty() {
@@ -130,17 +146,61 @@ impl Group {
     #[inline]
     fn next_due(&mut self, take: &mut Take<'_, '_>, granted: &mut Granted) -> Option<Candidate> {
         loop {
-            let (_, slot) = self.lanes.get_mut(take.lane)?.due.pop_first()?;
+            let slot = self.pop_due(take)?;
+            if let Err(whose) = self.takes_key(slot) {
+                self.shelve(slot, whose);
+                continue;
+            }
             match self.find_again(slot, take.log) {
                 Ok((source, header)) => return Some((slot, granted.source(&source), header)),
                 // Its slot stays open, due and in no list, so that its life and its attempts are kept for a reopen.
-                Err(Some(lost @ Lost::Unreadable { .. })) => take.lost.push(lost),
+                Err(Some(lost @ Lost::Unreadable { .. })) => {
+                    take.lost.push(lost);
+                    let key = self.slots.slot(slot).and_then(|task| task.key);
+                    self.free_key(slot, key);
+                }
                 Err(lost) => {
                     take.lost.extend(lost);
                     self.void(slot);
                 }
             }
         }
+    }
+
+    /// Takes the first due task of the lane that the one who asks may have.
+    #[inline]
+    fn pop_due(&mut self, take: &Take<'_, '_>) -> Option<u32> {
+        let due = &mut self.lanes.get_mut(take.lane)?.due;
+        let Some(sticky) = &mut self.sticky else { return due.pop_first().map(|(_, slot)| slot) };
+        let keyless = due.first_key_value().map(|(seq, _)| *seq);
+        let keyed = sticky.first_due(take.ask.worker(), take.lane);
+        match keyed {
+            Some((seq, slot)) if keyless.is_none_or(|keyless| seq < keyless) => {
+                sticky.take_due(take.ask.worker(), take.lane, seq);
+                Some(slot)
+            }
+            _ => due.pop_first().map(|(_, slot)| slot),
+        }
+    }
+
+    /// The task in the slot takes its key, if it has one and doesn't have it yet; else, what it waits for.
+    #[inline]
+    fn takes_key(&mut self, slot: u32) -> Result<(), Whose> {
+        let Some(task) = self.slots.slot(slot) else { return Ok(()) };
+        let Some(key) = task.key else { return Ok(()) };
+        let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
+        let spot = Spot { base: task.base, index, offset: task.offset };
+        if self.keys.is_held_by(key, slot) {
+            return Ok(());
+        }
+        if self.sticky.as_ref().is_some_and(|sticky| sticky.waits_before(key, task.lane, spot)) {
+            return Err(Whose::Another);
+        }
+        if !self.keys.is_free(key, task.lane, spot) {
+            return Err(Whose::Own);
+        }
+        self.keys.hold(key, slot);
+        Ok(())
     }
 
     /// Reads the header of a task that was met before.
@@ -192,7 +252,7 @@ impl Group {
         }
     }
 
-    /// A task at the cursor: `None` if it is acked, dead, or delayed.
+    /// A task at the cursor: `None` if it is acked, dead, delayed, or passed over.
     fn meet(&mut self, header: &Header, take: &mut Take<'_, '_>) -> Option<u32> {
         let lane = self.lanes.get_mut(take.lane)?;
         let (base, index) = (lane.cursor.base(), header.index);
@@ -210,41 +270,60 @@ impl Group {
         if !self.dead.is_empty() && self.dead.contains_key(&key) {
             return None;
         }
+        let source = lane.cursor.source().filter(|_| header.is_special());
+        let asked = match source.map(|source| Asked::read(&self.keys, self.id, source, header)) {
+            Some(Some(asked)) => asked,
+            None => Asked::default(),
+            Some(None) => {
+                // Every look at the record says so again: that needs no journal.
+                lane.settled.add(u64::from(header.payload_bytes));
+                lane.close(base, Some(index));
+                return None;
+            }
+        };
+        self.take_in(header, Spot { base, index, offset: header.offset }, asked, take)
+    }
+
+    /// Gives a task a slot: `None` if it is delayed; or passed over, because its key is not free, and then it has none.
+    pub(super) fn take_in(
+        &mut self,
+        header: &Header,
+        spot: Spot,
+        asked: Asked,
+        take: &mut Take<'_, '_>,
+    ) -> Option<u32> {
+        let key = (take.lane, spot.seq());
+        let note = if self.notes.is_empty() { None } else { self.notes.get(&key) };
+        let first = asked.run_at.map(|at| (at, at.0.saturating_sub(header.time.0)));
+        let due = note.map_or(first, |note| note.due).filter(|(due, _)| *due > take.now.wall);
+        // One that was never handed out doesn't take its key before its time; one that waits for its retry has it.
+        let takes_key = asked.key.filter(|_| due.is_none() || note.is_some_and(|note| note.attempts > 0));
+        if let Some(wanted) = takes_key {
+            let whose = if self.may_take(take.ask.worker(), wanted) { Whose::Own } else { Whose::Another };
+            if !self.keys.is_free(wanted, take.lane, spot) || (due.is_none() && whose == Whose::Another) {
+                self.pass_over(wanted, take.lane, spot, whose);
+                return None;
+            }
+        }
         let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
-        let asked = if header.is_special() { self.read_traits(header, take.lane)? } else { Asked::default() };
-        let first = || Note { due: asked.run_at.map(|at| (at, at.0.saturating_sub(header.time.0))), ..Note::default() };
-        let Note { attempts, due, reason } = note.unwrap_or_else(first);
-        let (offset, bytes, own) = (header.offset, header.payload_bytes, asked.own);
-        let task = Slot { lane: take.lane, seq, base, offset, bytes, attempts, phase: Phase::Due, reason, own };
-        let (slot, _) = self.slots.insert(task);
+        let Note { attempts, reason, .. } = note.unwrap_or_default();
+        let (lane, seq) = key;
+        let (base, offset, bytes) = (spot.base, spot.offset, header.payload_bytes);
+        let (own, key) = (asked.own, asked.key);
+        let task = Slot { lane, seq, base, offset, bytes, attempts, phase: Phase::Due, reason, own, key };
+        let slot = self.slots.insert(task);
+        if let Some(key) = takes_key {
+            self.keys.hold(key, slot);
+        }
         match due {
-            // A clock that jumped back must not make the delay longer than it was asked for.
-            Some((due, delay_ms)) if due > take.now.wall => {
+            Some((due, delay_ms)) => {
+                // A clock that jumped back must not make the delay longer than it was asked for.
                 let rest = (due.0 - take.now.wall.0).min(delay_ms);
                 self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest));
                 None
             }
-            _ => Some(slot),
+            None => Some(slot),
         }
-    }
-
-    /// What the task before the cursor asks for; `None` if it is not for this group. What does not verify asks for nothing:
-    /// it is found damaged when it is handed out.
-    fn read_traits(&mut self, header: &Header, lane: LaneId) -> Option<Asked> {
-        let own = self.lanes.get_mut(lane)?;
-        let Some(Source { segment, region }) = own.cursor.source() else { return Some(Asked::default()) };
-        let start = header.offset as usize;
-        let extent = region.slice(start..start + header.bytes as usize).unwrap_or_default();
-        let Some(body) = record::verify(segment.life(), header, extent) else { return Some(Asked::default()) };
-        let traits = Traits::decode(body.fields);
-        if traits.origin.is_some_and(|origin| origin.group != self.id) {
-            // Every look at the record says so again: that needs no journal.
-            let base = own.cursor.base();
-            own.settled.add(u64::from(header.payload_bytes));
-            own.close(base, Some(header.index));
-            return None;
-        }
-        Some(Asked { run_at: traits.run_at, own: Own::of(&traits) })
     }
 
     /// Puts the task on loan, or gives up on it if its attempts are used up or nobody wants it any more.
@@ -265,12 +344,15 @@ impl Group {
         let limit_ms = limit.map_or(u64::MAX, |limit| take.now.boot_ms.saturating_add(limit));
         let until = take.now.boot_ms.saturating_add(take.ask.lease_ms).min(limit_ms);
         task.phase = Phase::Leased { consumer: take.ask.consumer, limit_ms };
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
+            sticky.lent(key);
+        }
         let (lane, seq, attempt, reason) = (task.lane, task.seq, task.attempts, task.reason.clone());
-        let token = self.slots.renew(slot);
+        let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
         self.lanes.get_mut(lane)?.in_flight += 1;
         take.changes.reserved(lane, seq, attempt);
-        Some(Grant { ticket: Ticket { slot, token }, lane, seq, attempt, reason, source, header })
+        Some(Grant { ticket: Ticket { slot, fence }, lane, seq, attempt, reason, source, header })
     }
 
     /// A task that nobody wants done any more: a dead letter, or gone and counted.
@@ -279,6 +361,7 @@ impl Group {
             let reason = self.slots.slot_mut(slot).map(|task| std::mem::take(&mut task.reason)).unwrap_or_default();
             self.bury(slot, DeadCause::Expired, reason, take.now, take.changes);
         } else if let Some(task) = self.slots.remove_slot(slot) {
+            self.free_key(slot, task.key);
             take.changes.acked(task.lane, task.seq);
             let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
             self.in_lane(task.lane, |lane| {
@@ -289,12 +372,15 @@ impl Group {
         }
     }
 
-    /// True if a reserve might find something in `lanes` now.
-    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet, rules: &Rules) -> bool {
-        self.may_take(rules) > 0
+    /// True if a reserve of that consumer might find something in `lanes` now.
+    pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet, rules: &Rules, consumer: u64) -> bool {
+        let worker = WorkerId::of_consumer(consumer);
+        self.may_lend(rules) > 0
             && logs.started().and(lanes).iter().any(|lane| {
                 let Some(log) = logs.log(lane) else { return false };
-                self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
+                self.keys.has_ready(lane, |key| self.may_take(worker, key))
+                    || self.sticky.as_ref().is_some_and(|sticky| sticky.has_any(worker, lane))
+                    || self.lanes.get(lane).is_none_or(|own| !own.due.is_empty() || own.cursor.may_have_more(log))
             })
     }
 }
@@ -302,11 +388,29 @@ impl Group {
 /// How long bytes ahead of a cursor that were checked are taken to be in memory still.
 const CHECK_HOLDS_MS: u64 = 1_000;
 
-/// What a task before the cursor asks for.
+/// What a task asks for of delivery.
 #[derive(Default)]
-struct Asked {
-    run_at: Option<Timestamp>,
-    own: Option<Box<Own>>,
+pub(super) struct Asked {
+    pub run_at: Option<Timestamp>,
+    pub own: Option<Box<Own>>,
+    pub key: Option<KeyHash>,
+}
+
+impl Asked {
+    /// What a special record asks for; `None` if it is not for this group. What does not verify asks for nothing: it is
+    /// found damaged when it is handed out.
+    pub(super) fn read(keys: &Keys, group: u32, source: &Source, header: &Header) -> Option<Asked> {
+        let Source { segment, region } = source;
+        let start = header.offset as usize;
+        let extent = region.slice(start..start + header.bytes as usize).unwrap_or_default();
+        let Some(body) = record::verify(segment.life(), header, extent) else { return Some(Asked::default()) };
+        let traits = Traits::decode(body.fields);
+        if traits.origin.is_some_and(|origin| origin.group != group) {
+            return None;
+        }
+        let key = traits.key.map(|key| keys.hash(key));
+        Some(Asked { run_at: traits.run_at, own: Own::of(&traits), key })
+    }
 }
 
 /// What a lane had to offer.
@@ -317,17 +421,17 @@ enum More {
 }
 
 /// The circumstances of one lane's turn in a reserve.
-struct Take<'a, 'b> {
-    ask: &'a Ask,
-    rules: &'a Rules,
-    log: &'a Log,
-    lane: LaneId,
-    now: Now,
+pub(super) struct Take<'a, 'b> {
+    pub ask: &'a Ask,
+    pub rules: &'a Rules,
+    pub log: &'a Log,
+    pub lane: LaneId,
+    pub now: Now,
     /// Its turn ends with so many grants.
-    until: usize,
-    bytes_left: &'b mut u64,
-    changes: &'b mut Runs,
-    lost: &'b mut Vec<Lost>,
+    pub until: usize,
+    pub bytes_left: &'b mut u64,
+    pub changes: &'b mut Runs,
+    pub lost: &'b mut Vec<Lost>,
 }
 
 /// Notes that the cursor left every life from `from` up to `to`.

@@ -1,4 +1,5 @@
-//! Values in numbered slots, each under a token that can be changed: an old token no longer opens the slot.
+//! Values in numbered slots. A slot is opened by the fence of the lease that it is lent under, and by no other number:
+//! neither an older fence nor any at all while it is lent to nobody.
 
 use crate::sabotage::{Bug, on};
 
@@ -10,8 +11,8 @@ pub(crate) struct Slab<T> {
 }
 
 struct Entry<T> {
-    /// Never 0. Wraps after 2^32 uses of one slot, within which an old token would have to be kept and tried.
-    token: u32,
+    /// Of the lease that holds; 0 is none.
+    fence: u64,
     value: Option<T>,
 }
 
@@ -20,30 +21,30 @@ impl<T> Slab<T> {
         Slab { slots: Vec::new(), free: Vec::new(), len: 0 }
     }
 
-    /// Puts `value` into a free slot; gives the slot and its token.
-    pub(crate) fn insert(&mut self, value: T) -> (u32, u32) {
+    /// Puts `value` into a free slot that nothing opens yet.
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
         if let Some(slot) = self.free.pop()
             && let Some(entry) = self.slots.get_mut(slot as usize)
         {
             entry.value = Some(value);
-            return (slot, entry.token);
+            return slot;
         }
         // Leases are bounded by memory long before 2^32 of them.
         let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push(Entry { token: 1, value: Some(value) });
-        (slot, 1)
+        self.slots.push(Entry { fence: 0, value: Some(value) });
+        slot
     }
 
-    pub(crate) fn get(&self, slot: u32, token: u32) -> Option<&T> {
-        self.slots.get(slot as usize).filter(|entry| entry.token == token)?.value.as_ref()
+    pub(crate) fn get(&self, slot: u32, fence: u64) -> Option<&T> {
+        self.slots.get(slot as usize).filter(|entry| entry.opens(fence))?.value.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, slot: u32, token: u32) -> Option<&mut T> {
-        self.slots.get_mut(slot as usize).filter(|entry| entry.token == token)?.value.as_mut()
+    pub(crate) fn get_mut(&mut self, slot: u32, fence: u64) -> Option<&mut T> {
+        self.slots.get_mut(slot as usize).filter(|entry| entry.opens(fence))?.value.as_mut()
     }
 
-    /// The value of a slot, whatever its token.
+    /// The value of a slot, whoever it is lent to.
     pub(crate) fn slot(&self, slot: u32) -> Option<&T> {
         self.slots.get(slot as usize)?.value.as_ref()
     }
@@ -52,25 +53,32 @@ impl<T> Slab<T> {
         self.slots.get_mut(slot as usize)?.value.as_mut()
     }
 
-    /// The token that opens the slot now.
-    pub(crate) fn token(&self, slot: u32) -> u32 {
-        self.slots.get(slot as usize).map_or(0, |entry| entry.token)
+    /// The fence that opens the slot now; 0 is none.
+    pub(crate) fn fence(&self, slot: u32) -> u64 {
+        self.slots.get(slot as usize).map_or(0, |entry| entry.fence)
     }
 
-    /// Gives the slot a fresh token and keeps its value.
-    pub(crate) fn renew(&mut self, slot: u32) -> u32 {
-        self.slots.get_mut(slot as usize).map_or(0, Entry::renew)
+    /// From here on `fence` opens the slot. Gives the fence.
+    pub(crate) fn lend(&mut self, slot: u32, fence: u64) -> u64 {
+        self.slots.get_mut(slot as usize).map_or(0, |entry| entry.lend(fence))
     }
 
-    pub(crate) fn remove(&mut self, slot: u32, token: u32) -> Option<T> {
-        self.get(slot, token)?;
+    /// From here on nothing opens the slot; its value stays.
+    pub(crate) fn end(&mut self, slot: u32) {
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            entry.end();
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32, fence: u64) -> Option<T> {
+        self.get(slot, fence)?;
         self.remove_slot(slot)
     }
 
     pub(crate) fn remove_slot(&mut self, slot: u32) -> Option<T> {
         let entry = self.slots.get_mut(slot as usize)?;
         let value = entry.value.take()?;
-        entry.renew();
+        entry.end();
         self.free.push(slot);
         self.len -= 1;
         Some(value)
@@ -87,10 +95,20 @@ impl<T> Slab<T> {
 }
 
 impl<T> Entry<T> {
-    fn renew(&mut self) -> u32 {
-        if !on(Bug::TokenKept) {
-            self.token = self.token.checked_add(1).unwrap_or(1);
+    fn opens(&self, fence: u64) -> bool {
+        fence != 0 && self.fence == fence
+    }
+
+    fn lend(&mut self, fence: u64) -> u64 {
+        if !on(Bug::TokenKept) || self.fence == 0 {
+            self.fence = fence;
         }
-        self.token
+        self.fence
+    }
+
+    fn end(&mut self) {
+        if !on(Bug::TokenKept) {
+            self.fence = 0;
+        }
     }
 }

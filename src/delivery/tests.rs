@@ -1,9 +1,12 @@
 //! Leaves of the room against naive twins.
 
 mod acks;
+mod keys;
 mod scheduler;
 mod slab;
+mod sticky;
 mod wheel;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,13 +115,17 @@ fn acks_are_what_a_set_would_hold() {
 }
 
 #[test]
-fn old_token_does_not_open_a_slot() {
+fn old_fence_does_not_open_a_slot() {
     let mut slab = Slab::new();
-    let (slot, token) = slab.insert('a');
-    let renewed = slab.renew(slot);
-    assert_eq!((slab.get(slot, token), slab.get(slot, renewed)), (None, Some(&'a')));
-    assert_eq!(slab.remove(slot, renewed), Some('a'));
-    let (again, fresh) = slab.insert('b');
-    assert_eq!(again, slot, "slots are used again");
-    assert_eq!((slab.get(slot, renewed), slab.get(slot, fresh)), (None, Some(&'b')));
+    let slot = slab.insert('a');
+    assert_eq!((slab.get(slot, 0), slab.get(slot, 1)), (None, None), "it is lent to nobody");
+    slab.lend(slot, 5);
+    slab.lend(slot, 6);
+    assert_eq!((slab.get(slot, 5), slab.get(slot, 6)), (None, Some(&'a')));
+    assert_eq!(slab.remove(slot, 6), Some('a'));
+    assert_eq!(slab.insert('b'), slot, "slots are used again");
+    slab.lend(slot, 7);
+    assert_eq!((slab.get(slot, 6), slab.get(slot, 7)), (None, Some(&'b')));
+    slab.end(slot);
+    assert_eq!((slab.get(slot, 7), slab.get(slot, 0), slab.slot(slot)), (None, None, Some(&'b')));
 }

@@ -161,9 +161,14 @@ impl Engine {
 
     /// A block of sequences for a segment of `bytes` bytes; below the durable ceiling, or none.
     fn take_block(&self, bytes: u64) -> Option<u64> {
+        self.take_sequences(u64::from(crate::format::segment::block_for(bytes)))
+    }
+
+    /// So many sequences that nobody has or had; below the durable ceiling, or none.
+    pub(super) fn take_sequences(&self, count: u64) -> Option<u64> {
         let mut blocks = self.blocks.lock();
         let base = blocks.next;
-        let next = base + u64::from(crate::format::segment::block_for(bytes));
+        let next = base + count;
         if next > blocks.ceiling {
             return None;
         }

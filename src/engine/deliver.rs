@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::delivery::{Ask, Grant, Granted, Lost};
-use crate::error::{DamageKind, Result};
+use crate::delivery::fences::{FENCES_PER_RANGE, Fences};
+use crate::delivery::{Ask, Grant, Granted, Group, Lost};
+use crate::error::{DamageKind, Error, Result};
 use crate::format::record;
 use crate::log::{Segment, Source, map_failed};
 use crate::sabotage::{Bug, on};
@@ -19,6 +20,9 @@ use crate::types::{LaneSet, Now, TaskId, Timestamp};
 use super::Engine;
 use super::groups::GroupCell;
 use super::receipt::Receipt;
+
+/// With fewer fences than this, and no more to be had, a reserve that asks for more is refused.
+const FENCES_MIN: usize = 1 << 16;
 
 /// A task handed out and verified.
 pub(crate) struct Handed {
@@ -33,7 +37,8 @@ pub(crate) struct Handed {
 impl Engine {
     /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
-    /// Errors: `Poisoned`; `Full` or `InDoubt` if the attempts could not be journaled, in which case nothing is on loan.
+    /// Errors: `Poisoned`; `WorkerLost` for a worker that is none any more, for every reserve of one is a heartbeat; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
+    /// attempts could not be journaled. Nothing is on loan then.
     pub(crate) fn reserve<T>(
         &self,
         cell: &GroupCell,
@@ -46,10 +51,13 @@ impl Engine {
         let granted = {
             let mut work = cell.state.lock();
             let work = &mut *work;
+            self.refill_fences(&mut work.group, ask.tasks)?;
             let rules = &self.settings.rules;
             let ask = &self.without_paused(cell, ask);
+            if let Some(worker) = ask.worker() {
+                self.beat_in(work, worker, now)?;
+            }
             let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
-            self.note_settled(work);
             if let Err(error) = self.write_changes(work, now.wall) {
                 work.changes.clear();
                 for grant in &granted.grants {
@@ -58,6 +66,7 @@ impl Engine {
                 work.changes.clear();
                 return Err(error);
             }
+            self.wake_if_woken(&mut work.group);
             granted
         };
         for lost in lost {
@@ -66,10 +75,36 @@ impl Engine {
         Ok(self.verify(cell, &granted, now.wall, make))
     }
 
+    /// Gives a group that runs low another range of fences: each is above all that were given out before.
+    pub(super) fn refill_fences(&self, group: &mut Group, wanted: usize) -> Result<()> {
+        if group.fences.run_low() {
+            match self.take_sequences(FENCES_PER_RANGE) {
+                Some(first) => group.fences = Fences::from(first),
+                // The next checkpoint raises the ceiling, and what is left lasts until then.
+                None if group.fences.left() < wanted.min(FENCES_MIN) => {
+                    return Err(Error::Full {
+                        log: "the range of fencing tokens".to_owned(),
+                        waited_ms: 0,
+                        cause: None,
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes whoever waits for a task, if one became deliverable by the way.
+    fn wake_if_woken(&self, group: &mut Group) {
+        if group.take_woken() {
+            self.arrivals.wake_all();
+        }
+    }
+
     /// True if a reserve might hand something out now.
-    pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet) -> bool {
+    pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet, consumer: u64) -> bool {
         let work = cell.state.lock();
-        work.group.may_have_more(&self.lanes, &self.unpaused(cell, lanes), &self.settings.rules)
+        work.group.may_have_more(&self.lanes, &self.unpaused(cell, lanes), &self.settings.rules, consumer)
     }
 
     /// When the group's next lease runs out or its next delay ends, in milliseconds on the boot clock.
@@ -87,7 +122,6 @@ impl Engine {
             let due = work.group.next_due_ms();
             if due.is_some_and(|due| due <= now.boot_ms) || work.group.exceeds(&self.settings.rules.dead, now.wall) {
                 work.group.tick(&self.settings.rules, now, &mut work.changes);
-                self.note_settled(work);
                 self.write_changes(work, now.wall)?;
                 self.arrivals.wake_all();
             }
@@ -127,9 +161,8 @@ impl Engine {
                         task,
                         group: cell.id,
                         attempt: grant.attempt,
-                        epoch: self.epoch,
                         slot: grant.ticket.slot,
-                        token: grant.ticket.token,
+                        fence: grant.ticket.fence,
                     };
                     let reason = grant.reason.clone();
                     handed.push(make(Handed { receipt, reason, payload, fields, enqueued: grant.header.time }));
@@ -146,6 +179,7 @@ impl Engine {
             let mut work = cell.state.lock();
             work.group.forget_damaged(grant.ticket);
             self.note_settled(&work);
+            self.wake_if_woken(&mut work.group);
         }
         let lost = Some((header.index, header.index));
         let what = "the task's checksum does not match; it is not delivered".to_owned();
@@ -180,6 +214,7 @@ impl Engine {
             work.group.park(grant.ticket, &mut work.changes);
             // If the journal fails too the attempt stays counted, and the engine is poisoned.
             let _counted = self.write_changes(work, time);
+            self.wake_if_woken(&mut work.group);
         }
         self.report_failed(segment);
     }

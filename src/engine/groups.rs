@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::delivery::fences::FENCES_PER_RANGE;
 use crate::delivery::{Change, Group, GroupState, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
@@ -99,6 +100,12 @@ impl Engine {
             let starts = starts.into_iter().collect();
             let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
             let group = Group::open(id, state, &self.settings.priority, now);
+            let group = group.keyed(self.queue.0, self.settings.sticky);
+            // Without a range it asks for one at its first reserve.
+            let group = match self.take_sequences(FENCES_PER_RANGE) {
+                Some(first) => group.fenced(first),
+                None => group,
+            };
             find_room(&group);
             groups.insert(id, Arc::new(GroupCell::new(group)));
             Ok(end)
@@ -125,6 +132,7 @@ impl Engine {
         if work.group.exceeds(bounds, time) {
             work.group.bound_dead(bounds, time, |lane, seq| self.base_of(lane, seq), &mut work.changes);
         }
+        self.note_settled(work);
         if work.changes.is_empty() {
             return Ok(None);
         }

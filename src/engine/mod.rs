@@ -34,6 +34,7 @@ pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod stats;
 pub(crate) mod task;
+pub(crate) mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -61,7 +62,7 @@ use settings::Settings;
 pub(crate) struct Engine {
     storage: Arc<dyn Storage>,
     queue: QueueId,
-    /// Number of this open: durable before anything is served, so that an older receipt is refused.
+    /// Number of this open: durable before anything is served.
     epoch: u64,
     settings: Settings,
     stored: StoredOptions,
@@ -76,7 +77,7 @@ pub(crate) struct Engine {
     /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
     pool: Mutex<Pool>,
     journal_pool: Mutex<Pool>,
-    /// Sequences: the next block begins here. No block reaches above the ceiling that is durable.
+    /// Sequences and fences: the next block or range begins here. No block reaches above the ceiling that is durable.
     blocks: Mutex<Blocks>,
     /// Every life that this open attaches begins here or above.
     first_base: Seq,

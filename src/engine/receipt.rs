@@ -9,16 +9,16 @@ use crate::types::{LaneId, QueueId, Seq, TaskId};
 
 /// Proof of one lease: settles or extends it, from anywhere in the process that has the queue open.
 ///
-/// A receipt is stale once its lease ended, however that came: settled, expired, or the queue reopened. A
-/// stale one is refused with [`Error::LeaseLost`]. Its text form is 86 characters and can be parsed back.
+/// A receipt is stale once its lease ended, however that came: settled, expired, its worker dead, or the queue reopened.
+/// What tells it apart is its *fence* ([`Receipt::fence`]), which no other lease ever had; a stale one is refused with
+/// [`Error::LeaseLost`]. Its text form is 78 characters and can be parsed back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Receipt {
     pub(crate) task: TaskId,
     pub(crate) group: u32,
     pub(crate) attempt: u32,
-    pub(crate) epoch: u64,
     pub(crate) slot: u32,
-    pub(crate) token: u32,
+    pub(crate) fence: u64,
 }
 
 impl Receipt {
@@ -34,16 +34,26 @@ impl Receipt {
         self.attempt
     }
 
+    /// The lease's fencing token. Of two leases of a task in a group the later one has the greater number, over reopens
+    /// and crashes too, and no two leases of a queue have the same.
+    ///
+    /// Pass it to whatever the work changes elsewhere: a store that remembers the greatest fence it saw for a thing, and
+    /// refuses a smaller one, is safe from a consumer that lost its lease and doesn't know it yet (M. Kleppmann, *How to do
+    /// distributed locking*, 2016).
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket { slot: self.slot, token: self.token }
+        Ticket { slot: self.slot, fence: self.fence }
     }
 }
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}{:02x}{:016x}", self.task.queue.0, self.task.lane.0, self.task.seq.0)?;
-        write!(f, "-{:08x}-{:08x}-{:016x}", self.group, self.attempt, self.epoch)?;
-        write!(f, "-{:08x}{:08x}", self.slot, self.token)
+        write!(f, "-{:08x}-{:08x}-{:08x}-{:016x}", self.group, self.attempt, self.slot, self.fence)
     }
 }
 
@@ -53,7 +63,7 @@ impl FromStr for Receipt {
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = Error::BadReceipt { why: "the text is not a receipt" };
         let digits: String = text.split('-').collect();
-        let fits = text.len() == 86 && digits.len() == 82 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let fits = text.len() == 78 && digits.len() == 74 && digits.bytes().all(|b| b.is_ascii_hexdigit());
         if !fits {
             return Err(bad);
         }
@@ -67,9 +77,8 @@ impl FromStr for Receipt {
             task,
             group: narrow(number(34, 42)?)?,
             attempt: narrow(number(42, 50)?)?,
-            epoch: number(50, 66)?,
-            slot: narrow(number(66, 74)?)?,
-            token: narrow(number(74, 82)?)?,
+            slot: narrow(number(50, 58)?)?,
+            fence: number(58, 74)?,
         };
         Ok(receipt)
     }

@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub rules: Rules,
     pub priority: Priority,
     pub limits: Limits,
+    /// A key's tasks go to the worker that its bucket belongs to.
+    pub sticky: bool,
     /// A checkpoint is due when the journal grew by this much since the last.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due when something changed and the last is this old.
@@ -62,6 +64,7 @@ impl Settings {
             },
             priority: stored_priority(stored),
             limits: Limits::of_stored(stored),
+            sticky: stored.further(option::STICKY) == Some(1),
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,

@@ -58,7 +58,6 @@ impl Engine {
             work.group.tick(&self.settings.rules, now, &mut work.changes);
         }
         let answers = receipts.map(|receipt| self.settle_one(work, &receipt, how, now)).collect();
-        self.note_settled(work);
         let end = self.write_changes(work, now.wall);
         if end.is_err() {
             work.changes.clear();
@@ -68,9 +67,10 @@ impl Engine {
             cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
         };
         let settled = Settled { answers, end: end.map_err(in_doubt)? };
+        let woken = work.group.take_woken();
         // Under a bound on what is on loan an ack too lets others have something.
         let makes_room = self.settings.rules.in_flight_max > 0;
-        if makes_room || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
+        if woken || makes_room || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
         }
         Ok(settled)
@@ -112,7 +112,6 @@ impl Engine {
         // A lease that ran out is lost even if nobody looked at the clock since: its attempt counts.
         work.group.tick(&self.settings.rules, now, &mut work.changes);
         work.group.release_all(consumer, &mut work.changes);
-        self.note_settled(work);
         let end = self.write_changes(work, now.wall)?;
         self.arrivals.wake_all();
         Ok(end)
@@ -134,9 +133,6 @@ impl Engine {
     fn check_receipt(&self, receipt: &Receipt) -> Result<()> {
         if receipt.task.queue != self.queue {
             return Err(Error::BadReceipt { why: "it belongs to another queue" });
-        }
-        if receipt.epoch != self.epoch && !on(Bug::EpochIgnored) {
-            return Err(Error::LeaseLost { task: receipt.task });
         }
         Ok(())
     }

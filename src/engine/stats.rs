@@ -80,6 +80,22 @@ pub struct GroupStats {
     pub lanes: Vec<GroupLaneStats>,
     /// Dead letters that their bounds dropped, since the open.
     pub dead_dropped: u64,
+    /// The live workers, the oldest first.
+    pub workers: Vec<WorkerStats>,
+}
+
+/// A live worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerStats {
+    /// Its name.
+    pub name: String,
+    /// Tasks that it has on loan.
+    pub in_flight: u64,
+    /// How long ago it was last heard of, in milliseconds.
+    pub last_heartbeat_ms: u64,
+    /// In sticky mode: how many of the 256 buckets of keys are its own.
+    pub buckets: usize,
 }
 
 /// One lane as one group sees it.
@@ -168,7 +184,7 @@ impl Engine {
         }
         stats.paused_lanes = self.paused_lanes();
         for cell in self.groups() {
-            stats.groups.push(self.group_stats(&cell, now.wall));
+            stats.groups.push(self.group_stats(&cell, now));
         }
         {
             let (pool, journal_pool) = (self.pool.lock(), self.journal_pool.lock());
@@ -190,12 +206,18 @@ impl Engine {
         stats
     }
 
-    fn group_stats(&self, cell: &GroupCell, wall: Timestamp) -> GroupStats {
+    fn group_stats(&self, cell: &GroupCell, now: Now) -> GroupStats {
         let paused = self.is_paused(cell.id);
         let work = cell.state.lock();
         let group = &work.group;
-        let (name, dead_dropped) = (cell.name.clone(), group.dead_dropped);
-        let mut stats = GroupStats { name, paused, dead_dropped, ..GroupStats::default() };
+        let workers = group.workers_on_loan().map(|(id, worker, in_flight)| WorkerStats {
+            name: worker.name.clone(),
+            in_flight,
+            last_heartbeat_ms: now.boot_ms.saturating_sub(worker.last_ms),
+            buckets: group.buckets_of(id),
+        });
+        let (name, workers, dead_dropped) = (cell.name.clone(), workers.collect(), group.dead_dropped);
+        let mut stats = GroupStats { name, paused, dead_dropped, workers, lanes: Vec::new() };
         for (lane, log) in self.lanes.all() {
             let own = group.lanes.get(lane);
             let (dead, parked) = group.dead_in(lane);
@@ -208,7 +230,7 @@ impl Engine {
                 let open = if done { 0 } else { unsettled(&segment, acked, start) };
                 depth += open;
                 if open > 0 && oldest.is_none() {
-                    oldest = Some(wall.0.saturating_sub(segment.header().created.0));
+                    oldest = Some(now.wall.0.saturating_sub(segment.header().created.0));
                 }
             }
             stats.lanes.push(GroupLaneStats {

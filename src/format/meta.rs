@@ -97,6 +97,8 @@ pub(crate) mod option {
     pub(crate) const LANE_BYTES_MAX: u16 = 0x300;
     /// Weight of a lane: this and the lane's number.
     pub(crate) const WEIGHT: u16 = 0x100;
+    /// 1: the tasks of a key go to the worker that its bucket belongs to.
+    pub(crate) const STICKY: u16 = 40;
 }
 
 impl StoredOptions {

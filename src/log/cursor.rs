@@ -99,6 +99,28 @@ impl Cursor {
         }
     }
 
+    /// Goes to a record's place in the life that begins at `base`: the record at `offset` has at least this index; offset 0
+    /// is the life's first record. Stays where it is if that is nearer. Gives `Entered`, or why it can't be.
+    pub(crate) fn go_to(&mut self, log: &Log, base: u64, index: u32, offset: u32) -> Step {
+        if self.at.as_ref().is_none_or(|at| at.source.segment.base() != base) {
+            *self = Cursor::from_base(base);
+            match self.enter(log) {
+                Step::Entered if self.base() == base => {}
+                other => return other,
+            }
+        }
+        if let Some(at) = &mut self.at {
+            let first = offset_of(crate::format::segment::PRELUDE_BYTES);
+            let offset = offset.max(first);
+            at.readable = offset_of(at.source.region.advance());
+            if at.index > index || (at.index < index && at.offset < offset) {
+                at.checked = if offset < at.offset { 0 } else { at.checked };
+                (at.index, at.offset) = (index, offset);
+            }
+        }
+        Step::Entered
+    }
+
     /// Checks again before the next step that what it reads can be read: what was checked long ago may be evicted.
     pub(crate) fn distrust(&mut self) {
         if let Some(at) = &mut self.at {

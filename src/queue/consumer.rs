@@ -21,6 +21,8 @@ pub struct Consumer {
     cell: Option<Arc<GroupCell>>,
     number: u64,
     options: ConsumerOptions,
+    /// A worker: a reserve that waits is heard of so often.
+    heartbeat: Option<Duration>,
 }
 
 /// Options of a consumer.
@@ -123,7 +125,16 @@ impl Reserve {
 impl Consumer {
     pub(super) fn new(queue: Queue, cell: Option<Arc<GroupCell>>, options: ConsumerOptions) -> Self {
         let number = queue.core().consumers.fetch_add(1, Ordering::Relaxed);
-        Consumer { queue, cell, number, options }
+        Consumer { queue, cell, number, options, heartbeat: None }
+    }
+
+    /// The consumer of a worker with that number.
+    pub(super) fn for_worker(self, number: u64, heartbeat: Duration) -> Self {
+        Consumer { number, heartbeat: Some(heartbeat), ..self }
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Takes tasks on loan: those due again first, then new ones, the most urgent lane first. Waits for a first
@@ -158,7 +169,8 @@ impl Consumer {
             if clock::nanos() >= until {
                 return Ok(Vec::new());
             }
-            self.wait_for_task(cell, &ask.lanes, until);
+            let beat = self.heartbeat.map_or(u64::MAX, |beat| clock::nanos().saturating_add(nanos(beat)));
+            self.wait_for_task(cell, &ask.lanes, until.min(beat));
         }
     }
 
@@ -206,13 +218,13 @@ impl Consumer {
         let core = self.queue.core();
         let spin_until = clock::nanos().saturating_add(nanos(core.spin)).min(until);
         while clock::nanos() < spin_until {
-            if core.engine.may_reserve(cell, lanes) {
+            if core.engine.may_reserve(cell, lanes, self.number) {
                 return;
             }
             std::hint::spin_loop();
         }
         let enrolled = core.engine.arrivals.enrol();
-        if core.engine.may_reserve(cell, lanes) || core.closed.load(Ordering::SeqCst) {
+        if core.engine.may_reserve(cell, lanes, self.number) || core.closed.load(Ordering::SeqCst) {
             return;
         }
         let now = clock::nanos();
@@ -260,14 +272,14 @@ pub(super) fn ack_many(core: &Arc<Core>, receipts: &[Receipt], durability: Durab
     Ok(answers)
 }
 
-fn follow_up(core: &Arc<Core>, durability: Durability, end: Option<u64>) -> Pending<()> {
+pub(super) fn follow_up(core: &Arc<Core>, durability: Durability, end: Option<u64>) -> Pending<()> {
     match (durability, end) {
         (Durability::Power, Some(end)) => Pending::until((), core, core.engine.journal(), end, None),
         _ => Pending::done(()),
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

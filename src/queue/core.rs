@@ -14,6 +14,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, WaitWord};
 use crate::types::{Durability, LANES_MAX, LogId};
 
+use super::keeper::Keeper;
 use super::options::OnVolatile;
 use super::turnstile::Turnstile;
 
@@ -37,6 +38,7 @@ pub(super) struct Core {
     pub commit_word: WaitWord,
     pub threads: Mutex<Vec<JoinHandle<()>>>,
     pub consumers: AtomicU64,
+    pub keeper: Keeper,
 }
 
 impl Core {
@@ -59,6 +61,7 @@ impl Core {
             commit_word: WaitWord::default(),
             threads: Mutex::new(Vec::new()),
             consumers: AtomicU64::new(1),
+            keeper: Keeper::default(),
         })
     }
 

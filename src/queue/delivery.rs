@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::fields;
 use crate::types::{Durability, LaneId, TaskId, Timestamp};
 
-use super::consumer::settle_one;
+use super::consumer::{millis, settle_one};
+use super::keeper::{KeepAlive, Kept, keep};
 use super::{Pending, Queue};
 
 /// A task on loan, with its bytes: they are borrowed from the log, not copied.
@@ -87,6 +88,12 @@ impl Delivery {
     #[must_use]
     pub fn receipt(&self) -> Receipt {
         self.receipt
+    }
+
+    /// The lease's fencing token: pass it to whatever the work changes elsewhere. See [`Receipt::fence`].
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.receipt.fence
     }
 
     /// The payload as a copy that pins nothing.
@@ -174,6 +181,19 @@ impl Delivery {
     /// As for [`Queue::extend`].
     pub fn extend(&self, lease: Duration) -> Result<()> {
         self.queue.extend(&self.receipt, lease)
+    }
+
+    /// Keeps the lease alive for as long as the guard is held, `lease` at a time, from a thread of the queue's. For a
+    /// [`Worker`](crate::Worker) its own [`keep_alive`](crate::Worker::keep_alive) keeps the worker alive too.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`](crate::Error::LeaseLost) if it is too late; those of [`Queue::extend`]; [`Error::Io`](crate::Error::Io) if the
+    /// thread could not be started.
+    pub fn keep_alive(&self, lease: Duration) -> Result<KeepAlive> {
+        let core = self.queue.core();
+        let cell = core.engine.group_by_id(self.receipt.group);
+        let cell = cell.ok_or(Error::BadReceipt { why: "its group does not exist" })?;
+        keep(core, Kept::new(cell, self.receipt, millis(lease), u64::MAX, None))
     }
 
     /// Keeps the lease and gives up the handle: whoever holds the receipt settles the task.

@@ -9,20 +9,24 @@ mod consumer;
 mod core;
 mod delivery;
 mod hand;
+mod keeper;
 mod options;
 mod pending;
 mod producer;
 mod task;
 mod threads;
 mod turnstile;
+mod worker;
 
 pub use bound::Bound;
 pub use consumer::{Consumer, ConsumerOptions, Reserve};
 pub use delivery::Delivery;
+pub use keeper::KeepAlive;
 pub use options::{DeadLettersMax, OnDamage, OnVolatile, Options};
 pub use pending::Pending;
 pub use producer::Producer;
 pub use task::Task;
+pub use worker::{Worker, WorkerOptions};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -295,6 +299,23 @@ impl Queue {
     pub fn consumer_of(&self, group: &str, options: ConsumerOptions) -> Result<Consumer> {
         let cell = self.core().engine.group(group)?;
         Ok(Consumer::new(self.clone(), Some(cell), options))
+    }
+
+    /// Registers a worker of the group `default`, with default options: a heartbeat every 15 s, of which two may be missed.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for a name that is empty or longer than 128 bytes; [`Error::Full`] or [`Error::InDoubt`] if the
+    /// journal could not be written; [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
+    pub fn worker(&self, name: &str) -> Result<Worker> {
+        self.worker_with(name, WorkerOptions::new())
+    }
+
+    /// Registers a worker. One that has the name already is replaced: its leases end at once.
+    ///
+    /// # Errors
+    /// Those of [`Queue::worker`]; [`Error::NoSuchGroup`]; [`Error::InvalidOption`] for options out of bounds.
+    pub fn worker_with(&self, name: &str, options: WorkerOptions) -> Result<Worker> {
+        Worker::register(self, name, options)
     }
 
     /// Acks by receipt, at `Power`: waits until the ack can't be forgotten.

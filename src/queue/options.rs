@@ -73,6 +73,7 @@ pub struct Options {
     queue_bound: Option<Bound>,
     lane_bounds: BTreeMap<LaneId, Bound>,
     in_flight_max: Option<u64>,
+    sticky: Option<bool>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -182,6 +183,16 @@ impl Options {
     #[must_use]
     pub fn in_flight_max(mut self, tasks: u64) -> Self {
         self.in_flight_max = Some(tasks);
+        self
+    }
+
+    /// Sticky mode, off by default: the tasks of a key go to one [`Worker`](crate::Worker) for as long as that one lives, so
+    /// that it may keep what it knows of the key. Keys are shared out among a group's live workers, and when one joins or
+    /// leaves only its share moves, once the tasks of it that are on loan are settled or their leases are over. A consumer
+    /// that is no worker gets tasks without a key alone; and if there is no worker, tasks with a key wait.
+    #[must_use]
+    pub fn sticky(mut self, on: bool) -> Self {
+        self.sticky = Some(on);
         self
     }
 
@@ -306,6 +317,7 @@ impl Options {
             set(option::LANE_TASKS_MAX + u16::from(lane.0), Some(bound.tasks_max));
             set(option::LANE_BYTES_MAX + u16::from(lane.0), Some(bound.bytes_max));
         }
+        set(option::STICKY, self.sticky.map(u64::from));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
         if let Some(DeadLettersMax { tasks, bytes, age }) = self.dead_letters_max {
             set(option::DEAD_TASKS_MAX, Some(tasks.unwrap_or(0)));

@@ -116,7 +116,10 @@ impl<'a> Task<'a> {
         self
     }
 
-    /// Its key, 1 to 255 bytes: tasks of a lane with the same key are delivered one at a time and in order.
+    /// Its key, 1 to 255 bytes. In each group tasks with the same key are delivered one at a time, and in each lane in their
+    /// order; the next one only after the one before is settled for good: acked, a dead letter, or expired. One that waits
+    /// for its retry keeps its key; one that is delayed does not take it before its time. Tasks with other keys, and those
+    /// without, don't wait. For a key that stays with one worker see [`Options::sticky`](crate::Options::sticky).
     #[must_use]
     pub fn key<K: AsRef<[u8]> + ?Sized>(mut self, key: &'a K) -> Self {
         self.asks().key = Some(key.as_ref());

@@ -1,4 +1,4 @@
-//! The two threads: the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
+//! Two threads (a third is in [`super::keeper`]): the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
 //! done; the committer syncs `Process` data at its interval and marks logs that came to rest.
 
 use std::sync::{Arc, Weak};
@@ -40,6 +40,7 @@ pub(super) fn start(core: &Arc<Core>) -> Result<Guard> {
 pub(super) fn stop(core: &Core) {
     core.engine.housework.wake_all();
     core.commit_word.wake_all();
+    core.keeper.word.wake_all();
     core.ready.wake_all();
     core.engine.room.wake_all();
     core.engine.arrivals.wake_all();
@@ -55,7 +56,7 @@ pub(super) fn stop(core: &Core) {
     }
 }
 
-fn spawn(core: &Arc<Core>, name: &str, run: fn(&Core)) -> Result<()> {
+pub(super) fn spawn(core: &Arc<Core>, name: &str, run: fn(&Core)) -> Result<()> {
     let shared = Arc::clone(core);
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
     let thread = spawned.map_err(|error| Error::io(".", "start a thread", error))?;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::delivery::workers::WorkerId;
 use crate::engine::deliver::Handed;
 use crate::engine::receipt::Receipt;
 use crate::types::{LaneId, Seq};
@@ -149,6 +150,7 @@ pub(super) struct Task {
     pub batch: u32,
     /// Asked for at `Power`: not to be handed out before it is durable.
     pub power: bool,
+    pub key: Option<u8>,
     pub asks: Asks,
 }
 
@@ -189,6 +191,8 @@ pub(super) struct Mine {
     pub taken_back: u32,
     /// It was dead and came back; a power loss may undo that.
     pub revived: bool,
+    /// Of its last lease.
+    pub fence: u64,
 }
 
 impl Mine {
@@ -234,6 +238,14 @@ pub(super) struct Loan {
     pub until_ms: u64,
 }
 
+/// A worker as it knows itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Worker {
+    pub id: WorkerId,
+    /// When it is dead, unless it is heard of before.
+    pub dead_ms: u64,
+}
+
 /// One group as its callers know it.
 pub(super) struct Side {
     pub name: String,
@@ -245,11 +257,15 @@ pub(super) struct Side {
     pub loans: Vec<Loan>,
     /// Receipts of leases that are over.
     pub stale: Vec<Receipt>,
-    /// The last task that this open handed out for the first time, by lane; and all that it handed out.
-    pub newest: BTreeMap<LaneId, Seq>,
+    /// The last task that this open handed out for the first time, by lane and key; and all that it handed out.
+    pub newest: BTreeMap<(LaneId, Option<u8>), Seq>,
     pub met: BTreeSet<Seq>,
+    /// Those that came back from the dead, and so out of order.
+    pub redriven: BTreeSet<Seq>,
     /// Since when each lane that surely has a task waits, on the boot clock.
     pub waits: BTreeMap<LaneId, u64>,
+    /// Live workers by name.
+    pub workers: BTreeMap<u8, Worker>,
     /// A reserve failed: attempts may be one higher than told.
     pub reserve_failed: bool,
 }
@@ -266,9 +282,19 @@ impl Side {
             stale: Vec::new(),
             newest: BTreeMap::new(),
             met: BTreeSet::new(),
+            redriven: BTreeSet::new(),
             waits: BTreeMap::new(),
+            workers: BTreeMap::new(),
             reserve_failed: false,
         }
+    }
+
+    /// The loans that `is_over` are over: who comes with their receipts comes too late.
+    pub(super) fn end_loans(&mut self, is_over: impl Fn(&Loan) -> bool) {
+        let over = self.loans.extract_if(.., |loan| is_over(loan));
+        self.stale.extend(over.map(|loan| loan.handed.receipt));
+        let surplus = self.stale.len().saturating_sub(4);
+        self.stale.drain(..surplus);
     }
 
     /// The process died: loans end, cursors start again.
@@ -276,7 +302,9 @@ impl Side {
         self.stale.extend(self.loans.drain(..).map(|loan| loan.handed.receipt).take(2));
         self.newest.clear();
         self.met.clear();
+        self.redriven.clear();
         self.waits.clear();
+        self.workers.clear();
     }
 }
 
@@ -307,7 +335,8 @@ impl Model {
 
     /// A task was accepted.
     pub(super) fn accept(&mut self, seq: Seq, lane: LaneId, payload: Payload, batch: u32, power: bool) -> Verdict {
-        let task = Task { lane, payload, kept: Sure::Process, batch, power, asks: Asks::default() };
+        let asks = Asks::default();
+        let task = Task { lane, payload, kept: Sure::Process, batch, power, key: None, asks };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
         for side in &mut self.sides {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::disk::Loss;
 use super::rng::Choices;
+use super::schedule::{Keyed, Setting};
 use crate::engine::hand::Move;
 
 /// One step of a workload. Numbers that pick something are taken modulo what there is.
@@ -75,6 +76,35 @@ pub(crate) enum Op {
     Purge {
         lane: u8,
         power: bool,
+    },
+    /// A task with one of a few keys.
+    Keyed {
+        lane: u8,
+        bytes: u16,
+        key: u8,
+        power: bool,
+    },
+    /// A worker registers, in place of whoever had its name.
+    Enlist {
+        group: u8,
+        name: u8,
+    },
+    Beat {
+        group: u8,
+        name: u8,
+    },
+    /// A worker reserves.
+    Work {
+        group: u8,
+        name: u8,
+        tasks: u8,
+        lane: Option<u8>,
+        lease_ms: u16,
+    },
+    /// A worker goes and gives back what it holds.
+    Dismiss {
+        group: u8,
+        name: u8,
     },
     /// A consumer goes away and gives back what it holds.
     Leave {
@@ -161,6 +191,39 @@ pub(crate) enum Hurt {
 }
 
 impl Op {
+    /// A step as a queue in use sees it, with or without keys and workers.
+    pub(crate) fn draw_for<R: Choices>(rng: &mut R, setting: Setting) -> Op {
+        let plain = match setting.keyed {
+            Keyed::No => true,
+            Keyed::Keys => !rng.once_in(3),
+            // A bucket that moves takes two workers, two keys, and loans of both.
+            Keyed::Sticky => rng.once_in(3),
+        };
+        if plain {
+            return Op::draw(rng, setting.lanes, setting.bulky);
+        }
+        let (group, name) = (small(rng, 4), small(rng, 3));
+        match rng.below(16) {
+            0..=5 => Op::Keyed {
+                lane: small(rng, setting.lanes),
+                bytes: u16::try_from(rng.below(if setting.bulky { 700 } else { 60 })).unwrap_or(0),
+                key: small(rng, 4),
+                power: rng.once_in(3),
+            },
+            6 | 7 => Op::Enlist { group, name },
+            8 | 9 => Op::Beat { group, name },
+            10 => Op::Dismiss { group, name },
+            11 => Op::Clock { boot_ms: 120, wall_ms: 120 },
+            _ => Op::Work {
+                group,
+                name,
+                tasks: 1 + small(rng, 5),
+                lane: rng.once_in(4).then(|| small(rng, setting.lanes)),
+                lease_ms: if rng.once_in(4) { 20 } else { 900 },
+            },
+        }
+    }
+
     /// A step as a queue in use sees it; `bulky`: with payloads of which a segment holds a few, most of them acked soon.
     pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, bulky: bool) -> Op {
         let lane = |rng: &mut R| small(rng, lanes);
@@ -303,6 +366,16 @@ impl fmt::Display for Op {
             Op::Settle { group, pick, count, how, power } => {
                 write!(f, "group {group} settles {count} from loan {pick} on: {how:?} at {}", at(power))
             }
+            Op::Keyed { lane, bytes, key, power } => {
+                write!(f, "enqueue {bytes} bytes with key {key} into lane {lane} at {}", at(power))
+            }
+            Op::Enlist { group, name } => write!(f, "worker {name} of group {group} registers"),
+            Op::Beat { group, name } => write!(f, "worker {name} of group {group} lives"),
+            Op::Work { group, name, tasks, lane, lease_ms } => {
+                let from = lane.map_or_else(String::new, |lane| format!(" from lane {lane}"));
+                write!(f, "worker {name} of group {group} reserves {tasks}{from} for {lease_ms} ms")
+            }
+            Op::Dismiss { group, name } => write!(f, "worker {name} of group {group} goes"),
             Op::Leave { group, consumer } => write!(f, "consumer {consumer} of group {group} leaves"),
             Op::Sweep { group } => write!(f, "group {group} takes everything that waits"),
             Op::CreateGroup { newest, power } => {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::actor::{ask, dead_of, later};
+use super::actor::{PULSE, ask, dead_of, later};
 use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, WORN_OUT, ensure};
 use crate::checkpoint::Store;
 use crate::engine::Engine;
@@ -56,8 +56,8 @@ pub(super) type Owed = Vec<(String, Vec<Receipt>)>;
 /// What one group showed.
 struct Shown {
     handed: Vec<Handed>,
-    /// Dead letters before anything was asked for, and after.
-    buried: BTreeSet<Seq>,
+    /// Dead letters before anything was asked for, with their attempts; and after.
+    buried: BTreeMap<Seq, u32>,
     dead: BTreeSet<Seq>,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     let before = &Before { late_ms: late.wall.0, ..before.clone() };
     let mut shown = Vec::new();
     for side in &model.sides {
-        shown.push(show(engine, side, late)?);
+        shown.push(show(model, engine, side, late)?);
     }
     let damage = engine.damage();
     damage_is_where_it_was_done(&damage, before)?;
@@ -133,17 +133,25 @@ fn pauses_are_as_told(model: &mut Model, engine: &Engine, before: &Before, now: 
     Ok(())
 }
 
-/// Takes everything that a group is owed, on loan for good.
-fn show(engine: &Engine, side: &Side, late: Now) -> Verdict<Shown> {
+/// Takes everything that a group is owed, on loan for good; what has a key is acked, for else the next one of its key would
+/// not come. The engine is thrown away after.
+fn show(model: &Model, engine: &Engine, side: &Side, late: Now) -> Verdict<Shown> {
     let wrong = |error: crate::error::Error| Violation(format!("a recovered queue refuses: {error}"));
     let cell = engine.group(&side.name).map_err(wrong)?;
-    let buried = dead_of(engine, &cell);
-    let ask = ask(16, LaneSet::ALL, u64::MAX / 2, 0);
-    let mut handed = Vec::new();
+    let letters = engine.dead_letters(&cell).into_iter().chain(engine.parked(&cell));
+    let buried = letters.map(|letter| (letter.id.seq(), letter.attempts)).collect();
+    let worker = engine.enlist(&cell, "oracle", PULSE, late).map_err(wrong)?;
+    let ask = ask(16, LaneSet::ALL, u64::MAX / 2, worker.consumer());
+    let is_keyed = |one: &Handed| model.tasks.get(&one.receipt.task.seq).is_some_and(|task| task.key.is_some());
+    let mut handed: Vec<Handed> = Vec::new();
     loop {
         let more = engine.reserve(&cell, &ask, late, |one| one).map_err(wrong)?;
         if more.is_empty() {
             break;
+        }
+        let keyed: Vec<Receipt> = more.iter().filter(|one| is_keyed(one)).map(|one| one.receipt).collect();
+        if !keyed.is_empty() {
+            engine.settle(&cell, keyed.into_iter(), Settle::Ack, late).map_err(wrong)?;
         }
         handed.extend(more);
     }
@@ -162,15 +170,16 @@ fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
     Ok(())
 }
 
-/// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences.
+/// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences, key by key.
 fn in_order(model: &Model, side: &Side, shown: &Shown) -> Verdict {
-    let mut last: BTreeMap<LaneId, Seq> = BTreeMap::new();
+    let mut last: BTreeMap<(LaneId, Option<u8>), Seq> = BTreeMap::new();
     for one in &shown.handed {
         let task = one.receipt.task;
-        if model.tasks.get(&task.seq).is_some_and(|task| task.asks.run_at.is_some()) {
+        let told = model.tasks.get(&task.seq);
+        if told.is_some_and(|task| task.asks.run_at.is_some()) {
             continue;
         }
-        let before = last.insert(task.lane, task.seq);
+        let before = last.insert((task.lane, told.and_then(|task| task.key)), task.seq);
         ensure!(
             before.is_none_or(|b| b < task.seq),
             "order in lane {} for {}: {before:?}, then {task}",
@@ -245,7 +254,11 @@ fn dead_letters_are_right(side: &Side, shown: &Shown, model: &Model, before: &Be
         let expired = task.is_some_and(|task| task.is_expired(before.late_ms));
         ensure!(mine.dead.may_be() || worn_out || expired, "task {seq} is dead for {}: {mine:?}", side.name);
         let came_back = mine.revived && !before.power_lost && !forgets;
-        ensure!(!came_back || !shown.buried.contains(seq), "dead letter {seq} of {} came back and is dead", side.name);
+        ensure!(
+            !came_back || !shown.buried.contains_key(seq),
+            "dead letter {seq} of {} came back and is dead",
+            side.name
+        );
         ensure!(
             !mine.acked.must_be(before.power_lost) || forgets,
             "task {seq} was acked and is dead for {}",
@@ -281,17 +294,17 @@ fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
         let attempts: BTreeMap<Seq, u32> =
             shown.handed.iter().map(|one| (one.receipt.task.seq, one.receipt.attempt - 1)).collect();
         for (seq, mine) in &mut side.mine {
-            let fresh = Mine { must: true, ..Mine::default() };
+            let fresh = Mine { must: true, fence: mine.fence, ..Mine::default() };
             // It expired in the eyes of whoever looked; in the queue itself its time is not over.
             if mine.acked < Sure::Power && model.tasks.get(seq).is_some_and(|task| task.is_expired(late_ms)) {
-                let dead = if shown.buried.contains(seq) { Sure::Power } else { Sure::No };
-                *mine = Mine { must: false, dead, attempts_most: u32::MAX / 2, ..Mine::default() };
+                let dead = if shown.buried.contains_key(seq) { Sure::Power } else { Sure::No };
+                *mine = Mine { must: false, dead, attempts_most: WORN_OUT, ..fresh };
                 continue;
             }
             *mine = if let Some(attempts) = attempts.get(seq) {
                 Mine { attempts: *attempts, attempts_most: *attempts, ..fresh }
-            } else if shown.buried.contains(seq) {
-                Mine { dead: Sure::Power, attempts: mine.attempts, attempts_most: mine.attempts_most, ..fresh }
+            } else if let Some(attempts) = shown.buried.get(seq) {
+                Mine { dead: Sure::Power, attempts: *attempts, attempts_most: *attempts, ..fresh }
             } else if shown.dead.contains(seq) {
                 // Its attempts are used up: in the queue itself it is buried by the next reserve.
                 Mine { attempts: 0, attempts_most: WORN_OUT, ..fresh }

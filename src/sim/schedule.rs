@@ -39,6 +39,16 @@ pub(crate) struct Setting {
     pub bulky: bool,
     pub order: Order,
     pub room: Room,
+    pub keyed: Keyed,
+}
+
+/// Whether tasks have keys and consumers are workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keyed {
+    No,
+    Keys,
+    /// And each key's tasks go to one worker.
+    Sticky,
 }
 
 /// How much may wait; 0 is any amount.
@@ -49,6 +59,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    pub(crate) const ANY: Room = Room { lane_tasks: 0, queue_bytes: 0 };
+
     pub(crate) fn is_bounded(self) -> bool {
         self.lane_tasks > 0 || self.queue_bytes > 0
     }
@@ -101,7 +113,8 @@ impl Setting {
             expired_are_dead: false,
             bulky: false,
             order: Order::Strict,
-            room: Room { lane_tasks: 0, queue_bytes: 0 },
+            room: Room::ANY,
+            keyed: Keyed::No,
         }
     }
 
@@ -111,12 +124,16 @@ impl Setting {
         further.insert(option::EXPIRED_ARE_DEAD, u64::from(self.expired_are_dead));
         further.insert(option::QUEUE_BYTES_MAX, self.room.queue_bytes);
         further.extend((0..u16::from(self.lanes)).map(|lane| (option::LANE_TASKS_MAX + lane, self.room.lane_tasks)));
-        StoredOptions {
+        let mut options = StoredOptions {
             max_attempts: self.attempts_max,
             segment_bytes: self.segment_bytes,
             further,
             ..StoredOptions::tiny(u16::from(self.lanes))
+        };
+        if self.keyed == Keyed::Sticky {
+            options.further.insert(option::STICKY, 1);
         }
+        options
     }
 
     fn draw(rng: &mut impl Choices) -> Setting {
@@ -130,12 +147,17 @@ impl Setting {
             1 => Order::Aging,
             _ => Order::Strict,
         };
-        let mut room = Room { lane_tasks: 0, queue_bytes: 0 };
+        let mut room = Room::ANY;
         if rng.once_in(4) {
             room.lane_tasks = 3 + rng.below(20);
             room.queue_bytes = if rng.once_in(2) { 0 } else { 1_000 + rng.below(6_000) };
         }
-        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky, order, room }
+        let keyed = match rng.below(4) {
+            0 => Keyed::Keys,
+            1 => Keyed::Sticky,
+            _ => Keyed::No,
+        };
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky, order, room, keyed }
     }
 }
 
@@ -175,7 +197,7 @@ impl Stretch {
     fn draw(rng: &mut impl Choices, setting: Setting) -> Stretch {
         let most = if rng.once_in(4) { 60 } else { 16 };
         let count = 4 + rng.below(most);
-        let ops = (0..count).map(|_| Op::draw(rng, setting.lanes, setting.bulky)).collect();
+        let ops = (0..count).map(|_| Op::draw_for(rng, setting)).collect();
         let fault = rng.once_in(5).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };

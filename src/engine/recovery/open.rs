@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use crate::checkpoint::Store;
 use crate::delivery::Group;
+use crate::delivery::fences::FENCES_PER_RANGE;
 use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::{Paused, StoredOptions};
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
+use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, Region, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
@@ -113,8 +115,16 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         picture.groups.insert(id, default_group());
     }
     let settings = Settings::from_stored(&stored);
-    let open_group = |(id, state)| (id, Arc::new(GroupCell::new(Group::open(id, state, &settings.priority, now))));
-    let groups: BTreeMap<u32, Arc<GroupCell>> = picture.groups.into_iter().map(open_group).collect();
+    // The ceiling that the first checkpoint makes durable is above the groups' fences too.
+    let fences = picture.next_base;
+    picture.next_base = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
+    let fences = if on(Bug::FenceReused) { 1 } else { fences };
+    let open_group = |((id, state), number)| {
+        let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
+        let group = Group::open(id, state, &settings.priority, now);
+        (id, Arc::new(GroupCell::new(group.fenced(first).keyed(picture.queue.0, settings.sticky))))
+    };
+    let groups: BTreeMap<u32, Arc<GroupCell>> = picture.groups.into_iter().zip(0..).map(open_group).collect();
     let bounds = count_waiting(settings.limits.clone(), &lanes, &groups);
     let engine = Engine {
         queue: picture.queue,

@@ -33,10 +33,9 @@ impl Actor<'_> {
     pub(super) fn expire(&mut self, at: usize) {
         let side = &mut self.model.sides[at];
         let now = self.now.boot_ms;
-        let over = side.loans.extract_if(.., |loan| loan.until_ms <= now);
-        side.stale.extend(over.map(|loan| loan.handed.receipt));
-        let surplus = side.stale.len().saturating_sub(4);
-        side.stale.drain(..surplus);
+        let dead = side.workers.extract_if(.., |_, worker| worker.dead_ms <= now);
+        let dead: BTreeSet<u64> = dead.map(|(_, worker)| worker.id.consumer()).collect();
+        side.end_loans(|loan| loan.until_ms <= now || dead.contains(&loan.consumer));
     }
 
     pub(super) fn reserve(
@@ -45,12 +44,12 @@ impl Actor<'_> {
         tasks: usize,
         lanes: LaneSet,
         lease_ms: u16,
-        consumer: u8,
+        consumer: u64,
     ) -> Step<usize> {
         let cell = self.cell(at)?;
         self.expire(at);
         let waited = self.note_waits(at);
-        let ask = ask(tasks, lanes, u64::from(lease_ms), u64::from(consumer));
+        let ask = ask(tasks, lanes, u64::from(lease_ms), consumer);
         let handed = self.call(|actor| actor.engine.reserve(&cell, &ask, *actor.now, |one| one));
         let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
         let count = handed.len();
@@ -61,16 +60,18 @@ impl Actor<'_> {
         }
         for one in handed {
             let until_ms = self.now.boot_ms + u64::from(lease_ms);
-            self.take(at, one, u64::from(consumer), until_ms)?;
+            self.take(at, one, consumer, until_ms)?;
         }
         self.settle_accounts(at, &cell)?;
+        self.check_keys(at)?;
         Ok(count)
     }
 
     /// A task was handed out: it must be one that the group may have now, as it was accepted.
     fn take(&mut self, at: usize, handed: Handed, consumer: u64, until_ms: u64) -> Verdict {
-        let Receipt { task: id, attempt, .. } = handed.receipt;
+        let Receipt { task: id, attempt, fence, .. } = handed.receipt;
         let seq = id.seq;
+        self.check_owner(at, seq, consumer)?;
         let side = &mut self.model.sides[at];
         ensure!(!side.loans.iter().any(|loan| loan.handed.receipt.task.seq == seq), "two leases of task {seq}");
         let Some(task) = self.model.tasks.get(&seq) else {
@@ -94,12 +95,14 @@ impl Actor<'_> {
         );
         let most = mine.attempts_most + u32::from(side.reserve_failed) + 1;
         ensure!((mine.attempts + 1..=most).contains(&attempt), "attempt {attempt} of task {seq}: {mine:?}");
-        if attempt == 1 && task.asks.run_at.is_none() && !side.met.contains(&seq) {
-            let before = side.newest.insert(task.lane, seq);
+        let in_order = task.asks.run_at.is_none() && !side.redriven.contains(&seq);
+        if attempt == 1 && in_order && !side.met.contains(&seq) {
+            let before = side.newest.insert((task.lane, task.key), seq);
             ensure!(before.is_none_or(|before| before < seq), "task {seq} is handed out after {before:?}");
         }
         side.met.insert(seq);
-        *mine = Mine { must: true, attempts: attempt, attempts_most: attempt, ..*mine };
+        ensure!(fence > mine.fence, "a later lease of task {seq} has fence {fence}: {mine:?}");
+        *mine = Mine { must: true, attempts: attempt, attempts_most: attempt, fence, ..*mine };
         (mine.acked, mine.dead) = (Sure::No, if mine.revived { Sure::Maybe } else { Sure::No });
         side.loans.push(Loan { handed, consumer, until_ms });
         Ok(())
@@ -169,19 +172,21 @@ impl Actor<'_> {
         let cell = self.cell(at)?;
         self.expire(at);
         let outcome = self.call(|actor| actor.engine.release_all(&cell, consumer, *actor.now));
+        self.gave_back(at, consumer, outcome.is_ok());
+        outcome?;
+        self.settle_accounts(at, &cell)?;
+        Ok(())
+    }
+
+    /// A consumer gave back what it has; if that is not sure, the attempts may stay counted.
+    pub(super) fn gave_back(&mut self, at: usize, consumer: u64, sure: bool) {
         let side = &mut self.model.sides[at];
         let loans: Vec<Loan> = side.loans.extract_if(.., |loan| loan.consumer == consumer).collect();
-        match outcome {
-            Ok(_) => {
-                for loan in loans {
-                    side.mine.entry(loan.handed.receipt.task.seq).or_default().take_back();
-                }
-                self.settle_accounts(at, &cell)?;
-                Ok(())
-            }
-            Err(halt) => {
-                loans.iter().for_each(|loan| self.in_doubt(at, loan, How::Release));
-                Err(halt)
+        for loan in loans {
+            if sure {
+                self.model.sides[at].mine.entry(loan.handed.receipt.task.seq).or_default().take_back();
+            } else {
+                self.in_doubt(at, &loan, How::Release);
             }
         }
     }
@@ -206,6 +211,7 @@ impl Actor<'_> {
             self.now.wall.0 += LONG_MS;
             while self.reserve(at, 7, LaneSet::ALL, u16::MAX, 0)? > 0 {}
         }
+        self.sweep_keys(at, LONG_MS)?;
         let side = &self.model.sides[at];
         for (seq, mine) in side.mine.iter().filter(|(_, mine)| mine.must && mine.is_open()) {
             let task = self.model.tasks.get(seq);
@@ -214,7 +220,10 @@ impl Actor<'_> {
             let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
             let unreadable = self.unreadable(*seq);
             let expired = task.is_some_and(|task| task.is_expired(self.now.wall.0));
-            let paused = task.is_some_and(|task| self.model.is_paused(at, task.lane));
+            // An earlier task of its key may have been handed out and lie in a lane that is paused.
+            let lanes = || (0..self.setting.lanes).map(LaneId);
+            let any_paused = lanes().any(|lane| self.model.is_paused(at, lane));
+            let paused = task.is_some_and(|t| self.model.is_paused(at, t.lane) || (t.key.is_some() && any_paused));
             let may_wait = unreadable || expired || paused || task.is_some_and(blocked);
             ensure!(there || may_wait, "task {seq} is passed over: {mine:?}");
         }
@@ -222,7 +231,7 @@ impl Actor<'_> {
     }
 
     /// The queue says that the task can't be read before the next open, and a call of the disk did fail.
-    fn unreadable(&self, seq: Seq) -> bool {
+    pub(super) fn unreadable(&self, seq: Seq) -> bool {
         let lane = self.model.tasks.get(&seq).map(|task| task.lane);
         let names = |damage: &Damage| damage.lost.is_none_or(|(first, last)| (first..=last).contains(&seq));
         self.disk.faults() > 0 && self.engine.damage().iter().any(|damage| damage.lane == lane && names(damage))

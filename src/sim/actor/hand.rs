@@ -63,7 +63,8 @@ impl Actor<'_> {
         let (faults, attempts) = (self.disk.faults(), if how == Move::Kick { u32::MAX } else { 0 });
         let side = &mut self.model.sides[at];
         // It comes out of the order of first deliveries.
-        side.met.insert(seq);
+        side.redriven.insert(seq);
+        side.met.remove(&seq);
         let mine = side.mine.entry(seq).or_default();
         match outcome {
             Ok(Moved { tasks, .. }) => {

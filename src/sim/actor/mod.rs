@@ -5,6 +5,7 @@
 
 mod consume;
 mod hand;
+mod keyed;
 mod order;
 mod pause;
 mod produce;
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) use consume::{ask, dead_of, later};
+pub(super) use keyed::PULSE;
 use produce::Stall;
 
 use super::disk::SimDisk;
@@ -125,12 +127,20 @@ impl<'a> Actor<'a> {
             Op::GoOn => self.go_on(),
             Op::Reserve { group, tasks, lane, lease_ms, consumer } => {
                 let lanes = lane.map_or(LaneSet::ALL, |lane| LaneSet::from_iter([LaneId(lane)]));
-                self.reserve(self.side(group), usize::from(tasks), lanes, lease_ms, consumer).map(drop)
+                self.reserve(self.side(group), usize::from(tasks), lanes, lease_ms, u64::from(consumer)).map(drop)
             }
             Op::Settle { group, pick, count, how, power } => {
                 self.settle(self.side(group), usize::from(pick), usize::from(count), how)?;
                 if power { self.commit(None) } else { Ok(()) }
             }
+            Op::Keyed { lane, bytes, key, power } => self.enqueue_keyed(LaneId(lane), bytes, key, power),
+            Op::Enlist { group, name } => self.enlist(self.side(group), name),
+            Op::Beat { group, name } => self.beat(self.side(group), name),
+            Op::Work { group, name, tasks, lane, lease_ms } => {
+                let lanes = lane.map_or(LaneSet::ALL, |lane| LaneSet::from_iter([LaneId(lane)]));
+                self.work(self.side(group), name, usize::from(tasks), lanes, lease_ms)
+            }
+            Op::Dismiss { group, name } => self.dismiss(self.side(group), name),
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),

@@ -21,8 +21,9 @@ impl Actor<'_> {
     /// The next task of the lane for the group was never handed out and can be had now.
     fn surely_has_a_task(&self, at: usize, lane: LaneId) -> bool {
         let side = &self.model.sides[at];
-        // One that waits for its time, or may have expired, is no task that can surely be had.
-        let is_plain = |task: &Task| task.asks.run_at.is_none() && task.asks.expires.is_none();
+        // One that waits for its time or its key, or may have expired, is no task that can surely be had.
+        let asks = |task: &Task| task.asks.run_at.is_some() || task.asks.expires.is_some() || task.key.is_some();
+        let is_plain = |task: &Task| !asks(task);
         let in_lane = |seq: &Seq| self.model.tasks.get(seq).is_some_and(|task| task.lane == lane && is_plain(task));
         let mut fresh =
             side.mine.iter().filter(|(seq, mine)| mine.is_open() && !side.met.contains(seq) && in_lane(seq));

@@ -1,6 +1,6 @@
 //! Producers: tasks one by one and as batches, and those who stand still between claim and publish.
 
-use super::super::model::{Asks, Payload, Side, Violation};
+use super::super::model::{Asks, Payload, Side, Task, Violation};
 use super::super::operation::Op;
 use super::room::told;
 use super::{Actor, Step};
@@ -47,19 +47,29 @@ impl Actor<'_> {
         };
         let (run_at, expires) = (asks.run_at.map(Timestamp), asks.expires.map(Timestamp));
         let traits = Traits { run_at, expires, max_attempts: asks.attempts_max, ..Traits::default() };
+        self.enqueue_with(lane, bytes, power, &traits, |task| task.asks = asks)
+    }
+
+    /// Enqueues a task with these traits, which `tell` notes of it.
+    pub(super) fn enqueue_with(
+        &mut self,
+        lane: LaneId,
+        bytes: u16,
+        power: bool,
+        traits: &Traits<'_>,
+        tell: impl FnOnce(&mut Task),
+    ) -> Step {
         let mut fields = Vec::new();
         traits.encode(&mut fields);
         let payload = self.model.payload(bytes);
         let body = payload.to_vec();
-        let draft =
-            TaskDraft { special: !traits.is_plain(), fields: &fields, ..TaskDraft::plain(&body, durability(power)) };
+        let plain = TaskDraft::plain(&body, durability(power));
+        let draft = TaskDraft { special: !traits.is_plain(), fields: &fields, ..plain };
         let appended = self.ready(|engine, now| told(engine.append(lane, &draft, now.wall)))?;
         let asked = Amount { tasks: 1, bytes: u64::from(bytes) };
         let Some(appended) = self.within_room(lane, asked, appended)? else { return Ok(()) };
         self.model.accept(appended.first, lane, payload, 0, power)?;
-        if let Some(task) = self.model.tasks.get_mut(&appended.first) {
-            task.asks = asks;
-        }
+        self.model.tasks.entry(appended.first).and_modify(tell);
         self.ends.entry(lane).or_default().insert(appended.end, appended.first);
         if power { self.commit(Some(lane)) } else { Ok(()) }
     }
@@ -124,6 +134,6 @@ impl Actor<'_> {
     }
 }
 
-fn durability(power: bool) -> Durability {
+pub(super) fn durability(power: bool) -> Durability {
     if power { Durability::Power } else { Durability::Process }
 }
