@@ -35,5 +35,7 @@ fn put(out: &mut Vec<u8>, entry: &Entry<'_>) {
         Entry::GroupCreated { group, name, starts } => {
             journal::put_group_created(out, group, name, &starts.collect::<Vec<_>>());
         }
+        Entry::Decision { named } => journal::put_decision(out, &named.collect::<Vec<_>>()),
+        Entry::Room => journal::put_room(out, out.len() + journal::ROOM_BYTES_MIN),
     }
 }
