@@ -74,6 +74,14 @@ pub enum Bug {
     DoneWithoutReader,
     /// A group from the newest task on forgets where it began.
     StartForgotten,
+    /// A decision counts although a record that it names did not survive.
+    HalfTransaction,
+    /// A checkpoint holds decisions before what they name is durable.
+    DecisionFoldedEarly,
+    /// Records of a transaction count although its decision did not survive.
+    UndecidedKept,
+    /// Tasks at `Power` are handed out before the rest of their transaction is durable.
+    DeliveredUndecided,
 
     /// An extent's final word is stored without release order.
     RelaxedPublish,
@@ -92,7 +100,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 33] = [
+    pub const SIMULATED: [Bug; 37] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -126,6 +134,10 @@ impl Bug {
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
+        Bug::HalfTransaction,
+        Bug::DecisionFoldedEarly,
+        Bug::UndecidedKept,
+        Bug::DeliveredUndecided,
     ];
 }
 

@@ -122,7 +122,7 @@ impl GroupState {
                     state.dead.insert(key, dead);
                 });
             }
-            Entry::GroupCreated { .. } => {}
+            Entry::GroupCreated { .. } | Entry::Decision { .. } | Entry::Room => {}
         }
     }
 
