@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::operation::How;
 use crate::engine::deliver::Handed;
 use crate::engine::receipt::Receipt;
 use crate::types::{LaneId, Seq};
@@ -86,6 +87,17 @@ pub(super) struct Task {
     pub batch: u32,
     /// Asked for at `Power`: not to be handed out before it is durable.
     pub power: bool,
+    /// The transaction that it came with; 0 is none.
+    pub transaction: u32,
+}
+
+/// A transaction of which not everything is durable.
+pub(super) struct Transaction {
+    pub number: u32,
+    pub tasks: Vec<Seq>,
+    /// What it settled: of which group, which tasks, and how.
+    pub side: String,
+    pub settled: Vec<(Seq, How)>,
 }
 
 /// What a group was told of a task that it may see.
@@ -100,6 +112,8 @@ pub(super) struct Mine {
     pub attempts_most: u32,
     /// Attempts taken back that a power loss may bring again.
     pub taken_back: u32,
+    /// The transaction, not durable yet, that settled it last; 0 is none.
+    pub transaction: u32,
 }
 
 impl Mine {
@@ -108,6 +122,14 @@ impl Mine {
         self.attempts = self.attempts.saturating_sub(1);
         self.attempts_most = self.attempts_most.saturating_sub(1);
         self.taken_back += 1;
+    }
+
+    /// What was last said of it is durable.
+    fn settle_for_good(&mut self) {
+        self.taken_back = 0;
+        self.transaction = 0;
+        self.acked = self.acked.synced();
+        self.dead = self.dead.synced();
     }
 
     /// Neither acked nor dead, as far as the caller can know.
@@ -171,6 +193,9 @@ pub(super) struct Model {
     pub tasks: BTreeMap<Seq, Task>,
     pub sides: Vec<Side>,
     pub batches: u32,
+    /// Those that a power loss may undo, and how many there ever were.
+    pub transactions: Vec<Transaction>,
+    pub transactions_begun: u32,
     pub payloads: u32,
     pub groups: u32,
 }
@@ -188,7 +213,7 @@ impl Model {
 
     /// A task was accepted.
     pub(super) fn accept(&mut self, seq: Seq, lane: LaneId, payload: Payload, batch: u32, power: bool) -> Verdict {
-        let task = Task { lane, payload, kept: Sure::Process, batch, power };
+        let task = Task { lane, payload, kept: Sure::Process, batch, power, transaction: 0 };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
         for side in &mut self.sides {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });
@@ -200,10 +225,21 @@ impl Model {
     pub(super) fn journal_durable(&mut self) {
         for side in &mut self.sides {
             side.born = side.born.synced();
-            for mine in side.mine.values_mut() {
-                mine.taken_back = 0;
-                mine.acked = mine.acked.synced();
-                mine.dead = mine.dead.synced();
+            side.mine.values_mut().filter(|mine| mine.transaction == 0).for_each(Mine::settle_for_good);
+        }
+    }
+
+    /// All logs that a transaction wrote to are durable.
+    pub(super) fn transaction_durable(&mut self, number: u32) {
+        for side in &mut self.sides {
+            side.mine.values_mut().filter(|mine| mine.transaction == number).for_each(Mine::settle_for_good);
+        }
+        let over: Vec<_> = self.transactions.extract_if(.., |one| one.number == number).collect();
+        for tasks in over.into_iter().map(|one| one.tasks) {
+            for seq in tasks {
+                if let Some(task) = self.tasks.get_mut(&seq) {
+                    task.kept = Sure::Power;
+                }
             }
         }
     }

@@ -44,6 +44,19 @@ pub(crate) enum Op {
         how: How,
         power: bool,
     },
+    /// Tasks over the lanes and settles of one group's loans, wholly or not at all. `stands`: whoever does it stands still
+    /// after one of its steps, while others commit, until the process dies.
+    Transaction {
+        lane: u8,
+        tasks: u8,
+        bytes: u16,
+        group: u8,
+        pick: u8,
+        settles: u8,
+        how: How,
+        power: bool,
+        stands: Option<Stands>,
+    },
     /// A consumer goes away and gives back what it holds.
     Leave {
         group: u8,
@@ -77,6 +90,13 @@ pub(crate) enum Op {
     WriteBack,
     /// A clean close, and an open.
     Reopen,
+}
+
+/// Where a transaction stands still, and which logs others commit meanwhile: a bit for the journal, and one for each lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stands {
+    pub step: u8,
+    pub commits: u8,
 }
 
 /// How leases end.
@@ -128,7 +148,7 @@ impl Op {
         let bytes = |rng: &mut R| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
-        match rng.below(64) {
+        match rng.below(68) {
             _ if acks_all => {
                 Op::Settle { group: small(rng, 8), pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) }
             }
@@ -173,6 +193,17 @@ impl Op {
             },
             59 | 60 => Op::Tick,
             61 | 62 => Op::WriteBack,
+            number @ 64.. => Op::Transaction {
+                lane: lane(rng),
+                tasks: small(rng, 4),
+                bytes: bytes(rng),
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                settles: small(rng, 4),
+                how: How::draw(rng),
+                power: rng.once_in(2),
+                stands: (number == 67).then(|| Stands { step: small(rng, 6), commits: small(rng, 8) }),
+            },
             _ => Op::Reopen,
         }
     }
@@ -218,6 +249,19 @@ impl fmt::Display for Op {
             }
             Op::Settle { group, pick, count, how, power } => {
                 write!(f, "group {group} settles {count} from loan {pick} on: {how:?} at {}", at(power))
+            }
+            Op::Transaction { lane, tasks, bytes, group, pick, settles, how, power, stands } => {
+                write!(
+                    f,
+                    "a transaction enqueues {tasks} tasks of {bytes} bytes from lane {lane} on, and settles {settles} of"
+                )?;
+                write!(f, " group {group} from loan {pick} on: {how:?} at {}", at(power))?;
+                match stands {
+                    Some(Stands { step, commits }) => {
+                        write!(f, "; it stands still after step {step}, commits {commits:b}")
+                    }
+                    None => Ok(()),
+                }
             }
             Op::Leave { group, consumer } => write!(f, "consumer {consumer} of group {group} leaves"),
             Op::Sweep { group } => write!(f, "group {group} takes everything that waits"),

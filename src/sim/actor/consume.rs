@@ -23,14 +23,14 @@ impl Actor<'_> {
         usize::from(group) % self.model.sides.len().max(1)
     }
 
-    fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
+    pub(super) fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
         let name = self.model.sides[at].name.clone();
         let cell = self.engine.group(&name).map_err(|error| Violation(format!("a group is gone: {error}")))?;
         Ok(cell)
     }
 
     /// Leases that ran out are over for whoever held them.
-    fn expire(&mut self, at: usize) {
+    pub(super) fn expire(&mut self, at: usize) {
         let side = &mut self.model.sides[at];
         let now = self.now.boot_ms;
         let over = side.loans.extract_if(.., |loan| loan.until_ms <= now);
@@ -133,9 +133,12 @@ impl Actor<'_> {
         Ok(())
     }
 
-    fn settled(&mut self, at: usize, mut loan: Loan, how: How) {
+    pub(super) fn settled(&mut self, at: usize, mut loan: Loan, how: How) {
         let side = &mut self.model.sides[at];
         let mine = side.mine.entry(loan.handed.receipt.task.seq).or_default();
+        if !matches!(how, How::Extend { .. }) {
+            mine.transaction = 0;
+        }
         match how {
             How::Ack => mine.acked = Sure::Process,
             How::Reject => mine.dead = Sure::Process,
@@ -149,7 +152,7 @@ impl Actor<'_> {
     }
 
     /// The settle failed: it took effect or not.
-    fn in_doubt(&mut self, at: usize, loan: &Loan, how: How) {
+    pub(super) fn in_doubt(&mut self, at: usize, loan: &Loan, how: How) {
         let mine = self.model.sides[at].mine.entry(loan.handed.receipt.task.seq).or_default();
         match how {
             How::Ack => mine.acked = Sure::Maybe,
@@ -205,9 +208,18 @@ impl Actor<'_> {
             let task = self.model.tasks.get(seq);
             let blocked =
                 |task: &Task| self.stalls.iter().any(|stall| stall.lane == task.lane && stall.claim.seq() < *seq);
+            // A task at `Power` waits for all of its transaction, and what is behind it in its lane waits for it.
+            let waits = |(at, other): (&Seq, &Task)| {
+                at <= seq
+                    && other.transaction > 0
+                    && other.power
+                    && other.kept < Sure::Power
+                    && task.is_some_and(|task| task.lane == other.lane)
+            };
+            let waits = !self.stalls.is_empty() && self.model.tasks.iter().any(waits);
             let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
             let unreadable = self.unreadable(*seq);
-            ensure!(there || unreadable || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
+            ensure!(there || unreadable || waits || task.is_some_and(blocked), "task {seq} is passed over: {mine:?}");
         }
         Ok(())
     }
@@ -220,7 +232,7 @@ impl Actor<'_> {
     }
 
     /// Takes over which tasks used up their attempts.
-    fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
+    pub(super) fn settle_accounts(&mut self, at: usize, cell: &GroupCell) -> Verdict {
         let side = &mut self.model.sides[at];
         let max = self.setting.attempts_max;
         let dead = dead_of(&self.engine, cell);
@@ -241,7 +253,7 @@ impl Actor<'_> {
 }
 
 impl How {
-    fn settle(self) -> Settle<'static> {
+    pub(super) fn settle(self) -> Settle<'static> {
         match self {
             How::Ack => Settle::Ack,
             How::Nack { delay_ms } => Settle::Nack { delay_ms: Some(u64::from(delay_ms)), reason: "sim" },
