@@ -21,6 +21,8 @@
 //! - A delivery is settled by [`ack`](Delivery::ack), [`nack`](Delivery::nack), [`release`](Delivery::release) or
 //!   [`reject`](Delivery::reject); a [`Receipt`] does the same from elsewhere in the process ([`Queue::ack`]). A task
 //!   that used up its attempts becomes a [`DeadLetter`].
+//! - A [`Transaction`] does any number of enqueues and settles, in any lanes and groups, wholly or not at all: "ack this
+//!   and enqueue the next steps" ([`Queue::transaction`]).
 //! - [`Queue::stats`], [`Queue::damage`] and [`Queue::pins`] look at an open queue. [`inspect()`] looks at a
 //!   directory without opening it: it takes no lock and changes nothing.
 //!
@@ -114,6 +116,9 @@ pub use queue::{CloseReport, OnDamage, OnVolatile, Options, Queue, Watermarks};
 
 // Producing.
 pub use queue::{Pending, Producer, Task};
+
+// Both at once, wholly or not at all.
+pub use queue::{Leased, Transaction};
 
 // Consuming and settling.
 pub use engine::groups::Start;

@@ -12,6 +12,7 @@ mod pending;
 mod producer;
 mod task;
 mod threads;
+mod transaction;
 mod turnstile;
 
 pub use consumer::{Consumer, ConsumerOptions, Reserve};
@@ -20,6 +21,7 @@ pub use options::{OnDamage, OnVolatile, Options};
 pub use pending::Pending;
 pub use producer::Producer;
 pub use task::Task;
+pub use transaction::{Leased, Transaction};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -197,6 +199,11 @@ impl Queue {
         producer::submit_batch(self.core(), tasks)
     }
 
+    /// A transaction: enqueues and settles, of any lanes and groups, that happen wholly or not at all when it is committed.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.clone())
+    }
+
     /// Waits until everything that was accepted so far, in every lane and of every settle, is on stable storage.
     ///
     /// # Errors
@@ -351,7 +358,7 @@ impl Queue {
     /// [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
     pub fn checkpoint(&self) -> Result<()> {
         self.core().check(Durability::Power)?;
-        self.core().engine.checkpoint(clock::now(), false)
+        self.core().checkpoint(false)
     }
 
     /// Syncs everything, writes a checkpoint, and stops the threads. Every other handle refuses from here on. The
@@ -372,7 +379,7 @@ impl Queue {
         self.core().sync_all()?;
         let now = clock::now();
         self.core().engine.mark_idle(now.wall)?;
-        self.core().engine.checkpoint(now, true)?;
+        self.core().checkpoint(true)?;
         self.core().engine.recycle();
         let held = self.core().engine.pins().len();
         Ok(CloseReport { in_flight, held })
