@@ -82,6 +82,8 @@ pub enum Bug {
     UndecidedKept,
     /// Tasks at `Power` are handed out before the rest of their transaction is durable.
     DeliveredUndecided,
+    /// What is void is written over in more than one piece.
+    VoidInPieces,
 
     /// An extent's final word is stored without release order.
     RelaxedPublish,
@@ -100,7 +102,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 37] = [
+    pub const SIMULATED: [Bug; 38] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -138,6 +140,7 @@ impl Bug {
         Bug::DecisionFoldedEarly,
         Bug::UndecidedKept,
         Bug::DeliveredUndecided,
+        Bug::VoidInPieces,
     ];
 }
 

@@ -96,9 +96,11 @@ fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
     let mut lowest = scan.end;
     for flaw in &scan.flaws {
         // How much is overwritten: of a record that is void its first word alone, which one sector holds. So a crash leaves
-        // it whole or void, and below the last mark it is never taken for damage.
+        // it whole or void. In between it would be taken for damage below the last mark, and above it for the end of the
+        // log, before tasks that others were told are durable.
         let (offset, bytes, zeroed) = match *flaw {
             Flaw::Hole { offset, bytes } | Flaw::Torn { offset, bytes, .. } => (offset, bytes, bytes),
+            Flaw::Void { offset, bytes, .. } if on(Bug::VoidInPieces) => (offset, bytes, bytes),
             Flaw::Void { offset, bytes, .. } => (offset, bytes, 8),
             // Durable once and damaged since: left as it is, reported whenever it is met.
             Flaw::Corrupt { .. } => continue,

@@ -13,7 +13,7 @@ use crate::engine::{Attempt, Engine};
 use crate::error::{DamageKind, Error};
 use crate::format::meta::StoredOptions;
 use crate::format::record::{self, Found, Life};
-use crate::log::{Log, Place};
+use crate::log::{Log, Place, Stalled};
 use crate::sim::{Loss, SimDisk};
 use crate::storage::Storage;
 use crate::types::{Durability, LaneId, LaneSet, Now, Timestamp};
@@ -202,4 +202,62 @@ fn crash_at_any_step_of_recovery_does_not_change_what_is_decided() {
             }
         }
     }
+}
+
+/// A queue of which lane 1 was left for its next life and made durable by others, behind a transaction over lanes 1 and 2
+/// that nobody synced. `stands`: somebody stands still in lane 2, in front of it.
+fn left_behind(stands: bool) -> (SimDisk, Engine, Option<Stalled>) {
+    let disk = SimDisk::new(9);
+    disk.keep_still();
+    let engine = open(&disk).unwrap();
+    let append = |lane, payload: &[u8]| {
+        ready(&engine, || engine.append(LaneId(lane), &TaskDraft::plain(payload, Durability::Process), NOW.wall));
+    };
+    append(2, b"before");
+    engine.sync_all(NOW.wall).unwrap();
+    let stall = stands.then(|| Stalled::in_log(engine.lanes().log(LaneId(2)).unwrap(), b"slow", true).unwrap());
+    let task = |lane, payload| (LaneId(lane), TaskDraft::plain(payload, Durability::Process));
+    let tasks = [task(1, b"one".as_slice()), task(2, b"two".as_slice())];
+    ready(&engine, || engine.transact(&Plan { tasks: &tasks, settles: &[], durability: Durability::Process }, NOW));
+    for _ in 0..6 {
+        append(1, &[b'.'; 900]);
+    }
+    let lane = engine.lanes().log(LaneId(1)).unwrap();
+    engine.commit(lane, NOW.wall).unwrap();
+    assert!(lane.segments().len() > 1, "the life that has a share in it is sealed and durable");
+    (disk, engine, stall)
+}
+
+/// Whether the transaction's tasks are there after a power loss that takes everything unsynced.
+fn after_power_loss(disk: &SimDisk) -> [bool; 2] {
+    let served = served(&open(&disk.restart_keeping(&mut || false)).unwrap());
+    ["one", "two"].map(|name| served.iter().any(|text| text == name))
+}
+
+#[test]
+fn footer_makes_durable_what_its_life_has_a_share_in() {
+    let (disk, engine, _) = left_behind(false);
+    assert_eq!(after_power_loss(&disk), [false, false], "a lane that others synced does not make half of it true");
+    engine.write_footers(NOW.wall).unwrap();
+    assert_eq!(after_power_loss(&disk), [true, true]);
+}
+
+#[test]
+fn footer_waits_while_somebody_stands_still_in_front_of_a_decided_record() {
+    let (disk, engine, stall) = left_behind(true);
+    engine.write_footers(NOW.wall).unwrap();
+    assert_eq!(after_power_loss(&disk), [false, false]);
+    stall.unwrap().give_up(engine.lanes().log(LaneId(2)).unwrap());
+    engine.write_footers(NOW.wall).unwrap();
+    assert_eq!(after_power_loss(&disk), [true, true]);
+}
+
+#[test]
+fn checkpoint_is_put_off_while_somebody_stands_still_in_front_of_a_decided_record() {
+    let (disk, engine, stall) = left_behind(true);
+    assert!(!engine.try_checkpoint(NOW, false).unwrap());
+    assert_eq!(after_power_loss(&disk), [false, false]);
+    stall.unwrap().give_up(engine.lanes().log(LaneId(2)).unwrap());
+    assert!(engine.try_checkpoint(NOW, false).unwrap());
+    assert_eq!(after_power_loss(&disk), [true, true]);
 }
