@@ -37,6 +37,17 @@ pub enum Error {
         /// The most one segment can hold.
         max: u64,
     },
+    /// Refused. What a transaction puts into one lane, and what it says in the journal, lies in one segment each: do less
+    /// in one transaction, or make the segments larger.
+    #[error(
+        "the transaction takes {bytes} bytes in one log, more than the {max} that it may; do less in one or raise segment_bytes"
+    )]
+    TransactionTooLarge {
+        /// Bytes that it takes in the log where it takes too many.
+        bytes: u64,
+        /// The most that it may take there.
+        max: u64,
+    },
     /// Refused: headers of a task are bounded.
     #[error("the task's headers take {bytes} bytes, more than the maximum of {max}")]
     HeadersTooLarge {

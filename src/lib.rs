@@ -26,6 +26,8 @@
 //! - Tasks with the same [key](Task::key) are delivered one at a time, in order. A [`Worker`] is a consumer with a name and a
 //!   heartbeat: a dead one's tasks move on at once. In [sticky mode](Options::sticky) a key's tasks go to one worker. Every
 //!   lease has a [fence](Delivery::fence) to pass downstream.
+//! - A [`Transaction`] does any number of enqueues and settles, in any lanes and groups, wholly or not at all: "ack this
+//!   and enqueue the next steps" ([`Queue::transaction`]).
 //! - [`Queue::stats`], [`Queue::damage`] and [`Queue::pins`] look at an open queue. [`inspect()`] looks at a
 //!   directory without opening it: it takes no lock and changes nothing.
 //!
@@ -122,6 +124,9 @@ pub use queue::{Bound, CloseReport, DeadLettersMax, OnDamage, OnVolatile, Option
 
 // Producing.
 pub use queue::{Pending, Producer, Task};
+
+// Both at once, wholly or not at all.
+pub use queue::{Leased, Transaction};
 
 // Consuming and settling.
 pub use engine::groups::Start;

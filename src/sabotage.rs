@@ -90,6 +90,16 @@ pub enum Bug {
     BacklogForgotten,
     /// A lane that waited for its longest time goes on waiting.
     LaneForgotten,
+    /// A decision counts although a record that it names did not survive.
+    HalfTransaction,
+    /// A checkpoint holds decisions before what they name is durable.
+    DecisionFoldedEarly,
+    /// Records of a transaction count although its decision did not survive.
+    UndecidedKept,
+    /// Tasks at `Power` are handed out before the rest of their transaction is durable.
+    DeliveredUndecided,
+    /// What is void is written over in more than one piece.
+    VoidInPieces,
 
     /// An extent's final word is stored without release order.
     RelaxedPublish,
@@ -108,7 +118,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 37] = [
+    pub const SIMULATED: [Bug; 42] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -150,6 +160,11 @@ impl Bug {
         Bug::PauseForgotten,
         Bug::BacklogForgotten,
         Bug::LaneForgotten,
+        Bug::HalfTransaction,
+        Bug::DecisionFoldedEarly,
+        Bug::UndecidedKept,
+        Bug::DeliveredUndecided,
+        Bug::VoidInPieces,
     ];
 }
 

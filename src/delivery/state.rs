@@ -132,7 +132,11 @@ impl GroupState {
                 });
             }
             Entry::Started { lane, seq, .. } => self.start(*lane, *seq),
-            Entry::GroupCreated { .. } | Entry::Paused(_) | Entry::Resumed(_) => {}
+            Entry::GroupCreated { .. }
+            | Entry::Paused(_)
+            | Entry::Resumed(_)
+            | Entry::Decision { .. }
+            | Entry::Room => {}
         }
     }
 

@@ -131,7 +131,7 @@ fn go_on(engine: &Engine) -> BTreeSet<TaskId> {
     let _refused = engine.create_group("another", Start::Oldest, LATE);
     let accepted = if commit_all(engine).is_ok() { appended } else { BTreeSet::new() };
     engine.sweep_strays();
-    let _footers = engine.write_footers();
+    let _footers = engine.write_footers(NOW.wall);
     let _checkpoint = engine.checkpoint(LATE, false);
     let _waiting = engine.recycle();
     let _prepared = engine.prepare();

@@ -27,7 +27,7 @@ impl<'a> TaskDraft<'a> {
         TaskDraft { fields: &[], special: false, payload, durability }
     }
 
-    fn draft(&self) -> Draft<'a> {
+    pub(super) fn draft(&self) -> Draft<'a> {
         let power = match self.durability {
             Durability::Power => record::POWER,
             Durability::Process => 0,
@@ -46,7 +46,7 @@ impl Engine {
     #[inline]
     pub(crate) fn append(&self, lane: LaneId, task: &TaskDraft<'_>, time: Timestamp) -> Result<Attempt<Appended>> {
         let log = self.writable_lane(lane)?;
-        self.check_task(task)?;
+        self.check_task(task, 0)?;
         let amount = Amount { tasks: 1, bytes: task.payload.len() as u64 };
         self.within_bounds(lane, amount, || self.with_rolls(log, |log| log.append(&task.draft(), time), time))
     }
@@ -60,7 +60,7 @@ impl Engine {
     ) -> Result<Attempt<Appended>> {
         let log = self.writable_lane(lane)?;
         for task in tasks {
-            self.check_task(task)?;
+            self.check_task(task, 0)?;
         }
         if let [only] = tasks {
             return self.append(lane, only, time);
@@ -78,7 +78,7 @@ impl Engine {
 
     /// The lane's log, made on first use.
     #[inline]
-    fn writable_lane(&self, lane: LaneId) -> Result<&Log> {
+    pub(super) fn writable_lane(&self, lane: LaneId) -> Result<&Log> {
         self.check_poison()?;
         match self.lanes.log(lane) {
             Some(log) => Ok(log),
@@ -89,13 +89,15 @@ impl Engine {
     #[cold]
     fn start_lane(&self, lane: LaneId) -> Result<&Log> {
         let last_base = self.last_bases.get(&LogId::from(lane).0).copied().unwrap_or(0);
-        let made = self.lanes.start(lane, || Log::new(LogId::from(lane), Vec::new(), last_base));
+        let fresh = || Log::new(LogId::from(lane), Vec::new(), last_base).minding(&self.undecided);
+        let made = self.lanes.start(lane, fresh);
         made.map(AsRef::as_ref).ok_or(Error::NoSuchLane { lane, lanes: self.settings.lanes })
     }
 
+    /// Refuses a task that is too large, with `more` bytes of fields to come.
     #[inline]
-    fn check_task(&self, task: &TaskDraft<'_>) -> Result<()> {
-        let bytes = record_bytes(task);
+    pub(super) fn check_task(&self, task: &TaskDraft<'_>, more: usize) -> Result<()> {
+        let bytes = record_bytes(task) + more as u64;
         let max = self.settings.task_bytes_max;
         if bytes > max {
             return Err(Error::TaskTooLarge { bytes, max });

@@ -277,6 +277,27 @@ impl Engine {
         }
     }
 
+    /// Takes a step that appends to several lanes, if the bounds allow all of it.
+    pub(super) fn within_all_bounds<T>(
+        &self,
+        amounts: &BTreeMap<LaneId, Amount>,
+        step: impl FnOnce() -> Result<Attempt<T>>,
+    ) -> Result<Attempt<T>> {
+        let Some(bounds) = &self.bounds else { return step() };
+        let _nobody_joins = bounds.joining.read();
+        let mut taken = Vec::new();
+        let counted = amounts.iter().try_for_each(|(lane, amount)| {
+            bounds.take(*lane, *amount)?;
+            taken.push((*lane, *amount));
+            Ok(())
+        });
+        let outcome = counted.and_then(|()| step());
+        if !matches!(outcome, Ok(Attempt::Done(_))) {
+            taken.into_iter().for_each(|(lane, amount)| bounds.give_back(lane, amount));
+        }
+        outcome
+    }
+
     /// Notes what a group settled since the last time. Under the group's lock.
     #[inline]
     pub(super) fn note_settled(&self, work: &GroupWork) {

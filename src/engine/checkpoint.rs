@@ -7,7 +7,10 @@
 //!    because entries are claimed under the group's lock after the state changed.
 //! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, likewise.
 //! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
-//!    base, and recovery finds it by that. Lives that every group is done with are left out.
+//!    base, and recovery finds it by that. Lives that every group is done with are left out. Then every decision that the
+//!    groups' states may hold, or that has records in what is listed as durable, is made durable with all that it names:
+//!    from here on it counts by the checkpoint alone. Where a producer stands still in front of one, the checkpoint is
+//!    put off.
 //! 5. Changed blobs are written and synced, then the root in the older slot, then synced.
 //! 6. Only now the lives left out go, and the journal's lives that neither root needs: first out of their logs, then
 //!    out of the groups' memory. In the opposite order a group whose cursor has not come so far since the open would
@@ -71,6 +74,11 @@ impl Engine {
     /// Errors: `Full` if the file could not grow (nothing changed, try again later); `InDoubt` and poison if
     /// a write or sync failed.
     pub(crate) fn checkpoint(&self, now: Now, clean: bool) -> Result<()> {
+        self.try_checkpoint(now, clean).map(drop)
+    }
+
+    /// The same; false if it is put off, for step 4.
+    pub(crate) fn try_checkpoint(&self, now: Now, clean: bool) -> Result<bool> {
         let mut checkpoints = self.checkpoints.lock();
         self.check_poison()?;
         let groups = self.groups.read();
@@ -110,13 +118,17 @@ impl Engine {
         if on(Bug::SegmentRemovedEarly) {
             self.retire(self.detach(&snapshot.gone, checkpoints.journal_from));
         }
-        let written = self.write(&mut checkpoints, &meta, &snapshot);
-        if let Err(error) = written {
+        let decided = if on(Bug::DecisionFoldedEarly) { Ok(true) } else { self.commit_decisions(now.wall) };
+        let written = match decided {
+            Ok(true) => self.write(&mut checkpoints, &meta, &snapshot).map(|()| true),
+            put_off => put_off,
+        };
+        if !matches!(written, Ok(true)) {
             self.changed.store(true, Ordering::Relaxed);
             for cell in groups.values() {
                 put_back(cell, &snapshot);
             }
-            return Err(error);
+            return written;
         }
         self.blocks.lock().ceiling = ceiling;
         if self.counts.checkpoints.fetch_add(1, Ordering::Relaxed) > 0 {
@@ -132,7 +144,7 @@ impl Engine {
             forget(cell, &snapshot.gone);
         }
         self.retire(leaving);
-        Ok(())
+        Ok(true)
     }
 
     /// True if a checkpoint is due by journal size, age, or segments that wait for one.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::segment::file_name;
-use crate::log::{Log, map_failed};
+use crate::log::{Ends, Log, map_failed};
 use crate::sync::atomic::Ordering;
 use crate::types::{LogId, Seq, TaskId, Timestamp};
 
@@ -23,8 +23,41 @@ impl Engine {
             .commit(time, self.settings.pad_commits)
             .map_err(|(file, error)| self.poisoned_by(Error::io(file, "sync", error)))?;
         self.counts.commits.fetch_add(1, Ordering::Relaxed);
+        if self.undecided.settle(|log| self.durable_of(log)) {
+            // Tasks of transactions became deliverable, in other lanes too.
+            self.arrivals.wake_all();
+        }
         // A commit that succeeded beside one that failed elsewhere still counts: their files are apart.
         Ok(durable)
+    }
+
+    /// Log position below which everything of a log is on stable storage.
+    fn durable_of(&self, log: LogId) -> u64 {
+        match log.lane() {
+            Some(lane) => self.lanes.log(lane).map_or(0, |log| log.durable()),
+            None => self.journal.durable(),
+        }
+    }
+
+    /// What must be durable for all decisions so far to be.
+    pub(crate) fn decided(&self) -> Ends {
+        self.undecided.furthest()
+    }
+
+    /// Makes every decision so far durable, with all that it names. False if that can't be had now, because a producer
+    /// stands still in front of something of it.
+    pub(super) fn commit_decisions(&self, time: Timestamp) -> Result<bool> {
+        // Whoever decided before this instant has noted what it waits for.
+        drop(self.deciding.write());
+        let mut all = true;
+        // The lanes first: they have lower numbers than the journal, and a decision is worth nothing without its records.
+        for (id, end) in self.undecided.furthest() {
+            if self.durable_of(id) < end {
+                let log = id.lane().map_or(Some(&self.journal), |lane| self.lanes.log(lane));
+                all &= log.map_or(Ok(false), |log| Ok::<_, Error>(self.commit(log, time)? >= end))?;
+            }
+        }
+        Ok(all)
     }
 
     /// Commits the journal and every lane that has something to commit.

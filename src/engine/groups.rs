@@ -8,7 +8,7 @@ use crate::delivery::{Change, Group, GroupState, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
-use crate::log::{Draft, NotAppended};
+use crate::log::{Draft, Log, NotAppended};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
@@ -200,13 +200,37 @@ impl Engine {
         Some(self.lanes.log(lane)?.segment_of(seq)?.base())
     }
 
+    /// Encodes what changed in a group behind what is in `out`, and forgets it: for a record that says more than that.
+    pub(super) fn take_changes(&self, work: &mut GroupWork, out: &mut Vec<u8>) {
+        self.note_settled(work);
+        let id = work.group.id;
+        let GroupWork { changes, runs, .. } = work;
+        let mut rest = changes.as_slice();
+        while let Some((first, _)) = rest.split_first() {
+            let (taken, after) = rest.split_at(same_entry(rest).min(RUNS_PER_ENTRY_MAX));
+            put(out, id, first, taken, runs);
+            rest = after;
+        }
+        changes.clear();
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
     /// Publishes one journal record. The journal has segments of its own set aside, so this works when the
     /// lanes are full; with none left it makes one here and now.
     pub(super) fn append_journal(&self, payload: &[u8], time: Timestamp) -> Result<u64> {
         let draft = Draft { kind: Kind::Entry, flags: 0, fields: &[], payload };
+        self.in_journal(|journal| journal.append(&draft, time), time).map(|appended| appended.end)
+    }
+
+    /// Repeats a claim in the journal until there is room.
+    pub(super) fn in_journal<'a, T>(
+        &'a self,
+        claim: impl Fn(&'a Log) -> std::result::Result<T, NotAppended>,
+        time: Timestamp,
+    ) -> Result<T> {
         loop {
-            match self.journal.append(&draft, time) {
-                Ok(appended) => return Ok(appended.end),
+            match claim(&self.journal) {
+                Ok(claimed) => return Ok(claimed),
                 Err(NotAppended::NeedsRoll { bytes, seen_base }) => {
                     if !self.roll(&self.journal, bytes, seen_base, time) {
                         self.counts.stalls.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +238,7 @@ impl Engine {
                     }
                 }
                 Err(NotAppended::TooLarge) => {
-                    return Err(Error::TaskTooLarge { bytes: payload.len() as u64, max: u64::from(u32::MAX) });
+                    return Err(Error::TaskTooLarge { bytes: u64::from(u32::MAX), max: u64::from(u32::MAX) });
                 }
                 Err(NotAppended::Failed { first, file }) => return Err(self.map_failed(LogId::JOURNAL, first, file)),
             }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::delivery::{Keeps, Spot};
 use crate::error::{Error, Result};
+use crate::format::fields::Traits;
 use crate::format::journal::DeadCause;
-use crate::log::body_of;
+use crate::log::{Place, body_of};
 use crate::types::{LaneId, Now, TaskId, Timestamp};
 
 use super::Engine;
@@ -202,7 +203,11 @@ impl Engine {
             let fields = if header.is_special() { body_of(&source, &header).unwrap_or_default().0 } else { Vec::new() };
             let (lane, seq, base) = (id.lane, id.seq, source.segment.base());
             let end = source.segment.position(header.offset + header.bytes);
-            let pending = header.is_power() && end > log.durable();
+            let is_undecided = || {
+                let decision = Traits::decode(&fields).decision;
+                decision.is_some_and(|(base, offset)| self.undecided.contains(Place { base, offset }))
+            };
+            let pending = header.is_power() && (end > log.durable() || is_undecided());
             Spot { lane, seq, base, offset: header.offset, bytes: header.payload_bytes, pending, fields }
         }))
     }

@@ -14,7 +14,7 @@ use crate::delivery::group::count_dead_in;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::record::{self, Found, Header, Kind};
 use crate::format::segment::PRELUDE_BYTES;
-use crate::log::scan;
+use crate::log::scan::{self, Flaw};
 use crate::storage::Storage;
 use crate::storage::disk::{DiskStorage, clock};
 use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
@@ -201,6 +201,8 @@ impl Inspection {
             return;
         }
         let (salted, is_lane) = (life.header.life(), life.header.log.lane().is_some());
+        let flaws = || life.scan.iter().flat_map(|scan| &scan.flaws);
+        let is_void = |at: u32| flaws().any(|flaw| matches!(flaw, Flaw::Void { .. }) && flaw.covers(at));
         let mut at = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
         let mut index = 0;
         while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
@@ -208,6 +210,8 @@ impl Inspection {
                 Found::Record(header) if header.step() > there - at => break,
                 Found::Record(header) => {
                     match record::verify(salted, &header, rest) {
+                        // Of a transaction that is not true nothing is a task.
+                        Some(_) if is_void(at) => {}
                         Some(body) if header.kind == Kind::Task => visit(&header, body.fields, body.payload),
                         None if header.kind != Kind::Batch => {
                             let lost =

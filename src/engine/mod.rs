@@ -7,10 +7,14 @@
 //!
 //! # Locks, in the order they are taken
 //!
-//! checkpoint → groups → who joins the bounds → one group → what is paused, what waits → a log's commit lock → a log's
-//! claim lock → a log's lists → pool, blocks, damage. A settle or a reserve changes its group *and* claims its journal
-//! entry under the group's lock; so whoever reads the journal's head first and locks the groups after has every entry
-//! below the head in the groups' state. That is what a checkpoint does.
+//! checkpoint → groups → deciding → who joins the bounds → one group, or several with their ids ascending → what is
+//! paused, what waits → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided. A
+//! settle or a reserve changes its group *and* claims its journal entry under the group's lock; so whoever reads the
+//! journal's head first and locks the groups after has every entry below the head in the groups' state. That is what a
+//! checkpoint does.
+//!
+//! A transaction holds *deciding*, shared, while its extents are claimed and not published: whoever takes it exclusively,
+//! for an instant, finds every transaction that began before whole, and noted in *undecided*.
 //!
 //! Absent: threads, clocks, randomness (the storage's is passed through), system calls except through
 //! [`crate::storage::Storage`].
@@ -34,6 +38,7 @@ pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod stats;
 pub(crate) mod task;
+pub(crate) mod transaction;
 pub(crate) mod workers;
 
 #[cfg(test)]
@@ -44,7 +49,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
-use crate::log::{Lanes, Log, Pool, Segment};
+use crate::log::{Lanes, Log, Pool, Segment, Undecided};
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
@@ -74,6 +79,9 @@ pub(crate) struct Engine {
     pauses: Pauses,
     /// `None` where no bound on what waits is set.
     bounds: Option<Bounds>,
+    /// Held by a transaction, shared, from its first claim to its last publish.
+    deciding: RwLock<()>,
+    undecided: Arc<Undecided>,
     /// Ready segments for lanes, and those set aside for the journal: acks must not starve on a full disk.
     pool: Mutex<Pool>,
     journal_pool: Mutex<Pool>,

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::segment::{Footer, file_name};
-use crate::log::Ready;
+use crate::log::{Ready, Sealed, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, is_want_of_room};
 use crate::sync::atomic::Ordering;
+use crate::types::Timestamp;
 
 use super::Engine;
 
@@ -120,34 +121,46 @@ impl Engine {
         Ok(Ready { number, bytes, file, region })
     }
 
-    /// Writes the footers of lives that are sealed and durable, so that the next open need not scan them.
-    pub(crate) fn write_footers(&self) -> Result<()> {
+    /// Writes the footers of lives that are sealed and durable, so that the next open need not scan them. What has a footer
+    /// is final, so first the decisions that such a life may have a share in are made durable; or it waits.
+    pub(crate) fn write_footers(&self, time: Timestamp) -> Result<()> {
+        let mut ended: Vec<Arc<Segment>> = Vec::new();
         for (_, log) in self.lanes.all() {
             let durable = log.durable();
-            for segment in log.segments() {
-                let Some(sealed) = segment.sealed().filter(|_| segment.wants_footer()) else { continue };
-                if segment.position(sealed.end) > durable {
-                    continue;
-                }
-                let footer = Footer {
-                    base: segment.base(),
-                    records: sealed.records,
-                    tasks: segment.tasks(),
-                    end: sealed.end,
-                    seek: segment.seek_table(sealed.records),
-                };
-                let bytes = footer.encode(segment.life());
-                let at = segment.file_bytes() - bytes.len() as u64;
-                let written = segment.file().write_at(at, &bytes);
-                if written.as_ref().is_err_and(is_want_of_room) {
-                    // Where overwriting takes room. The segment stays without: the next open scans it instead.
-                    continue;
-                }
-                let synced = written.and_then(|()| segment.file().sync());
-                synced.map_err(|error| self.poisoned_by(Error::io(segment.file_name(), "write the footer", error)))?;
-                segment.footer_written();
-            }
+            let is_durable = |segment: &Segment, sealed: Sealed| segment.position(sealed.end) <= durable;
+            let wants = |segment: &Arc<Segment>| {
+                segment.wants_footer() && segment.sealed().is_some_and(|sealed| is_durable(segment, sealed))
+            };
+            ended.extend(log.segments().into_iter().filter(wants));
         }
+        if ended.is_empty() || !self.commit_decisions(time)? {
+            return Ok(());
+        }
+        for segment in ended {
+            self.write_footer(&segment)?;
+        }
+        Ok(())
+    }
+
+    fn write_footer(&self, segment: &Segment) -> Result<()> {
+        let Some(sealed) = segment.sealed() else { return Ok(()) };
+        let footer = Footer {
+            base: segment.base(),
+            records: sealed.records,
+            tasks: segment.tasks(),
+            end: sealed.end,
+            seek: segment.seek_table(sealed.records),
+        };
+        let bytes = footer.encode(segment.life());
+        let at = segment.file_bytes() - bytes.len() as u64;
+        let written = segment.file().write_at(at, &bytes);
+        if written.as_ref().is_err_and(is_want_of_room) {
+            // Where overwriting takes room. The segment stays without: the next open scans it instead.
+            return Ok(());
+        }
+        let synced = written.and_then(|()| segment.file().sync());
+        synced.map_err(|error| self.poisoned_by(Error::io(segment.file_name(), "write the footer", error)))?;
+        segment.footer_written();
         Ok(())
     }
 }

@@ -29,6 +29,16 @@ pub(crate) enum Settle<'a> {
     Extend { lease_ms: u64 },
 }
 
+impl Settle<'_> {
+    /// What is said of the attempt.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Settle::Nack { reason, .. } | Settle::Reject { reason } | Settle::Park { reason } => reason,
+            Settle::Ack | Settle::Release | Settle::Extend { .. } => "",
+        }
+    }
+}
+
 /// What settling several receipts of one group gave.
 pub(crate) struct Settled {
     /// An answer per receipt, in their order.
@@ -77,16 +87,27 @@ impl Engine {
     }
 
     fn settle_one(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) -> Result<()> {
+        self.check_held(work, receipt)?;
+        self.settle_held(work, receipt, how, now);
+        Ok(())
+    }
+
+    /// Refuses a receipt whose lease does not hold.
+    pub(super) fn check_held(&self, work: &GroupWork, receipt: &Receipt) -> Result<()> {
         self.check_receipt(receipt)?;
         if receipt.group != work.group.id {
             return Err(Error::BadReceipt { why: "it belongs to another group" });
         }
         let task = receipt.task;
-        let ticket = receipt.ticket();
-        if !work.group.holds(ticket, task.lane, task.seq) {
+        if !work.group.holds(receipt.ticket(), task.lane, task.seq) {
             return Err(Error::LeaseLost { task });
         }
-        self.check_source(task)?;
+        self.check_source(task)
+    }
+
+    /// Ends, or extends, a lease that holds.
+    pub(super) fn settle_held(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) {
+        let (task, ticket) = (receipt.task, receipt.ticket());
         let rules = &self.settings.rules;
         match how {
             Settle::Ack => {
@@ -101,7 +122,6 @@ impl Engine {
             Settle::Park { reason } => work.group.set_aside(ticket, reason, now, &mut work.changes),
             Settle::Extend { lease_ms } => work.group.extend(ticket, now.boot_ms.saturating_add(lease_ms)),
         }
-        Ok(())
     }
 
     /// Releases everything that a consumer holds. Returns the journal position behind the entry.

@@ -167,6 +167,23 @@ impl<'a> Traits<'a> {
     }
 }
 
+/// Bytes of the item that [`put_decision`] appends.
+pub(crate) const DECISION_BYTES: usize = 3 + 12;
+
+/// Appends the item that names a decision, whose place is stored later by [`set_decision`].
+pub(crate) fn put_decision(out: &mut Vec<u8>) {
+    Traits { decision: Some((0, 0)), ..Traits::default() }.encode(out);
+}
+
+/// Stores the place of the decision in the item that [`put_decision`] appended last.
+pub(crate) fn set_decision(fields: &mut [u8], (base, offset): (u64, u32)) {
+    if let Some(item) = fields.last_chunk_mut::<12>() {
+        let (head, tail) = item.split_at_mut(8);
+        head.copy_from_slice(&base.to_le_bytes());
+        tail.copy_from_slice(&offset.to_le_bytes());
+    }
+}
+
 impl Lifetime {
     fn code(self) -> u8 {
         match self {

@@ -18,6 +18,11 @@
 //! | 7 started | group 4, lane 1, sequence 8: of what comes before it the group has nothing to do any more |
 //! | 13 paused | number 4, of a lane (0) or a group (1): 1 |
 //! | 14 resumed | the same |
+//! | 16 decision | named records up to the end: lane 1, base of their life 8, first sequence 8, count 4 each |
+//! | 17 room | any bytes, which mean nothing |
+//!
+//! A decision is the first entry of its record, and what else the record says counts only if the decision does. Room is
+//! what a record has left over whose size was fixed before it was known what it says.
 //!
 //! A run is lane 1, first sequence 8, count 4; runs go up to the end of the body. A text is its length (2
 //! bytes) and UTF-8. An entry is valid if and only if its record is, its tag is known, and its body has exactly
@@ -32,6 +37,7 @@ pub(crate) const REASON_BYTES_MAX: usize = 200;
 const HEAD_BYTES: usize = 5;
 const RUN_BYTES: usize = 13;
 const START_BYTES: usize = 9;
+const NAMED_BYTES: usize = 21;
 
 const TAG_RESERVED: u8 = 1;
 const TAG_ACKED: u8 = 2;
@@ -49,6 +55,8 @@ pub(crate) enum Pausable {
     Lane(LaneId),
     Group(u32),
 }
+const TAG_DECISION: u8 = 16;
+const TAG_ROOM: u8 = 17;
 
 /// Consecutive sequences of one life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +153,22 @@ pub(crate) enum Entry<'a> {
     },
     Paused(Pausable),
     Resumed(Pausable),
+    /// A transaction is true, if all of these records are there.
+    Decision {
+        named: NamedRuns<'a>,
+    },
+    /// Nothing.
+    Room,
+}
+
+/// Records of a transaction, in a row in one life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Named {
+    pub lane: LaneId,
+    /// Base of the life that they lie in.
+    pub base: u64,
+    pub first: Seq,
+    pub count: u32,
 }
 
 /// An entry that is malformed; what follows it in the same record can't be found.
@@ -178,6 +202,21 @@ impl Iterator for Starts<'_> {
         self.0 = rest;
         let mut from = Reader::new(item);
         Some((LaneId(from.u8()?), Seq(from.u64()?)))
+    }
+}
+
+/// Records of a transaction as they lie in the body.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedRuns<'a>(&'a [u8]);
+
+impl Iterator for NamedRuns<'_> {
+    type Item = Named;
+
+    fn next(&mut self) -> Option<Named> {
+        let (item, rest) = self.0.split_first_chunk::<NAMED_BYTES>()?;
+        self.0 = rest;
+        let mut from = Reader::new(item);
+        Some(Named { lane: LaneId(from.u8()?), base: from.u64()?, first: Seq(from.u64()?), count: from.u32()? })
     }
 }
 
@@ -255,6 +294,48 @@ fn pausable(number: u32, kind: u8) -> Option<Pausable> {
     }
 }
 
+pub(crate) fn put_decision(out: &mut Vec<u8>, named: &[Named]) {
+    put(out, TAG_DECISION, |body| {
+        for run in named {
+            body.u8(run.lane.0).u64(run.base).u64(run.first.0).u32(run.count);
+        }
+    });
+}
+
+/// Fills `out` up to `bytes`. What is left must be nothing, or have room for an entry: see [`ROOM_BYTES_MIN`].
+pub(crate) fn put_room(out: &mut Vec<u8>, bytes: usize) {
+    if let Some(left) = bytes.checked_sub(out.len() + ROOM_BYTES_MIN) {
+        put(out, TAG_ROOM, |body| {
+            body.raw(&vec![0; left]);
+        });
+    }
+}
+
+/// Bytes of the smallest entry of room.
+pub(crate) const ROOM_BYTES_MIN: usize = HEAD_BYTES;
+
+/// Bytes of a decision that names so many runs.
+pub(crate) fn decision_bytes(named: usize) -> usize {
+    HEAD_BYTES + NAMED_BYTES * named
+}
+
+/// The most bytes of the entry that one settle makes, with its reason.
+pub(crate) fn settle_bytes_max(reason: &str) -> usize {
+    HEAD_BYTES + SETTLED_BYTES_MAX + cut_reason(reason).len()
+}
+
+/// More than the longest body of a settle has without its reason, which is that of a retry.
+const SETTLED_BYTES_MAX: usize = 64;
+const _: () = assert!(SETTLED_BYTES_MAX > 4 + 1 + 8 + 4 + 8 + 8 + 2, "a retry fits");
+
+/// The records that a payload's decision names, if it has one.
+pub(crate) fn decision(payload: &[u8]) -> Option<NamedRuns<'_>> {
+    match entries(payload).next()? {
+        Ok(Entry::Decision { named }) => Some(named),
+        _ => None,
+    }
+}
+
 /// A reason cut to what is kept, at a character.
 pub(crate) fn cut_reason(reason: &str) -> &str {
     reason.get(..reason.floor_char_boundary(REASON_BYTES_MAX)).unwrap_or_default()
@@ -295,6 +376,11 @@ fn put_runs(body: &mut Writer, runs: &[Run]) {
 fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
     let (tag, length) = (from.u8()?, from.u32()?);
     let mut body = Reader::new(from.bytes(usize::try_from(length).ok()?)?);
+    match tag {
+        TAG_DECISION => return items(&mut body, NAMED_BYTES).map(|named| Entry::Decision { named: NamedRuns(named) }),
+        TAG_ROOM => return Some(Entry::Room),
+        _ => {}
+    }
     let group = body.u32()?;
     let entry = match tag {
         TAG_RESERVED => Entry::Reserved { group, attempt: body.u32()?, runs: Runs(items(&mut body, RUN_BYTES)?) },

@@ -12,6 +12,7 @@ use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 use super::extent::Extent;
 use super::ready::Ready;
 use super::segment::{Place, Sealed, Segment};
+use super::undecided::Undecided;
 use crate::format::segment::{LifeHeader, block_for};
 
 // Tests that hold a claim between its steps, which nobody outside this file can.
@@ -38,6 +39,8 @@ pub(crate) struct Log {
     pub(super) powered: AtomicBool,
     /// Nobody did in the whole life of the segment before.
     pub(super) calm: AtomicBool,
+    /// Decisions of the queue that are not durable yet.
+    pub(super) undecided: Arc<Undecided>,
 }
 
 /// What the claim lock protects.
@@ -126,7 +129,14 @@ impl Log {
             filled: AtomicU64::new(filled),
             powered: AtomicBool::new(false),
             calm: AtomicBool::new(false),
+            undecided: Arc::default(),
         }
+    }
+
+    /// The same log, which knows the queue's open decisions.
+    pub(crate) fn minding(mut self, undecided: &Arc<Undecided>) -> Self {
+        self.undecided = Arc::clone(undecided);
+        self
     }
 
     /// Goes on in a life that a clean close left open; `segment` must be the newest of the log.

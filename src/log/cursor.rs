@@ -6,13 +6,14 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::format::fields::Traits;
 use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind};
 use crate::sabotage::{Bug, on};
 use crate::storage::Region;
 
 use super::append::Log;
 use super::scan;
-use super::segment::{Segment, map_failed};
+use super::segment::{Place, Segment, map_failed};
 
 /// A position of a reader in a log.
 pub(crate) struct Cursor {
@@ -173,7 +174,7 @@ impl Cursor {
                     }
                 }
             }
-            if let Some(step) = at.step(durable) {
+            if let Some(step) = at.step(log, durable) {
                 if matches!(step, Step::Unreadable { .. }) {
                     self.skip_life();
                 }
@@ -185,7 +186,7 @@ impl Cursor {
 
 impl At {
     /// One record: `None` if it was nothing to deliver.
-    fn step(&mut self, durable: u64) -> Option<Step> {
+    fn step(&mut self, log: &Log, durable: u64) -> Option<Step> {
         if let Err(error) = self.check(HEADER_BYTES_U32) {
             return Some(self.unreadable(error));
         }
@@ -204,6 +205,9 @@ impl At {
                 if let Err(error) = self.check(header.bytes) {
                     return Some(self.unreadable(error));
                 }
+                if header.is_power() && header.is_special() && self.is_undecided(log, &header) {
+                    return Some(Step::End);
+                }
                 self.offset += header.bytes;
                 self.index = header.index + 1;
                 Some(Step::Task(header))
@@ -221,6 +225,15 @@ impl At {
             }
             Found::Empty | Found::Invalid => Some(self.skip_damage()),
         }
+    }
+
+    /// True if the task belongs to a transaction that is not durable yet. What does not verify is found damaged when it is
+    /// handed out, whatever its fields say.
+    fn is_undecided(&self, log: &Log, header: &Header) -> bool {
+        let fields = self.source.region.slice(header.fields_range()).unwrap_or_default();
+        let decision = Traits::decode(fields).decision;
+        decision.is_some_and(|(base, offset)| log.undecided.contains(Place { base, offset }))
+            && !on(Bug::DeliveredUndecided)
     }
 
     /// Makes sure that `bytes` bytes from here on, as far as they are readable, can be read without a signal.

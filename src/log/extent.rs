@@ -31,7 +31,7 @@ impl Extent<'_> {
     }
 
     #[inline]
-    fn offset(&self) -> u32 {
+    pub(super) fn offset(&self) -> u32 {
         self.claim.as_ref().map_or(0, |claim| offset_of(claim.start()))
     }
 
@@ -43,18 +43,26 @@ impl Extent<'_> {
     /// Errors: `MapFailed` as for [`Claim::publish`].
     #[inline]
     pub(super) fn fill_one(mut self, record: &Record<'_>) -> Result<(), MapFailed> {
-        let offset = self.offset();
+        match self.fill(record) {
+            Some(header) => self.publish(&header),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies a record, all but its first word, and gives its header.
+    #[inline]
+    pub(super) fn fill(&mut self, record: &Record<'_>) -> Option<[u8; HEADER_BYTES]> {
         // Lengths were checked when the extent was sized; a record that can't be sealed can't get here.
-        let Some(header) = record::seal(self.life, offset, record) else { return Ok(()) };
+        let header = record::seal(self.life, self.offset(), record)?;
         // The claim stays in its guard until the copy is done: a panic in between must not leave a hole.
         if let Some(claim) = &mut self.claim {
             copy(claim, 0, &header, record.fields, record.payload);
         }
-        self.publish(&header)
+        Some(header)
     }
 
     #[inline]
-    fn publish(&mut self, header: &[u8; HEADER_BYTES]) -> Result<(), MapFailed> {
+    pub(super) fn publish(&mut self, header: &[u8; HEADER_BYTES]) -> Result<(), MapFailed> {
         self.claim.take().map_or(Ok(()), |claim| claim.publish(record::word_of(header)))
     }
 
@@ -66,6 +74,20 @@ impl Extent<'_> {
         count: u32,
         time: Timestamp,
     ) -> Result<(), MapFailed> {
+        match self.fill_records(drafts, first, count, time) {
+            Some(header) => self.publish(&header),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies records and the header of their batch, all but its first word, and gives that header.
+    pub(super) fn fill_records(
+        &mut self,
+        drafts: &[Draft<'_>],
+        first: u32,
+        count: u32,
+        time: Timestamp,
+    ) -> Option<[u8; HEADER_BYTES]> {
         let offset = self.offset();
         let mut at = offset_of(HEADER_BYTES);
         for (index, draft) in (first..).zip(drafts) {
@@ -77,7 +99,7 @@ impl Extent<'_> {
                 fields: draft.fields,
                 payload: draft.payload,
             };
-            let Some(header) = record::seal(self.life, offset + at, &record) else { return Ok(()) };
+            let header = record::seal(self.life, offset + at, &record)?;
             if let Some(segment) = self.crosses_stride(index) {
                 segment.note_record(index, offset + at);
             }
@@ -91,7 +113,7 @@ impl Extent<'_> {
         if let Some(claim) = &mut self.claim {
             copy(claim, 0, &header, &[], &[]);
         }
-        self.publish(&header)
+        Some(header)
     }
 }
 

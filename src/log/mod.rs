@@ -19,16 +19,22 @@
 //! the end of the log); after 2 any sectors of the fill; after 3 the same, and nothing is acknowledged at
 //! `Power` yet; after 4 everything up to the watermark. A life's prelude is written when the segment is
 //! attached, and made durable by the first commit that covers a record of it, for it lies in the same file.
+//!
+//! What belongs to a transaction is *held* between fill and publish ([`Held`]): several logs are claimed and filled before
+//! the first of them is published. And what of it was asked for at `Power` is not read before the whole transaction is
+//! durable ([`Undecided`]).
 
 pub(crate) mod append;
 mod commit;
 pub(crate) mod cursor;
 mod extent;
 mod find;
+mod held;
 pub(crate) mod lanes;
 pub(crate) mod ready;
 pub(crate) mod scan;
 pub(crate) mod segment;
+mod undecided;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +44,8 @@ pub(crate) use cursor::{Cursor, Source, Step};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use extent::Stalled;
 pub(crate) use find::body_of;
+pub(crate) use held::Held;
 pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};
 pub(crate) use segment::{Place, Sealed, Segment, map_failed};
+pub(crate) use undecided::{Ends, Undecided};

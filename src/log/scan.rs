@@ -14,10 +14,13 @@
 //! | padding | stepped over | stepped over |
 //! | nothing, or bytes that don't verify | damage: resync at the next header that verifies | the end |
 //!
+//! Kept extents of transactions are named beside ([`Part`]): whether they count depends on other logs.
+//!
 //! Above the last mark nothing is found by searching, with one exception that decides where the last mark
 //! is: marks, which alone can show that the bytes before them were durable.
 
-use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind, Life, MARK_BYTES};
+use crate::format::fields::Traits;
+use crate::format::record::{self, Body, Found, HEADER_BYTES, Header, Kind, Life, MARK_BYTES};
 use crate::format::segment::SEEK_STRIDE;
 use crate::sabotage::{Bug, on};
 use crate::types::{ExtentState, ExtentWord};
@@ -33,20 +36,38 @@ pub(crate) enum Flaw {
     Torn { offset: u32, bytes: u32, lost: Option<(u32, u32)> },
     /// A claim that was never published; to become padding.
     Hole { offset: u32, bytes: u32 },
+    /// A record of a transaction that is not true, or its decision; to become padding, below the last mark too. No scan
+    /// finds it: recovery decides it.
+    Void { offset: u32, bytes: u32, lost: Option<(u32, u32)> },
+}
+
+/// An extent that is kept as far as this life can tell, and belongs to a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Part {
+    pub offset: u32,
+    pub bytes: u32,
+    /// Its first and its last index.
+    pub indices: (u32, u32),
+    /// Tasks in it that verify.
+    pub tasks: u32,
+    /// Where in the journal its decision stands.
+    pub decision: Place,
 }
 
 impl Flaw {
     /// True if the byte at `at` lies in it.
     pub(crate) fn covers(&self, at: u32) -> bool {
-        let (Flaw::Corrupt { offset, bytes, .. } | Flaw::Torn { offset, bytes, .. } | Flaw::Hole { offset, bytes }) =
-            *self;
+        let (Flaw::Corrupt { offset, bytes, .. }
+        | Flaw::Torn { offset, bytes, .. }
+        | Flaw::Hole { offset, bytes }
+        | Flaw::Void { offset, bytes, .. }) = *self;
         (offset..offset.saturating_add(bytes)).contains(&at)
     }
 
     /// Record indices that did not survive.
     pub(crate) fn lost(&self) -> Option<(u32, u32)> {
         match *self {
-            Flaw::Corrupt { lost, .. } | Flaw::Torn { lost, .. } => lost,
+            Flaw::Corrupt { lost, .. } | Flaw::Torn { lost, .. } | Flaw::Void { lost, .. } => lost,
             Flaw::Hole { .. } => None,
         }
     }
@@ -66,6 +87,8 @@ pub(crate) struct Scan {
     pub flaws: Vec<Flaw>,
     /// Indices (first, last) that no record has: of claims that were abandoned, or made padding by an earlier recovery.
     pub gaps: Vec<(u32, u32)>,
+    /// Extents of transactions among those that are kept.
+    pub parts: Vec<Part>,
     /// Bytes behind `end` up to and with the next record of this life that stands there, cut as torn.
     pub cut: u32,
     /// Everything below is proven durable by a mark, a footer or a checkpoint.
@@ -238,6 +261,7 @@ impl Walk<'_> {
             Kind::Batch if !below && !on(Bug::BatchInPart) => self.batch(header, rest),
             Kind::Batch => {
                 self.gap(header.index);
+                self.note_batch(header, rest);
                 self.at += header.step();
             }
             Kind::Mark => {
@@ -247,8 +271,13 @@ impl Walk<'_> {
             }
             Kind::Task | Kind::Entry => {
                 self.gap(header.index);
-                if record::verify(self.life, header, rest).is_some() {
+                if let Some(body) = record::verify(self.life, header, rest) {
                     self.keep(header);
+                    if !header.is_inner()
+                        && let Some(decision) = decision_of(header, &body)
+                    {
+                        self.note_part(header, (header.index, header.index), 1, decision);
+                    }
                 } else {
                     let (offset, bytes, lost) = (self.at, header.bytes, Some((header.index, header.index)));
                     let corrupt = Flaw::Corrupt { offset, bytes, lost };
@@ -260,6 +289,30 @@ impl Walk<'_> {
         }
     }
 
+    /// Notes a batch below the last mark if it is part of a transaction; of its records some may be damaged.
+    fn note_batch(&mut self, batch: &Header, rest: &[u8]) {
+        let (mut at, mut tasks, mut decision) = (batch.step(), 0, None);
+        while let Some(here) = rest.get(at as usize..batch.bytes as usize) {
+            let Found::Record(header) = record::read(self.life, self.at + at, here) else { break };
+            if !header.is_special() || !header.is_inner() {
+                // All records of a transaction are special, and a batch is in one transaction or in none.
+                break;
+            }
+            if let Some(body) = record::verify(self.life, &header, here) {
+                decision = decision.or_else(|| decision_of(&header, &body));
+                tasks += 1;
+            }
+            at += header.bytes;
+        }
+        if let Some((decision, more)) = decision.zip(batch.payload_bytes.checked_sub(1)) {
+            self.note_part(batch, (batch.index, batch.index.saturating_add(more)), tasks, decision);
+        }
+    }
+
+    fn note_part(&mut self, extent: &Header, indices: (u32, u32), tasks: u32, decision: Place) {
+        self.scan.parts.push(Part { offset: extent.offset, bytes: extent.bytes, indices, tasks, decision });
+    }
+
     /// A batch above the last mark: wholly kept or wholly void.
     fn batch(&mut self, batch: &Header, rest: &[u8]) {
         let count = batch.payload_bytes;
@@ -268,15 +321,16 @@ impl Walk<'_> {
         while at < batch.bytes {
             let here = rest.get(at as usize..batch.bytes as usize).unwrap_or_default();
             let Found::Record(header) = record::read(self.life, self.at + at, here) else { break };
-            if !header.is_inner() || record::verify(self.life, &header, here).is_none() {
-                break;
-            }
+            let Some(body) = record::verify(self.life, &header, here).filter(|_| header.is_inner()) else { break };
             at += header.bytes;
-            inner.push(header);
+            inner.push((header, body));
         }
         self.gap(batch.index);
         if at == batch.bytes && inner.len() == count as usize {
-            for header in &inner {
+            if let Some(decision) = inner.first().and_then(|(header, body)| decision_of(header, body)) {
+                self.note_part(batch, (batch.index, batch.index.saturating_add(count - 1)), count, decision);
+            }
+            for (header, _) in &inner {
                 self.keep(header);
             }
         } else {
@@ -320,6 +374,12 @@ impl Walk<'_> {
         let to = next.map_or(self.scan.durable, |header| header.offset).max(self.at + 8);
         self.corrupt(to - self.at, None);
     }
+}
+
+/// Where in the journal the decision of the transaction stands that a record belongs to.
+fn decision_of(header: &Header, body: &Body<'_>) -> Option<Place> {
+    let (base, offset) = header.is_special().then(|| Traits::decode(body.fields).decision)??;
+    Some(Place { base, offset })
 }
 
 fn word_at(bytes: &[u8], at: u32) -> Option<u64> {

@@ -136,6 +136,17 @@ impl Core {
         }
     }
 
+    /// Writes a checkpoint; where one is put off, it waits for what it is put off for.
+    pub(super) fn checkpoint(&self, clean: bool) -> Result<()> {
+        while !self.engine.try_checkpoint(clock::now(), clean)? {
+            for (id, end) in self.engine.decided() {
+                let log = id.lane().map_or(Some(self.engine.journal()), |lane| self.engine.lanes().log(lane));
+                log.map_or(Ok(()), |log| self.wait_durable(log, end))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Repeats a step that needs a ready segment until one is there, at most `append_wait`.
     #[inline]
     pub(super) fn with_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {

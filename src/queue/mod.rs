@@ -15,6 +15,7 @@ mod pending;
 mod producer;
 mod task;
 mod threads;
+mod transaction;
 mod turnstile;
 mod worker;
 
@@ -26,6 +27,7 @@ pub use options::{DeadLettersMax, OnDamage, OnVolatile, Options};
 pub use pending::Pending;
 pub use producer::Producer;
 pub use task::Task;
+pub use transaction::{Leased, Transaction};
 pub use worker::{Worker, WorkerOptions};
 
 use std::path::Path;
@@ -203,6 +205,11 @@ impl Queue {
     /// The refusals of [`Queue::enqueue_batch`].
     pub fn submit_batch(&self, tasks: &[Task<'_>]) -> Result<Pending<Vec<TaskId>>> {
         producer::submit_batch(self.core(), tasks)
+    }
+
+    /// A transaction: enqueues and settles, of any lanes and groups, that happen wholly or not at all when it is committed.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(self.clone())
     }
 
     /// Waits until everything that was accepted so far, in every lane and of every settle, is on stable storage.
@@ -417,7 +424,7 @@ impl Queue {
     /// [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
     pub fn checkpoint(&self) -> Result<()> {
         self.core().check(Durability::Power)?;
-        self.core().engine.checkpoint(clock::now(), false)
+        self.core().checkpoint(false)
     }
 
     /// Syncs everything, writes a checkpoint, and stops the threads. Every other handle refuses from here on. The
@@ -438,7 +445,7 @@ impl Queue {
         self.core().sync_all()?;
         let now = clock::now();
         self.core().engine.mark_idle(now.wall)?;
-        self.core().engine.checkpoint(now, true)?;
+        self.core().checkpoint(true)?;
         self.core().engine.recycle();
         let held = self.core().engine.pins().len();
         Ok(CloseReport { in_flight, held })

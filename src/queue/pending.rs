@@ -23,6 +23,8 @@ struct Goal {
     log: Arc<Log>,
     end: u64,
     task: Option<TaskId>,
+    /// Other logs that it waits for first, of an operation that wrote to several.
+    before: Vec<(Arc<Log>, u64)>,
 }
 
 impl<T> Pending<T> {
@@ -33,8 +35,26 @@ impl<T> Pending<T> {
 
     /// Done when `log` is durable up to `end`.
     pub(super) fn until(value: T, core: &Arc<Core>, log: &Arc<Log>, end: u64, task: Option<TaskId>) -> Self {
-        let goal = Goal { core: Arc::clone(core), log: Arc::clone(log), end, task };
+        let goal = Goal { core: Arc::clone(core), log: Arc::clone(log), end, task, before: Vec::new() };
         Pending { value, goal: Some(goal) }
+    }
+
+    /// Done when it would be, and `log` is durable up to `end`.
+    pub(super) fn and_until(self, core: &Arc<Core>, log: &Arc<Log>, end: u64) -> Self {
+        let mut pending = Pending::until(self.value, core, log, end, None);
+        if let (Some(goal), Some(Goal { log, end, mut before, .. })) = (&mut pending.goal, self.goal) {
+            before.push((log, end));
+            goal.before = before;
+        }
+        pending
+    }
+
+    /// The same, named after a task should it end in doubt.
+    pub(super) fn about(mut self, task: Option<TaskId>) -> Self {
+        if let Some(goal) = &mut self.goal {
+            goal.task = task;
+        }
+        self
     }
 
     /// The operation's answer, whose durability is not known yet.
@@ -44,7 +64,9 @@ impl<T> Pending<T> {
 
     /// True if the operation has the durability it asked for, without waiting.
     pub fn is_durable(&self) -> bool {
-        self.goal.as_ref().is_none_or(|goal| goal.log.durable() >= goal.end)
+        let is_reached =
+            |goal: &Goal| goal.log.durable() >= goal.end && goal.before.iter().all(|(log, end)| log.durable() >= *end);
+        self.goal.as_ref().is_none_or(is_reached)
     }
 
     /// Waits for the durability that was asked for: at `Power` for a sync, at `Process` not at all.
@@ -53,7 +75,8 @@ impl<T> Pending<T> {
     /// [`Error::InDoubt`] if the sync failed: the operation may turn out done, wholly, or not at all.
     pub fn wait(self) -> Result<T> {
         let Some(goal) = self.goal else { return Ok(self.value) };
-        match goal.core.wait_durable(&goal.log, goal.end) {
+        let before = goal.before.iter().try_for_each(|(log, end)| goal.core.wait_durable(log, *end));
+        match before.and_then(|()| goal.core.wait_durable(&goal.log, goal.end)) {
             Ok(()) => Ok(self.value),
             Err(Error::InDoubt { task: None, cause }) => Err(Error::InDoubt { task: goal.task, cause }),
             Err(other) => Err(other),

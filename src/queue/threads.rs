@@ -85,7 +85,7 @@ fn janitor(core: &Core) {
         let next_ms = core.engine.tick(now).ok().flatten();
         core.engine.sweep_strays();
         core.engine.recycle();
-        let _later = core.engine.write_footers();
+        let _later = core.engine.write_footers(now.wall);
         if core.engine.wants_checkpoint(now) {
             // Without room the old checkpoint stands and the next round tries again.
             let _later = core.engine.checkpoint(now, false);

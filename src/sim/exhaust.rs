@@ -16,7 +16,7 @@ use super::search::Failure;
 use crate::types::{Now, Timestamp};
 
 /// What a workload is made of.
-const ALPHABET: [Op; 13] = [
+const ALPHABET: [Op; 14] = [
     Op::Enqueue { lane: 0, bytes: 9, power: true },
     Op::Enqueue { lane: 0, bytes: 700, power: false },
     Op::Enqueue { lane: 1, bytes: 9, power: false },
@@ -26,6 +26,17 @@ const ALPHABET: [Op; 13] = [
     Op::Settle { group: 0, pick: 1, count: 2, how: How::Ack, power: true },
     Op::CreateGroup { newest: false, power: true },
     Op::Settle { group: 0, pick: 1, count: 1, how: How::Reject, power: false },
+    Op::Transaction {
+        lane: 0,
+        tasks: 2,
+        bytes: 40,
+        group: 0,
+        pick: 1,
+        settles: 1,
+        how: How::Ack,
+        power: true,
+        stands: None,
+    },
     Op::SyncAll,
     Op::MarkIdle,
     Op::Footers,

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::operation::How;
 use crate::delivery::workers::WorkerId;
 use crate::engine::deliver::Handed;
 use crate::engine::receipt::Receipt;
@@ -152,6 +153,17 @@ pub(super) struct Task {
     pub power: bool,
     pub key: Option<u8>,
     pub asks: Asks,
+    /// The transaction that it came with; 0 is none.
+    pub transaction: u32,
+}
+
+/// A transaction of which not everything is durable.
+pub(super) struct Transaction {
+    pub number: u32,
+    pub tasks: Vec<Seq>,
+    /// What it settled: of which group, which tasks, and how.
+    pub side: String,
+    pub settled: Vec<(Seq, How)>,
 }
 
 /// What a task asks for; times are on the wall clock.
@@ -166,6 +178,11 @@ impl Task {
     /// Attempts after which it is given up on, in a queue whose own maximum is `max`; 0 is never.
     pub(super) fn attempts_max(&self, max: u32) -> u32 {
         self.asks.attempts_max.unwrap_or(max)
+    }
+
+    /// It waits for the rest of its transaction.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.transaction > 0 && self.power && self.kept < Sure::Power
     }
 
     /// Nobody wants it done any more at `wall_ms`.
@@ -193,6 +210,8 @@ pub(super) struct Mine {
     pub revived: bool,
     /// Of its last lease.
     pub fence: u64,
+    /// The transaction, not durable yet, that settled it last; 0 is none.
+    pub transaction: u32,
 }
 
 impl Mine {
@@ -203,9 +222,20 @@ impl Mine {
         self.taken_back += 1;
     }
 
+    /// What was last said of it is durable.
+    fn settle_for_good(&mut self) {
+        self.taken_back = 0;
+        self.transaction = 0;
+        if std::mem::take(&mut self.revived) {
+            self.dead = Sure::No;
+        }
+        self.acked = self.acked.synced();
+        self.dead = self.dead.synced();
+    }
+
     /// It was dead and comes back, with so many attempts.
     pub(super) fn revive(&mut self, attempts: u32) {
-        (self.dead, self.revived) = (Sure::Maybe, true);
+        (self.dead, self.revived, self.transaction) = (Sure::Maybe, true, 0);
         let most = attempts.min(self.attempts_most);
         self.taken_back = self.taken_back.saturating_add(self.attempts_most - most);
         (self.attempts, self.attempts_most) = (attempts.min(self.attempts), most);
@@ -213,11 +243,13 @@ impl Mine {
 
     /// It is dead, or set aside.
     pub(super) fn die(&mut self, sure: Sure) {
-        (self.dead, self.revived) = (sure, false);
+        (self.dead, self.revived, self.transaction) = (sure, false, 0);
     }
 
     /// Somebody settled it for good by hand.
     pub(super) fn settle(&mut self, sure: Sure) {
+        // Whatever becomes of a transaction that settled it before, it tells nothing of that any more.
+        self.transaction = 0;
         if self.acked <= Sure::Maybe {
             self.acked = sure;
         }
@@ -316,6 +348,9 @@ pub(super) struct Model {
     pub sides: Vec<Side>,
     pub lanes_held: BTreeMap<LaneId, Held>,
     pub batches: u32,
+    /// Those that a power loss may undo, and how many there ever were.
+    pub transactions: Vec<Transaction>,
+    pub transactions_begun: u32,
     pub payloads: u32,
     pub groups: u32,
     /// How far the wall clock was ahead of the boot clock at most.
@@ -336,7 +371,7 @@ impl Model {
     /// A task was accepted.
     pub(super) fn accept(&mut self, seq: Seq, lane: LaneId, payload: Payload, batch: u32, power: bool) -> Verdict {
         let asks = Asks::default();
-        let task = Task { lane, payload, kept: Sure::Process, batch, power, key: None, asks };
+        let task = Task { lane, payload, kept: Sure::Process, batch, power, key: None, asks, transaction: 0 };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
         for side in &mut self.sides {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });
@@ -355,13 +390,21 @@ impl Model {
         for side in &mut self.sides {
             side.born = side.born.synced();
             side.held.synced();
-            for mine in side.mine.values_mut() {
-                mine.taken_back = 0;
-                if std::mem::take(&mut mine.revived) {
-                    mine.dead = Sure::No;
+            side.mine.values_mut().filter(|mine| mine.transaction == 0).for_each(Mine::settle_for_good);
+        }
+    }
+
+    /// All logs that a transaction wrote to are durable.
+    pub(super) fn transaction_durable(&mut self, number: u32) {
+        for side in &mut self.sides {
+            side.mine.values_mut().filter(|mine| mine.transaction == number).for_each(Mine::settle_for_good);
+        }
+        let over: Vec<_> = self.transactions.extract_if(.., |one| one.number == number).collect();
+        for tasks in over.into_iter().map(|one| one.tasks) {
+            for seq in tasks {
+                if let Some(task) = self.tasks.get_mut(&seq) {
+                    task.kept = Sure::Power;
                 }
-                mine.acked = mine.acked.synced();
-                mine.dead = mine.dead.synced();
             }
         }
     }

@@ -106,6 +106,19 @@ pub(crate) enum Op {
         group: u8,
         name: u8,
     },
+    /// Tasks over the lanes and settles of one group's loans, wholly or not at all. `stands`: whoever does it stands still
+    /// after one of its steps, while others commit, until the process dies.
+    Transaction {
+        lane: u8,
+        tasks: u8,
+        bytes: u16,
+        group: u8,
+        pick: u8,
+        settles: u8,
+        how: How,
+        power: bool,
+        stands: Option<Stands>,
+    },
     /// A consumer goes away and gives back what it holds.
     Leave {
         group: u8,
@@ -146,6 +159,13 @@ pub(crate) enum Op {
     WriteBack,
     /// A clean close, and an open.
     Reopen,
+}
+
+/// Where a transaction stands still, and which logs others commit meanwhile: a bit for the journal, and one for each lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Stands {
+    pub step: u8,
+    pub commits: u8,
 }
 
 /// How leases end.
@@ -232,7 +252,7 @@ impl Op {
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
         let pauses = rng.once_in(24);
-        match rng.below(74) {
+        match rng.below(78) {
             _ if pauses => Op::Pause {
                 lane: rng.once_in(2).then(|| small(rng, lanes)),
                 group: small(rng, 8),
@@ -304,8 +324,19 @@ impl Op {
                 power: rng.once_in(2),
             },
             72 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
-            _ if rng.once_in(3) => Op::Purge { lane: lane(rng), power: rng.once_in(2) },
-            _ => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
+            73 if rng.once_in(3) => Op::Purge { lane: lane(rng), power: rng.once_in(2) },
+            73 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
+            number @ 74.. => Op::Transaction {
+                lane: lane(rng),
+                tasks: small(rng, 4),
+                bytes: bytes(rng),
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                settles: small(rng, 4),
+                how: How::draw(rng),
+                power: rng.once_in(2),
+                stands: (number == 77).then(|| Stands { step: small(rng, 6), commits: small(rng, 8) }),
+            },
         }
     }
 }
@@ -376,6 +407,19 @@ impl fmt::Display for Op {
                 write!(f, "worker {name} of group {group} reserves {tasks}{from} for {lease_ms} ms")
             }
             Op::Dismiss { group, name } => write!(f, "worker {name} of group {group} goes"),
+            Op::Transaction { lane, tasks, bytes, group, pick, settles, how, power, stands } => {
+                write!(
+                    f,
+                    "a transaction enqueues {tasks} tasks of {bytes} bytes from lane {lane} on, and settles {settles} of"
+                )?;
+                write!(f, " group {group} from loan {pick} on: {how:?} at {}", at(power))?;
+                match stands {
+                    Some(Stands { step, commits }) => {
+                        write!(f, "; it stands still after step {step}, commits {commits:b}")
+                    }
+                    None => Ok(()),
+                }
+            }
             Op::Leave { group, consumer } => write!(f, "consumer {consumer} of group {group} leaves"),
             Op::Sweep { group } => write!(f, "group {group} takes everything that waits"),
             Op::CreateGroup { newest, power } => {

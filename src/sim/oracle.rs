@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::{PULSE, ask, dead_of, later};
 use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, WORN_OUT, ensure};
+use super::operation::How;
 use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::engine::deliver::Handed;
@@ -87,6 +88,7 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
         dead_letters_are_right(side, shown, model, before)?;
         batches_are_whole(model, side, shown, before)?;
     }
+    transactions_are_whole(model, &shown, before)?;
     take_over(model, &shown, before.late_ms);
     let owed = model.sides.iter().zip(shown);
     Ok(owed.map(|(side, shown)| (side.name.clone(), shown.handed.iter().map(|one| one.receipt).collect())).collect())
@@ -286,8 +288,48 @@ fn batches_are_whole(model: &Model, side: &Side, shown: &Shown, before: &Before)
     Ok(())
 }
 
+/// Everything that tells whether a transaction is there tells the same.
+fn transactions_are_whole(model: &Model, shown: &[Shown], before: &Before) -> Verdict {
+    if before.hurt.is_some() || before.degraded {
+        // Damage costs what it hits, and where not everything can be read acks are forgotten.
+        return Ok(());
+    }
+    for transaction in &model.transactions {
+        let (mut there, mut gone) = (Vec::new(), Vec::new());
+        for (side, shown) in model.sides.iter().zip(shown) {
+            for (seq, mine) in transaction.tasks.iter().filter_map(|seq| Some((*seq, side.mine.get(seq)?))) {
+                if shown.contains(seq) {
+                    there.push(format!("task {seq} of it"));
+                } else if mine.must && mine.is_open() {
+                    gone.push(format!("task {seq} of it"));
+                }
+            }
+            let own = |mine: &&Mine| side.name == transaction.side && mine.transaction == transaction.number;
+            for (seq, how) in &transaction.settled {
+                let expired = model.tasks.get(seq).is_some_and(|task| task.is_expired(before.late_ms));
+                if expired || side.mine.get(seq).filter(own).is_none() {
+                    continue;
+                }
+                let kept = model.tasks.get(seq).is_some_and(|task| task.kept.must_be(before.power_lost));
+                let handed = shown.handed.iter().any(|one| one.receipt.task.seq == *seq);
+                match how {
+                    How::Ack if shown.contains(*seq) => gone.push(format!("its ack of {seq}")),
+                    How::Ack if kept => there.push(format!("its ack of {seq}")),
+                    How::Reject if handed => gone.push(format!("its rejection of {seq}")),
+                    How::Reject if shown.buried.contains_key(seq) => there.push(format!("its rejection of {seq}")),
+                    _ => {}
+                }
+            }
+        }
+        let number = transaction.number;
+        ensure!(there.is_empty() || gone.is_empty(), "half of transaction {number}: there: {there:?}, gone: {gone:?}");
+    }
+    Ok(())
+}
+
 /// What survived is promised from here on; what did not is gone for everybody.
 fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
+    model.transactions.clear();
     let mut survivors = BTreeSet::new();
     let mut lost = BTreeSet::new();
     for (side, shown) in model.sides.iter_mut().zip(shown) {
@@ -312,7 +354,7 @@ fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
                 if mine.must && mine.acked <= Sure::Maybe {
                     lost.insert(*seq);
                 }
-                Mine { acked: Sure::Power, ..*mine }
+                Mine { acked: Sure::Power, transaction: 0, ..*mine }
             };
         }
         side.reserve_failed = false;

@@ -13,8 +13,9 @@ mod seen;
 mod wait;
 
 pub(crate) use jitter::linger;
+pub(crate) use primitives::MutexGuard;
 pub(crate) use primitives::OnceLock;
-use primitives::{MutexGuard, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use primitives::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) use wait::WaitWord;
 
 /// Atomics, the standard library's or loom's.
@@ -28,17 +29,23 @@ pub(crate) mod atomic {
 /// Locks, likewise.
 mod primitives {
     #[cfg(all(test, loom))]
-    pub(super) use loom::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(crate) use loom::sync::MutexGuard;
+    #[cfg(all(test, loom))]
+    pub(super) use loom::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    #[cfg(not(any(all(test, loom), tsan)))]
+    pub(crate) use std::sync::MutexGuard;
     #[cfg(not(tsan))]
     pub(crate) use std::sync::OnceLock;
     pub(super) use std::sync::PoisonError;
     #[cfg(not(any(all(test, loom), tsan)))]
-    pub(super) use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(super) use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+    #[cfg(tsan)]
+    pub(crate) use super::seen::MutexGuard;
     #[cfg(tsan)]
     pub(crate) use super::seen::OnceLock;
     #[cfg(tsan)]
-    pub(super) use super::seen::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(super) use super::seen::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 }
 
 /// Lets another thread run, which may be the one that is waited for.

@@ -1,6 +1,6 @@
 //! What the promise tests share.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper fails the test that called it")]
-#![expect(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

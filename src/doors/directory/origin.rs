@@ -66,7 +66,7 @@ fn make() -> Result<Vec<Origin>, Error> {
     // Lane 0 rolls twice.
     (20..32).try_for_each(|number| making.task(LaneId(0), number, 700))?;
     commit_all(&making.engine)?;
-    making.engine.write_footers()?;
+    making.engine.write_footers(NOW.wall)?;
     making.settle_some()?;
     making.engine.checkpoint(NOW, false)?;
     making.settle_some()?;

@@ -62,28 +62,53 @@ fn rewrite(life: &FoundLife) -> Result<()> {
     let padded_from = pad(life, scan)?;
     // Not the whole file: what lies behind the end is about to be cut, and may be a whole segment of dirty zeros.
     let range = u64::from(from.min(padded_from))..u64::from(end);
-    life.file.sync_range(range).map_err(|error| Error::io(&name, "sync", error))
+    life.file.sync_range(range).map_err(|error| Error::io(&name, "sync", error))?;
+    blank(life, scan)
 }
 
-/// What recovery does not keep becomes padding, and zeros behind its word: should the word be damaged one day, a reader
-/// that looks for the next record must not find those of a batch that never was. Gives the lowest offset that it wrote.
+/// Zeros behind the words of what is void, now that those are durable: whoever finds one damaged one day, and looks for
+/// the next record, must not find those of a batch that never was.
+fn blank(life: &FoundLife, scan: &Scan) -> Result<()> {
+    for flaw in &scan.flaws {
+        let Flaw::Void { offset, bytes, .. } = *flaw else { continue };
+        zero(life, offset + 8, offset + bytes)?;
+        let range = u64::from(offset)..u64::from(offset + bytes);
+        life.file.sync_range(range).map_err(|error| Error::io(life.name(), "sync", error))?;
+    }
+    Ok(())
+}
+
+fn zero(life: &FoundLife, from: u32, to: u32) -> Result<()> {
+    let mut at = from;
+    while at < to {
+        let take = (to - at).min(u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX));
+        let written = life.file.write_at(u64::from(at), &vec![0; take as usize]);
+        written.map_err(|error| Error::io(life.name(), "rewrite", error))?;
+        at += take;
+    }
+    Ok(())
+}
+
+/// What recovery does not keep becomes padding, and what is torn gets zeros behind its word: should the word be damaged one
+/// day, a reader that looks for the next record must not find those of a batch that never was. Gives the lowest offset
+/// that it wrote.
 fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
     let mut lowest = scan.end;
     for flaw in &scan.flaws {
-        let (offset, bytes) = match *flaw {
-            Flaw::Hole { offset, bytes } | Flaw::Torn { offset, bytes, .. } => (offset, bytes),
+        // How much is overwritten: of a record that is void its first word alone, which one sector holds. So a crash leaves
+        // it whole or void. In between it would be taken for damage below the last mark, and above it for the end of the
+        // log, before tasks that others were told are durable.
+        let (offset, bytes, zeroed) = match *flaw {
+            Flaw::Hole { offset, bytes } | Flaw::Torn { offset, bytes, .. } => (offset, bytes, bytes),
+            Flaw::Void { offset, bytes, .. } if on(Bug::VoidInPieces) => (offset, bytes, bytes),
+            Flaw::Void { offset, bytes, .. } => (offset, bytes, 8),
             // Durable once and damaged since: left as it is, reported whenever it is met.
             Flaw::Corrupt { .. } => continue,
         };
-        let fail = |error| Error::io(life.name(), "rewrite", error);
-        let (mut at, end) = (offset + 8, offset + bytes);
-        while at < end {
-            let take = (end - at).min(u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX));
-            life.file.write_at(u64::from(at), &vec![0; take as usize]).map_err(fail)?;
-            at += take;
-        }
+        zero(life, offset + 8, offset + zeroed)?;
         let word = record::padding_word(life.header.life(), offset, bytes);
-        life.file.write_at(u64::from(offset), &word.0.to_le_bytes()).map_err(fail)?;
+        let written = life.file.write_at(u64::from(offset), &word.0.to_le_bytes());
+        written.map_err(|error| Error::io(life.name(), "rewrite", error))?;
         lowest = lowest.min(offset);
     }
     Ok(lowest)

@@ -1,12 +1,12 @@
 //! Opening a directory after whatever happened to it.
 //!
 //! Recovery has two halves. *Reading* ([`read`]) takes the newest good checkpoint, finds the lives behind it,
-//! scans what is not known durable, and replays the journal; it changes nothing, and `inspect`, `verify` and
+//! scans what is not known durable, decides which transactions are true ([`decide`]), and replays the journal; it changes nothing, and `inspect`, `verify` and
 //! `dump` use it as it is. *Mending* ([`mend`]) writes, in an order in which a crash at any point leaves a
 //! directory that reads the same way again:
 //!
-//! 1. Every kept byte that is not proven durable is rewritten with itself, holes and torn records as padding,
-//!    and synced: after a failed sync the page cache may show bytes that stable storage never got, and only a
+//! 1. Every kept byte that is not proven durable is rewritten with itself, holes, torn records and what belongs to no
+//!    true transaction as padding, and synced: after a failed sync the page cache may show bytes that stable storage never got, and only a
 //!    rewrite makes them dirty again. Nothing is delivered before.
 //! 2. The tail of each open life is cut, sealed by a footer, and synced. Nothing is ever appended behind a cut:
 //!    a stale record of the same life could validate there, and its sequence would be given out twice.
@@ -29,6 +29,7 @@
 //! | another version | refused, untouched |
 
 mod cut;
+mod decide;
 mod draft;
 pub(crate) mod lives;
 pub(crate) mod mend;

@@ -104,10 +104,11 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
     let mut logs = std::mem::take(&mut picture.logs);
     let journal_found = logs.remove(&LogId::JOURNAL.0).unwrap_or_default();
     let journal = make_log(LogId::JOURNAL, journal_found, &picture.last_bases, resume);
+    let undecided = Arc::default();
     let lanes = Lanes::new(usize::from(stored.lanes));
     for (log, found) in logs {
         let Some(lane) = LogId(log).lane() else { continue };
-        let made = make_log(LogId(log), found, &picture.last_bases, resume);
+        let made = make_log(LogId(log), found, &picture.last_bases, resume).minding(&undecided);
         lanes.start(lane, || made);
     }
     if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
@@ -137,6 +138,8 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         groups: RwLock::new(groups),
         pauses: Pauses::new(picture.paused),
         bounds,
+        deciding: RwLock::new(()),
+        undecided,
         pool: Mutex::new(Pool::default()),
         journal_pool: Mutex::new(Pool::default()),
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),

@@ -11,10 +11,12 @@ use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::journal::DeadCause;
 use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, kind};
 use crate::format::segment::{SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
+use crate::log::Place;
 use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
 use crate::types::{LaneId, QueueId, Seq};
 
+use super::decide::{Basis, decide};
 use super::lives::{self, FoundLife, FoundLives, FoundLog, Search, Strays};
 use super::replay::{Records, replay};
 
@@ -261,7 +263,13 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         unread: Vec::new(),
         vanished: BTreeSet::new(),
     };
-    let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
+    let FoundLives { mut logs, highest_file, strays, unread } = lives::find(search)?;
+    let from = Place { base: meta.journal_base, offset: meta.journal_offset };
+    let (last, unread_now) = (&last_bases, &unread);
+    decide(
+        &mut logs,
+        Basis { from: Some(from), listed: &listed, unread: unread_now, last_bases: last, is_older: fallback },
+    )?;
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
     forget_lost(&mut groups, &logs);
@@ -348,7 +356,8 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         unread: Vec::new(),
         vanished: BTreeSet::new(),
     };
-    let FoundLives { logs, highest_file, strays, unread } = lives::find(search)?;
+    let FoundLives { mut logs, highest_file, strays, unread } = lives::find(search)?;
+    decide(&mut logs, Basis { from: None, listed: &[], unread: &unread, last_bases: &none, is_older: true })?;
     let queue = logs.values().flat_map(|log| &log.lives).map(|life| life.header.queue).next();
     damage.push(Damage {
         kind: DamageKind::Missing,

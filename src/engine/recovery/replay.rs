@@ -10,6 +10,7 @@ use crate::format::journal::{self, Entry};
 use crate::format::meta::{GROUP_IDS_END, ListedLife, Paused};
 use crate::format::record::{self, Found, Kind};
 use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for};
+use crate::log::scan::Flaw;
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, LogId, Seq};
 
@@ -68,9 +69,7 @@ pub(super) fn replay(
     let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return Ok(()) };
     for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
         let start = if life.header.base == from.0 { from.1 } else { 0 };
-        let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
-        life.file.read_at(0, &mut bytes).map_err(|error| Error::io(life.name(), "read", error))?;
-        if let Err(error) = replay_life(life, &bytes, start, groups, paused, records) {
+        if let Err(error) = replay_life(life, &read_life(life)?, start, groups, paused, records) {
             damage.push(Damage {
                 kind: DamageKind::Corrupt,
                 file: life.name(),
@@ -87,8 +86,57 @@ pub(super) fn replay(
     Ok(())
 }
 
+/// The bytes of a life of the journal, as far as they are there. Errors: `Io`.
+pub(super) fn read_life(life: &FoundLife) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(life.file_bytes.min(u64::from(life.end))).unwrap_or(0)];
+    life.file.read_at(0, &mut bytes).map_err(|error| Error::io(life.name(), "read", error))?;
+    Ok(bytes)
+}
+
+/// What a walk over a life of the journal meets.
+pub(super) enum Met<'a> {
+    Entry {
+        at: u32,
+        bytes: u32,
+        payload: &'a [u8],
+    },
+    /// Something that does not verify: up to the next header, or to the end.
+    Unverified {
+        at: u32,
+        bytes: u32,
+    },
+}
+
+/// Shows the records of a life in order; `bytes` are those of [`read_life`].
+pub(super) fn each_record(life: &FoundLife, bytes: &[u8], start: u32, mut visit: impl FnMut(Met<'_>)) {
+    let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
+    while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
+        match record::read(life.header.life(), at, rest) {
+            Found::Record(header) => {
+                if header.kind == Kind::Entry {
+                    visit(match record::verify(life.header.life(), &header, rest) {
+                        Some(body) => Met::Entry { at, bytes: header.bytes, payload: body.payload },
+                        None => Met::Unverified { at, bytes: header.bytes },
+                    });
+                }
+                at += header.step();
+            }
+            Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
+            Found::Empty | Found::Invalid => {
+                let next = crate::log::scan::resync(life.header.life(), at, rest).map(|header| header.offset);
+                let to = next.unwrap_or(life.end.max(at));
+                visit(Met::Unverified { at, bytes: to - at });
+                at = match next {
+                    Some(next) => next,
+                    None => break,
+                };
+            }
+        }
+    }
+}
+
 /// Applies the entries of one life. What does not verify is an error only where no scan has spoken of it: the scan alone
-/// knows whether it lies below the last mark, and is corrupt, or above it, and is torn.
+/// knows whether it lies below the last mark, and is corrupt, or above it, and is torn. What is void says nothing.
 fn replay_life(
     life: &FoundLife,
     bytes: &[u8],
@@ -97,33 +145,16 @@ fn replay_life(
     paused: &mut Paused,
     records: &Records,
 ) -> std::result::Result<(), String> {
-    let mut at = start.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
     let mut outcome = Ok(());
-    let is_known = |at: u32| life.scan.iter().flat_map(|scan| &scan.flaws).any(|flaw| flaw.covers(at));
-    while let Some(rest) = bytes.get(at as usize..).filter(|rest| !rest.is_empty()) {
-        match record::read(life.header.life(), at, rest) {
-            Found::Record(header) => {
-                if header.kind == Kind::Entry {
-                    match record::verify(life.header.life(), &header, rest) {
-                        Some(body) => apply(body.payload, groups, paused, records).unwrap_or_else(|e| outcome = Err(e)),
-                        None if is_known(at) => {}
-                        None => outcome = Err(format!("the entry at byte {at} does not verify")),
-                    }
-                }
-                at += header.step();
-            }
-            Found::Padding { bytes } | Found::Hole { bytes } => at += bytes,
-            Found::Empty | Found::Invalid => {
-                if !is_known(at) {
-                    outcome = Err(format!("bytes from {at} on do not verify"));
-                }
-                match crate::log::scan::resync(life.header.life(), at, rest) {
-                    Some(header) => at = header.offset,
-                    None => break,
-                }
-            }
-        }
-    }
+    let flaws = || life.scan.iter().flat_map(|scan| &scan.flaws);
+    let is_known = |at: u32| flaws().any(|flaw| flaw.covers(at));
+    let is_void = |at: u32| flaws().any(|flaw| matches!(flaw, Flaw::Void { offset, .. } if *offset == at));
+    each_record(life, bytes, start, |met| match met {
+        Met::Entry { at, .. } if is_void(at) => {}
+        Met::Entry { payload, .. } => apply(payload, groups, paused, records).unwrap_or_else(|e| outcome = Err(e)),
+        Met::Unverified { at, .. } if is_known(at) => {}
+        Met::Unverified { at, .. } => outcome = Err(format!("bytes from {at} on do not verify")),
+    });
     outcome
 }
 
@@ -146,6 +177,7 @@ fn apply(
             }
             Entry::Paused(what) => paused.pause(*what),
             Entry::Resumed(what) => paused.resume(*what),
+            Entry::Decision { .. } | Entry::Room => {}
             Entry::Reserved { group, .. }
             | Entry::Acked { group, .. }
             | Entry::Released { group, .. }

@@ -66,7 +66,8 @@ impl Search<'_> {
                 Flaw::Torn { offset, bytes, lost } => {
                     add(DamageKind::Torn, offset, bytes, lost, "written after the last mark and incomplete");
                 }
-                Flaw::Hole { .. } => {}
+                // What was never true is no loss.
+                Flaw::Hole { .. } | Flaw::Void { .. } => {}
             }
         }
         if scan.is_torn() {

@@ -93,7 +93,7 @@ impl World {
             11 => engine.checkpoint(self.now, false),
             12 => engine.sync_all(self.now.wall).map(|()| self.all_durable()),
             13 => engine.mark_idle(self.now.wall),
-            14 => engine.write_footers(),
+            14 => engine.write_footers(self.now.wall),
             _ => {
                 self.now.boot_ms += self.rng.below(2_000);
                 engine.tick(self.now).map(|_| self.drop_expired(engine))

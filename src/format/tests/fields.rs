@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::fields::{DedupTrait, FIELDS_BYTES_MAX, Lifetime, Origin, Traits, encode_headers, headers};
+use super::super::fields::{
+    DECISION_BYTES, DedupTrait, FIELDS_BYTES_MAX, Lifetime, Origin, Traits, encode_headers, headers, put_decision,
+    set_decision,
+};
 use super::super::wire::{Reader, Writer};
 use super::each_harm;
 use crate::types::{Backoff, LaneId, Seq, Timestamp};
@@ -172,4 +175,17 @@ fn a_malformed_trait_is_as_if_it_were_not_there_and_harms_no_other() {
     });
     let short = [2, 3, 0, 1, 2, 3, 6, 4, 0, 9, 0, 0, 0];
     assert_eq!(Traits::decode(&short), Traits { max_attempts: Some(9), ..Traits::default() });
+}
+
+#[test]
+fn place_of_a_decision_is_stored_in_the_item_that_was_appended_for_it() {
+    let mut fields = Vec::new();
+    encode_headers(&mut fields, &[("name", "value")]).unwrap();
+    let before = fields.len();
+    put_decision(&mut fields);
+    assert_eq!(fields.len(), before + DECISION_BYTES);
+    set_decision(&mut fields, (u64::MAX - 1, 77));
+    let traits = Traits { decision: Some((u64::MAX - 1, 77)), ..Traits::default() };
+    assert_eq!(Traits::decode(&fields), traits);
+    assert_eq!(headers(&fields).collect::<Vec<_>>(), [("name", b"value".as_slice())]);
 }

@@ -1,8 +1,9 @@
 //! Journal entries: every kind comes back, and no payload, however hostile, does more than end the list.
 
 use super::super::journal::{
-    BadEntry, DeadCause, Entry, Of, Pausable, REASON_BYTES_MAX, Run, cut_reason, entries, put_acked, put_dead,
-    put_group_created, put_paused, put_released, put_reserved, put_resumed, put_retry, put_started,
+    BadEntry, DeadCause, Entry, Named, Of, Pausable, REASON_BYTES_MAX, ROOM_BYTES_MIN, Run, cut_reason, decision,
+    decision_bytes, entries, put_acked, put_dead, put_decision, put_group_created, put_paused, put_released,
+    put_reserved, put_resumed, put_retry, put_room, put_started, settle_bytes_max,
 };
 use super::each_harm;
 use crate::sim::Rng;
@@ -20,6 +21,8 @@ enum Said {
     Started(u32, LaneId, Seq),
     Paused(Pausable),
     Resumed(Pausable),
+    Decision(Vec<Named>),
+    Room,
 }
 
 impl Said {
@@ -35,6 +38,8 @@ impl Said {
             Said::Started(group, lane, seq) => put_started(out, *group, *lane, *seq),
             Said::Paused(what) => put_paused(out, *what),
             Said::Resumed(what) => put_resumed(out, *what),
+            Said::Decision(named) => put_decision(out, named),
+            Said::Room => put_room(out, out.len() + ROOM_BYTES_MIN),
         }
     }
 
@@ -53,6 +58,8 @@ impl Said {
             Entry::Started { group, lane, seq } => Said::Started(group, lane, seq),
             Entry::Paused(what) => Said::Paused(what),
             Entry::Resumed(what) => Said::Resumed(what),
+            Entry::Decision { named } => Said::Decision(named.collect()),
+            Entry::Room => Said::Room,
         }
     }
 }
@@ -73,6 +80,10 @@ fn written(said: &[Said]) -> (Vec<u8>, Vec<usize>) {
 
 fn run(lane: u8, first: u64, count: u32) -> Run {
     Run { lane: LaneId(lane), first: Seq(first), count }
+}
+
+fn named(lane: u8, base: u64, first: u64, count: u32) -> Named {
+    Named { lane: LaneId(lane), base, first: Seq(first), count }
 }
 
 /// One of each, with values at the edges of their fields.
@@ -100,6 +111,9 @@ fn one_of_each() -> Vec<Said> {
         Said::Paused(Pausable::Group(u32::MAX)),
         Said::Resumed(Pausable::Lane(LaneId(0))),
         Said::Resumed(Pausable::Group(0)),
+        Said::Decision(vec![named(0, 1, 2, 3), named(255, u64::MAX, u64::MAX, u32::MAX)]),
+        Said::Decision(Vec::new()),
+        Said::Room,
     ]
 }
 
@@ -119,6 +133,8 @@ fn some(rng: &mut Rng) -> Said {
         2 => Said::Released(about.0, about.3, runs),
         3 => Said::Retry(about, Timestamp(rng.next()), rng.next(), text(rng)),
         4 => Said::Dead(about, DeadCause::MaxAttempts, Timestamp(rng.next()), 7, text(rng)),
+        5 => Said::Decision(runs.iter().map(|run| named(run.lane.0, rng.next(), run.first.0, run.count)).collect()),
+        8 => Said::Room,
         _ => Said::GroupCreated(about.0, text(rng), runs.iter().map(|run| (run.lane, run.first)).collect()),
     }
 }
@@ -180,6 +196,7 @@ fn entry_whose_length_or_fields_lie_is_refused() {
         String::new(),
     )]);
     let (group, _) = written(&[Said::GroupCreated(9, "name".to_owned(), vec![(LaneId(1), Seq(2))])]);
+    let (decision, _) = written(&[Said::Decision(vec![named(1, 2, 3, 4)])]);
     let changed = |bytes: &[u8], at: usize, value: &[u8]| {
         let mut bytes = bytes.to_vec();
         bytes[at..at + value.len()].copy_from_slice(value);
@@ -193,6 +210,7 @@ fn entry_whose_length_or_fields_lie_is_refused() {
         ("a length without its group", changed(&acked, 1, &3_u32.to_le_bytes())),
         ("half a run", changed(&acked, 1, &10_u32.to_le_bytes())),
         ("a run and a half", changed(&acked, 1, &24_u32.to_le_bytes())),
+        ("half a named record", changed(&decision, 1, &20_u32.to_le_bytes())),
         ("tag zero", changed(&acked, 0, &[0])),
         ("a tag that is not known", changed(&acked, 0, &[200])),
         ("a run for a text", changed(&acked, 0, &[6])),
@@ -231,4 +249,36 @@ fn entries_are_appended_to_what_is_there() {
     put_acked(&mut out, 1, &[run(1, 2, 3)]);
     assert_eq!(&out[..6], b"before");
     assert_eq!(read(&out[6..]), [Ok(Said::Acked(1, vec![run(1, 2, 3)]))]);
+}
+
+#[test]
+fn decision_is_found_only_at_the_front_of_its_record() {
+    let (acks, _) = written(&[Said::Acked(1, vec![run(1, 2, 3)])]);
+    let (named_one, _) = written(&[Said::Decision(vec![named(1, 2, 3, 4)])]);
+    assert_eq!(named_one.len(), decision_bytes(1));
+    let front = decision(&[named_one.clone(), acks.clone()].concat()).map(Iterator::collect::<Vec<_>>);
+    assert_eq!(front, Some(vec![named(1, 2, 3, 4)]));
+    assert!(decision(&[acks, named_one].concat()).is_none());
+    assert!(decision(&[]).is_none());
+}
+
+#[test]
+fn settles_and_room_fill_what_was_set_aside_to_the_byte() {
+    let about = (1, LaneId(2), Seq(3), 4);
+    let long = "x".repeat(2 * REASON_BYTES_MAX);
+    for reason in ["", "why", &long] {
+        let kinds = [
+            Said::Acked(1, vec![run(1, 2, 3)]),
+            Said::Released(1, 0, vec![run(1, 2, 3)]),
+            Said::Retry(about, Timestamp(5), 6, reason.to_owned()),
+            Said::Dead(about, DeadCause::MaxAttempts, Timestamp(5), 7, reason.to_owned()),
+        ];
+        for said in kinds {
+            let bytes = settle_bytes_max(reason) + ROOM_BYTES_MIN;
+            let (mut payload, _) = written(std::slice::from_ref(&said));
+            put_room(&mut payload, bytes);
+            assert_eq!(payload.len(), bytes, "{said:?}");
+            assert_eq!(read(&payload).len(), 2);
+        }
+    }
 }

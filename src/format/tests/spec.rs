@@ -1,7 +1,7 @@
 //! The byte tables in the docs, read from the sources and held against what the encoders write.
 
 use super::super::checkpoint::{BLOBS_AT, COPY_BYTES, ENTRY_BYTES, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
-use super::super::journal::{self, DeadCause, Of, Run};
+use super::super::journal::{self, DeadCause, Named, Of, Run};
 use super::super::record::{self, HEADER_BYTES, Kind, Life, MARK_BYTES, POWER, Record};
 use super::super::segment::{FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES};
 use super::super::{FORMAT_VERSION, record::mark_payload};
@@ -279,4 +279,9 @@ fn journal_entries_are_as_their_tables_say() {
         let expected = [vec![tag], le::<4>(body.len() as u64), body].concat();
         assert_eq!(*out, expected, "tag {tag}");
     }
+    let mut out = Vec::new();
+    journal::put_decision(&mut out, &[Named { lane: LaneId(1), base: 2, first: Seq(3), count: 4 }]);
+    journal::put_room(&mut out, 26 + 8);
+    let named = [vec![1], le::<8>(2), le::<8>(3), le::<4>(4)].concat();
+    assert_eq!(out, [vec![16], le::<4>(21), named, vec![17], le::<4>(3), vec![0; 3]].concat());
 }

@@ -142,9 +142,12 @@ impl Actor<'_> {
         Ok(())
     }
 
-    fn settled(&mut self, at: usize, mut loan: Loan, how: How) {
+    pub(super) fn settled(&mut self, at: usize, mut loan: Loan, how: How) {
         let side = &mut self.model.sides[at];
         let mine = side.mine.entry(loan.handed.receipt.task.seq).or_default();
+        if !matches!(how, How::Extend { .. }) {
+            mine.transaction = 0;
+        }
         match how {
             How::Ack => mine.acked = Sure::Process,
             How::Reject | How::Park => mine.die(Sure::Process),
@@ -158,7 +161,7 @@ impl Actor<'_> {
     }
 
     /// The settle failed: it took effect or not.
-    fn in_doubt(&mut self, at: usize, loan: &Loan, how: How) {
+    pub(super) fn in_doubt(&mut self, at: usize, loan: &Loan, how: How) {
         let mine = self.model.sides[at].mine.entry(loan.handed.receipt.task.seq).or_default();
         match how {
             How::Ack => mine.acked = Sure::Maybe,
@@ -217,6 +220,11 @@ impl Actor<'_> {
             let task = self.model.tasks.get(seq);
             let blocked =
                 |task: &Task| self.stalls.iter().any(|stall| stall.lane == task.lane && stall.claim.seq() < *seq);
+            // A task at `Power` waits for all of its transaction, and what is behind it in its lane waits for it.
+            let waits = |(at, other): (&Seq, &Task)| {
+                at <= seq && other.is_undecided() && task.is_some_and(|task| task.lane == other.lane)
+            };
+            let waits = !self.stalls.is_empty() && self.model.tasks.iter().any(waits);
             let there = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == *seq);
             let unreadable = self.unreadable(*seq);
             let expired = task.is_some_and(|task| task.is_expired(self.now.wall.0));
@@ -224,7 +232,7 @@ impl Actor<'_> {
             let lanes = || (0..self.setting.lanes).map(LaneId);
             let any_paused = lanes().any(|lane| self.model.is_paused(at, lane));
             let paused = task.is_some_and(|t| self.model.is_paused(at, t.lane) || (t.key.is_some() && any_paused));
-            let may_wait = unreadable || expired || paused || task.is_some_and(blocked);
+            let may_wait = unreadable || expired || paused || waits || task.is_some_and(blocked);
             ensure!(there || may_wait, "task {seq} is passed over: {mine:?}");
         }
         Ok(())
@@ -266,7 +274,7 @@ impl Actor<'_> {
 }
 
 impl How {
-    fn settle(self) -> Settle<'static> {
+    pub(super) fn settle(self) -> Settle<'static> {
         match self {
             How::Ack => Settle::Ack,
             How::Nack { delay_ms } => Settle::Nack { delay_ms: Some(u64::from(delay_ms)), reason: "sim" },

@@ -10,6 +10,7 @@ mod order;
 mod pause;
 mod produce;
 mod room;
+mod transact;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub(super) use consume::{ask, dead_of, later};
 pub(super) use keyed::PULSE;
 use produce::Stall;
+use transact::Waiting;
 
 use super::disk::SimDisk;
 use super::model::{Model, Sure, Verdict, Violation, ensure};
@@ -45,6 +47,8 @@ pub(super) struct Actor<'a> {
     /// Tasks accepted in this open, by lane: where each ends in its log.
     ends: BTreeMap<LaneId, BTreeMap<u64, Seq>>,
     stalls: Vec<Stall>,
+    /// Transactions of this open that are not durable yet.
+    waiting: Vec<Waiting>,
 }
 
 /// What comes after a step.
@@ -86,7 +90,7 @@ impl<'a> Actor<'a> {
         model: &'a mut Model,
         now: &'a mut Now,
     ) -> Self {
-        Actor { engine, disk, model, now, setting, ends: BTreeMap::new(), stalls: Vec::new() }
+        Actor { engine, disk, model, now, setting, ends: BTreeMap::new(), stalls: Vec::new(), waiting: Vec::new() }
     }
 
     /// One step.
@@ -141,6 +145,7 @@ impl<'a> Actor<'a> {
                 self.work(self.side(group), name, usize::from(tasks), lanes, lease_ms)
             }
             Op::Dismiss { group, name } => self.dismiss(self.side(group), name),
+            Op::Transaction { .. } => self.transaction(op),
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),
@@ -151,7 +156,7 @@ impl<'a> Actor<'a> {
             Op::Commit { lane } => self.commit(lane.map(LaneId)),
             Op::SyncAll => self.call(|actor| actor.engine.sync_all(actor.now.wall)),
             Op::MarkIdle => self.call(|actor| actor.engine.mark_idle(actor.now.wall)),
-            Op::Footers => self.call(|actor| actor.engine.write_footers()),
+            Op::Footers => self.call(|actor| actor.engine.write_footers(actor.now.wall)),
             Op::Checkpoint => self.call(|actor| actor.engine.checkpoint(*actor.now, false)),
             Op::Recycle => {
                 self.engine.sweep_strays();
@@ -235,6 +240,7 @@ impl<'a> Actor<'a> {
         if journal.durable() >= journal.filled() {
             self.model.journal_durable();
         }
+        self.observe_transactions();
     }
 
     fn lane_log(&self, lane: LaneId) -> Option<&Log> {

@@ -21,9 +21,9 @@ impl Actor<'_> {
     /// The next task of the lane for the group was never handed out and can be had now.
     fn surely_has_a_task(&self, at: usize, lane: LaneId) -> bool {
         let side = &self.model.sides[at];
-        // One that waits for its time or its key, or may have expired, is no task that can surely be had.
-        let asks = |task: &Task| task.asks.run_at.is_some() || task.asks.expires.is_some() || task.key.is_some();
-        let is_plain = |task: &Task| !asks(task);
+        // One that waits for its time, its key or its transaction, or may have expired, is none that can surely be had.
+        let waits = |task: &Task| task.asks.run_at.is_some() || task.key.is_some() || task.transaction > 0;
+        let is_plain = |task: &Task| !waits(task) && task.asks.expires.is_none();
         let in_lane = |seq: &Seq| self.model.tasks.get(seq).is_some_and(|task| task.lane == lane && is_plain(task));
         let mut fresh =
             side.mine.iter().filter(|(seq, mine)| mine.is_open() && !side.met.contains(seq) && in_lane(seq));
@@ -32,7 +32,8 @@ impl Actor<'_> {
         let is_power = |seq: &Seq| self.model.tasks.get(seq).is_some_and(|task| task.power);
         let mut undurable = self.ends.get(&lane).into_iter().flat_map(BTreeMap::values).filter(|seq| is_power(seq));
         let is_held_up = undurable.any(|other| other <= seq)
-            || self.stalls.iter().any(|stall| stall.lane == lane && stall.claim.seq() < *seq);
+            || self.stalls.iter().any(|stall| stall.lane == lane && stall.claim.seq() < *seq)
+            || self.model.tasks.range(..*seq).any(|(_, task)| task.lane == lane && task.is_undecided());
         mine.must && mine.attempts_most == 0 && !is_held_up && !self.model.is_paused(at, lane)
     }
 

@@ -46,7 +46,7 @@ fn schedule_without_a_failure_has_nothing_to_shrink() {
 #[test]
 fn every_workload_of_two_operations_keeps_every_promise_whatever_survives() {
     let mut walked = crate::sim::Walked::default();
-    let of_two = 1 + 13 + 13 * 13;
+    let of_two = 1 + 14 + 14 * 14;
     assert!(of_two < workloads());
     for number in 0..of_two {
         if let Err(failure) = exhaust(number, &mut walked) {

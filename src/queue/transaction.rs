@@ -1,0 +1,217 @@
+//! Transactions as callers hold them: buffered here, and nothing happens before the commit.
+
+use std::time::Duration;
+
+use crate::engine::append::TaskDraft;
+use crate::engine::receipt::Receipt;
+use crate::engine::settle::Settle;
+use crate::engine::transaction::{Decided, Plan};
+use crate::error::Result;
+use crate::storage::disk::clock;
+use crate::types::{Durability, LaneId, LogId, Seq, TaskId};
+
+use super::task::Fields;
+use super::{Delivery, Pending, Queue, Task};
+
+/// Enqueues and settles that happen wholly or not at all, over any crash, in any lanes and groups: the step from one task
+/// to the next. Buffered, and copied, until [`commit`](Transaction::commit).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let queue = lanelog::Options::new().lanes(2).open(dir.path().join("queue"))?;
+/// use lanelog::{LaneId, Reserve, Task};
+///
+/// queue.enqueue(Task::new("resize cat.jpg"))?;
+/// for delivery in queue.consumer().reserve(Reserve::new())? {
+///     let mut step = queue.transaction();
+///     step.enqueue(Task::new("publish cat.jpg"))?;
+///     step.enqueue(Task::new("tell the owner").lane(LaneId(1)))?;
+///     step.ack(delivery);
+///     step.commit()?;
+/// }
+/// # queue.close()?;
+/// # Ok::<(), lanelog::Error>(())
+/// ```
+///
+/// Dropped without a commit it is as if it had never been, and its deliveries are as if they had been dropped unsettled.
+#[must_use = "nothing happens before `commit`"]
+pub struct Transaction {
+    queue: Queue,
+    tasks: Vec<Buffered>,
+    settles: Vec<(Leased, How)>,
+    durability: Durability,
+}
+
+/// A task to be enqueued by the commit.
+struct Buffered {
+    lane: LaneId,
+    payload: Vec<u8>,
+    fields: Fields,
+}
+
+/// A settle as it is kept until the commit.
+enum How {
+    Ack,
+    Nack { delay_ms: Option<u64>, reason: String },
+    Release,
+    Reject { reason: String },
+}
+
+/// What a transaction settles: a [`Delivery`], or the [`Receipt`] of one.
+pub struct Leased(Lease);
+
+enum Lease {
+    Delivery(Box<Delivery>),
+    Receipt(Receipt),
+}
+
+impl From<Delivery> for Leased {
+    fn from(delivery: Delivery) -> Self {
+        Leased(Lease::Delivery(Box::new(delivery)))
+    }
+}
+
+impl From<Receipt> for Leased {
+    fn from(receipt: Receipt) -> Self {
+        Leased(Lease::Receipt(receipt))
+    }
+}
+
+impl From<&Receipt> for Leased {
+    fn from(receipt: &Receipt) -> Self {
+        Leased(Lease::Receipt(*receipt))
+    }
+}
+
+impl Transaction {
+    pub(super) fn new(queue: Queue) -> Self {
+        Transaction { queue, tasks: Vec::new(), settles: Vec::new(), durability: Durability::Power }
+    }
+
+    /// The same transaction at another durability, which is that of all its tasks and settles whatever they say
+    /// themselves. `Power` unless told.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// A task to be enqueued. Checked now; it has its id, and exists, from the commit on. Times from its enqueue on count
+    /// from now.
+    ///
+    /// # Errors
+    /// [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::InvalidOption`] for what the task asks for,
+    /// [`Error::NoSuchLane`], [`Error::Poisoned`]. The transaction is as it was before.
+    #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
+    pub fn enqueue(&mut self, task: Task<'_>) -> Result<()> {
+        let fields = task.fields(clock::coarse_wall())?;
+        let draft = fields.draft(task.payload, self.durability);
+        self.queue.core().engine.check_part(task.lane, &draft)?;
+        self.tasks.push(Buffered { lane: task.lane, payload: task.payload.to_vec(), fields });
+        Ok(())
+    }
+
+    /// Done for good.
+    pub fn ack(&mut self, lease: impl Into<Leased>) {
+        self.settles.push((lease.into(), How::Ack));
+    }
+
+    /// The attempt failed: comes again after `delay`, or after its backoff.
+    pub fn nack(&mut self, lease: impl Into<Leased>, delay: Option<Duration>, reason: &str) {
+        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self.settles.push((lease.into(), How::Nack { delay_ms, reason: reason.to_owned() }));
+    }
+
+    /// The attempt never began: due again at once, and not counted.
+    pub fn release(&mut self, lease: impl Into<Leased>) {
+        self.settles.push((lease.into(), How::Release));
+    }
+
+    /// Will never work: a dead letter at once.
+    pub fn reject(&mut self, lease: impl Into<Leased>, reason: &str) {
+        self.settles.push((lease.into(), How::Reject { reason: reason.to_owned() }));
+    }
+
+    /// Makes all of it happen, and waits until it can't be undone: at `Power`, until all logs that it wrote to are on
+    /// stable storage; at `Process` not at all. Gives the ids of the tasks in the order of their enqueues. Where no
+    /// segment is ready it first waits for one, as long as [`Options::append_wait`](crate::Options::append_wait) says.
+    ///
+    /// Settles alone, or tasks for one lane alone, cost one commit of one log; else it is one of each lane and one of the
+    /// journal, which other calls that wait share.
+    ///
+    /// # Errors
+    /// Refused, with nothing done: [`Error::LeaseLost`] if any of the leases is lost, [`Error::BadReceipt`] for a foreign
+    /// one, or a task that is settled twice; [`Error::TransactionTooLarge`], [`Error::Full`], [`Error::Poisoned`],
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]; [`Error::Io`] if an I/O error hit the segment of a
+    /// leased task. Deliveries of a refused transaction are as if they had been dropped unsettled; settle by receipt, after
+    /// [`Delivery::detach`], what should stay on loan. In doubt, wholly: [`Error::InDoubt`] if a sync failed or an I/O
+    /// error hit a segment.
+    pub fn commit(self) -> Result<Vec<TaskId>> {
+        self.submit()?.wait()
+    }
+
+    /// Makes all of it happen, and returns without waiting for its durability; [`Pending::wait`] does that.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Transaction::commit), but for a failed sync.
+    pub fn submit(self) -> Result<Pending<Vec<TaskId>>> {
+        let Transaction { queue, tasks, settles, durability } = self;
+        let core = queue.core();
+        core.check(durability)?;
+        let drafts: Vec<(LaneId, TaskDraft<'_>)> =
+            tasks.iter().map(|task| (task.lane, task.fields.draft(&task.payload, durability))).collect();
+        let receipts: Vec<(Receipt, Settle<'_>)> =
+            settles.iter().map(|(leased, how)| (leased.receipt(), how.settle())).collect();
+        let plan = Plan { tasks: &drafts, settles: &receipts, durability };
+        let decided = core.append(|| core.engine.transact(&plan, clock::now()))?;
+        settles.into_iter().for_each(|(leased, _)| leased.settled());
+        let lanes = drafts.iter().map(|(lane, _)| *lane);
+        let id = |(lane, seq): (LaneId, &Seq)| TaskId { queue: core.engine.queue(), lane, seq: *seq };
+        let ids: Vec<TaskId> = lanes.zip(&decided.tasks).map(id).collect();
+        Ok(follow_up(&queue, durability, &decided, ids))
+    }
+}
+
+impl How {
+    fn settle(&self) -> Settle<'_> {
+        match self {
+            How::Ack => Settle::Ack,
+            How::Nack { delay_ms, reason } => Settle::Nack { delay_ms: *delay_ms, reason },
+            How::Release => Settle::Release,
+            How::Reject { reason } => Settle::Reject { reason },
+        }
+    }
+}
+
+impl Leased {
+    fn receipt(&self) -> Receipt {
+        match &self.0 {
+            Lease::Delivery(delivery) => delivery.receipt(),
+            Lease::Receipt(receipt) => *receipt,
+        }
+    }
+
+    /// The lease ended: the delivery has nothing left to give back.
+    fn settled(self) {
+        if let Lease::Delivery(delivery) = self.0 {
+            let _over = delivery.detach();
+        }
+    }
+}
+
+/// What is left to do once everything is published.
+fn follow_up(queue: &Queue, durability: Durability, decided: &Decided, ids: Vec<TaskId>) -> Pending<Vec<TaskId>> {
+    let core = queue.core();
+    if durability == Durability::Process {
+        return Pending::done(ids);
+    }
+    let log_of = |id: LogId| id.lane().map_or(Some(core.engine.journal()), |lane| core.engine.lanes().log(lane));
+    let goals = decided.ends.iter().filter_map(|(log, end)| Some((log_of(*log)?, *end)));
+    let first = ids.first().copied();
+    let pending = goals.fold(Pending::done(ids), |pending, (log, end)| {
+        if log.id() != LogId::JOURNAL {
+            log.note_power();
+        }
+        pending.and_until(core, log, end)
+    });
+    pending.about(first)
+}

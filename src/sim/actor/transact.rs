@@ -1,0 +1,202 @@
+//! Transactions, and those who stand still in the middle of one.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::super::model::{Loan, Payload, Sure, Transaction, Violation, ensure};
+use super::super::operation::{How, Op, Stands};
+use super::{Actor, Flow, Halt, Step};
+use crate::engine::append::TaskDraft;
+use crate::engine::groups::GroupCell;
+use crate::engine::receipt::Receipt;
+use crate::engine::settle::Settle;
+use crate::engine::transaction::{Decided, Plan};
+use crate::engine::{Attempt, Engine};
+use crate::error::Error;
+use crate::log::Ends;
+use crate::types::{Durability, LaneId, LogId, Now, Seq};
+
+/// A transaction that took effect, and what it waits for.
+pub(super) struct Waiting {
+    number: u32,
+    ends: Ends,
+}
+
+/// What one transaction is made of.
+struct Parts {
+    at: usize,
+    tasks: Vec<(LaneId, Payload)>,
+    loans: Vec<(Loan, How)>,
+    power: bool,
+}
+
+impl Actor<'_> {
+    pub(super) fn transaction(&mut self, op: Op) -> Step {
+        let Op::Transaction { lane, tasks, bytes, group, pick, settles, how, power, stands } = op else {
+            return Ok(());
+        };
+        if self.setting.room.is_bounded() {
+            // Who is refused for want of room is looked at task by task.
+            return Ok(());
+        }
+        let at = self.side(group);
+        let cell = self.cell(at)?;
+        self.expire(at);
+        let lanes = self.setting.lanes;
+        let tasks = (0..tasks).map(|task| (LaneId((lane + task) % lanes), self.model.payload(bytes / 2))).collect();
+        let side = &mut self.model.sides[at];
+        // Now and then somebody comes too late.
+        let stale = if pick.is_multiple_of(5) { side.stale.pop() } else { None };
+        let from = if side.loans.is_empty() { 0 } else { usize::from(pick) % side.loans.len() };
+        let to = (from + usize::from(settles)).min(side.loans.len());
+        let how = if matches!(how, How::Extend { .. }) { How::Ack } else { how };
+        let loans = side.loans.drain(from..to).enumerate();
+        let loans = loans.map(|(number, loan)| (loan, if number == 0 { How::Ack } else { how })).collect();
+        let parts = Parts { at, tasks, loans, power };
+        match stands {
+            Some(stands) => self.stand_still(&cell, parts, stands),
+            None if stale.is_some() => self.come_too_late(parts, stale),
+            None => self.transact(&cell, parts),
+        }
+    }
+
+    /// One lease that is over refuses the whole.
+    fn come_too_late(&mut self, parts: Parts, stale: Option<Receipt>) -> Step {
+        let bodies: Vec<Vec<u8>> = parts.tasks.iter().map(|(_, payload)| payload.to_vec()).collect();
+        let outcome = parts.with_plan(&bodies, stale, |plan| self.engine.transact(plan, *self.now).map(drop));
+        self.model.sides[parts.at].loans.extend(parts.loans.into_iter().map(|(loan, _)| loan));
+        match outcome {
+            _ if self.disk.has_crashed() => Err(Halt::Flow(Flow::Stop)),
+            Err(Error::LeaseLost { .. }) => Ok(()),
+            Err(error) => Err(self.failed(&error)),
+            Ok(()) => Err(Violation("a transaction with a lease that is over was accepted".to_owned()).into()),
+        }
+    }
+
+    fn transact(&mut self, cell: &Arc<GroupCell>, parts: Parts) -> Step {
+        let bodies: Vec<Vec<u8>> = parts.tasks.iter().map(|(_, payload)| payload.to_vec()).collect();
+        let outcome = parts.with_plan(&bodies, None, |plan| self.ready(|engine, now| engine.transact(plan, now)));
+        let Decided { tasks, ends } = match outcome {
+            Ok(decided) => decided,
+            Err(halt) => {
+                // Refused, with nothing written.
+                self.model.sides[parts.at].loans.extend(parts.loans.into_iter().map(|(loan, _)| loan));
+                return Err(halt);
+            }
+        };
+        let (power, number) = (parts.power, self.note(parts, &tasks, Sure::Process)?);
+        self.waiting.push(Waiting { number, ends: ends.clone() });
+        let at = self.model.sides.iter().position(|side| side.name == cell.name).unwrap_or(0);
+        self.settle_accounts(at, cell)?;
+        for (log, _) in ends.iter().filter(|_| power) {
+            self.commit(log.lane())?;
+        }
+        Ok(())
+    }
+
+    /// Goes as far as one of the protocol's steps, lets others commit, and never goes on.
+    fn stand_still(&mut self, cell: &Arc<GroupCell>, parts: Parts, stands: Stands) -> Step {
+        let bodies: Vec<Vec<u8>> = parts.tasks.iter().map(|(_, payload)| payload.to_vec()).collect();
+        let cells = if parts.loans.is_empty() { Vec::new() } else { vec![Arc::clone(cell)] };
+        let decided = RefCell::new(None);
+        let outcome = parts.with_plan(&bodies, None, |plan| {
+            self.ready(|engine, now| stand_still(engine, plan, &cells, now, stands, &decided))
+        });
+        if let Some(tasks) = decided.into_inner() {
+            self.note(parts, &tasks, Sure::Maybe)?;
+        } else {
+            let loans = parts.loans.into_iter().map(|(loan, _)| loan);
+            self.model.sides[parts.at].loans.extend(loans);
+        }
+        outcome?;
+        Err(Halt::Flow(Flow::Stop))
+    }
+
+    /// A transaction took effect, or may have.
+    fn note(&mut self, parts: Parts, sequences: &[Seq], sure: Sure) -> Step<u32> {
+        let Parts { at, tasks, loans, power } = parts;
+        ensure!(tasks.len() == sequences.len(), "{} tasks have {} sequences", tasks.len(), sequences.len());
+        self.model.transactions_begun += 1;
+        let number = self.model.transactions_begun;
+        for (seq, (lane, payload)) in sequences.iter().zip(tasks) {
+            self.model.accept(*seq, lane, payload, 0, power)?;
+            if let Some(task) = self.model.tasks.get_mut(seq) {
+                (task.transaction, task.kept) = (number, sure);
+            }
+        }
+        let mut settled = Vec::new();
+        for (loan, how) in loans {
+            let seq = loan.handed.receipt.task.seq;
+            if sure == Sure::Process {
+                self.settled(at, loan, how);
+            } else {
+                self.in_doubt(at, &loan, how);
+            }
+            self.model.sides[at].mine.entry(seq).or_default().transaction = number;
+            settled.push((seq, how));
+        }
+        let side = self.model.sides[at].name.clone();
+        self.model.transactions.push(Transaction { number, tasks: sequences.to_vec(), side, settled });
+        Ok(number)
+    }
+
+    /// Takes over which transactions became durable.
+    pub(super) fn observe_transactions(&mut self) {
+        let engine = &self.engine;
+        let durable = |log: LogId| match log.lane() {
+            Some(lane) => engine.lanes().log(lane).map_or(0, |log| log.durable()),
+            None => engine.journal().durable(),
+        };
+        let is_durable = |waiting: &mut Waiting| waiting.ends.iter().all(|(log, end)| durable(*log) >= *end);
+        let over: Vec<Waiting> = self.waiting.extract_if(.., is_durable).collect();
+        over.iter().for_each(|waiting| self.model.transaction_durable(waiting.number));
+    }
+}
+
+impl Parts {
+    fn with_plan<T>(&self, bodies: &[Vec<u8>], stale: Option<Receipt>, run: impl FnOnce(&Plan<'_>) -> T) -> T {
+        let durability = if self.power { Durability::Power } else { Durability::Process };
+        let lanes = self.tasks.iter().map(|(lane, _)| *lane);
+        let tasks: Vec<_> = lanes.zip(bodies.iter().map(|body| TaskDraft::plain(body, durability))).collect();
+        let settles = self.loans.iter().map(|(loan, how)| (loan.handed.receipt, how.settle()));
+        let settles: Vec<_> = settles.chain(stale.map(|receipt| (receipt, Settle::Ack))).collect();
+        run(&Plan { tasks: &tasks, settles: &settles, durability })
+    }
+}
+
+/// Takes a transaction as far as a step, commits some logs, and leaves it there for good. `decided` gets its tasks once
+/// somebody may find it whole.
+fn stand_still(
+    engine: &Engine,
+    plan: &Plan<'_>,
+    cells: &[Arc<GroupCell>],
+    now: Now,
+    stands: Stands,
+    decided: &RefCell<Option<Vec<Seq>>>,
+) -> Result<Attempt<()>, Error> {
+    let Attempt::Done(mut open) = engine.begin(plan, cells, now)? else { return Ok(Attempt::NotReady) };
+    if stands.step > 0 {
+        open.fill(plan, now);
+    }
+    if stands.step > 1 {
+        open.settle(plan, now)?;
+    }
+    if stands.step > 2 {
+        *decided.borrow_mut() = Some(open.tasks(plan));
+        open.publish_decision()?;
+    }
+    for lane in 3..stands.step {
+        open.publish_lane(usize::from(lane - 3))?;
+    }
+    std::mem::forget(open);
+    // A failed sync is for whoever waits for it; here nobody asks any more.
+    if stands.commits & 1 != 0 {
+        let _failed = engine.commit(engine.journal(), now.wall);
+    }
+    for (lane, log) in engine.lanes().all() {
+        if stands.commits >> (lane.0 + 1) & 1 != 0 {
+            let _failed = engine.commit(log, now.wall);
+        }
+    }
+    Ok(Attempt::Done(()))
+}
