@@ -111,7 +111,7 @@ impl Group {
             match traits.run_at.filter(|at| *at > now.wall) {
                 Some(due) => {
                     let rest = due.0 - now.wall.0;
-                    self.delay(slot, due, rest, now.boot_ms.saturating_add(rest));
+                    self.delay(slot, due, rest, now.boot_ms.saturating_add(rest).saturating_add(1));
                 }
                 None => self.make_due(slot),
             }

@@ -319,7 +319,8 @@ impl Group {
             Some((due, delay_ms)) => {
                 // A clock that jumped back must not make the delay longer than it was asked for.
                 let rest = (due.0 - take.now.wall.0).min(delay_ms);
-                self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest));
+                // The two clocks don't tick at the same moment: one more, or it would come early by a part of one.
+                self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest).saturating_add(1));
                 None
             }
             None => Some(slot),

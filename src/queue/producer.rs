@@ -109,7 +109,7 @@ pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId
 fn publish(core: &Core, task: &Task<'_>) -> Result<(TaskId, Appended)> {
     core.check(task.durability)?;
     let time = clock::coarse_wall();
-    let fields = task.fields(time)?;
+    let fields = task.fields(|| clock::now().wall)?;
     let draft = fields.draft(task.payload, task.durability);
     let appended = core.append(|| core.engine.append(task.lane, &draft, time))?;
     Ok((id_of(core, task.lane, appended.first), appended))
@@ -126,7 +126,7 @@ pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pendi
     let durability = if powered { Durability::Power } else { Durability::Process };
     core.check(durability)?;
     let time = clock::coarse_wall();
-    let fields: Vec<Fields> = tasks.iter().map(|task| task.fields(time)).collect::<Result<_>>()?;
+    let fields: Vec<Fields> = tasks.iter().map(|task| task.fields(|| clock::now().wall)).collect::<Result<_>>()?;
     let drafts: Vec<TaskDraft<'_>> =
         tasks.iter().zip(&fields).map(|(task, fields)| fields.draft(task.payload, durability)).collect();
     let appended = core.append(|| core.engine.append_batch(lane, &drafts, time))?;

@@ -151,12 +151,13 @@ impl<'a> Task<'a> {
         self.asks.get_or_insert_default()
     }
 
-    /// The optional fields as they lie in the record, if it is enqueued at `now`.
+    /// The optional fields as they lie in the record. `now` reads the clock: only a task that asks for something needs it,
+    /// and then to the millisecond, or it would come early.
     #[inline]
-    pub(super) fn fields(&self, now: Timestamp) -> Result<Fields> {
+    pub(super) fn fields(&self, now: impl Fn() -> Timestamp) -> Result<Fields> {
         let mut fields = Fields::default();
         if let Some(asks) = &self.asks {
-            let traits = asks.traits(now)?;
+            let traits = asks.traits(now())?;
             fields.special = !traits.is_plain();
             traits.encode(&mut fields.bytes);
         }

@@ -103,7 +103,7 @@ impl Transaction {
     /// [`Error::NoSuchLane`], [`Error::Poisoned`]. The transaction is as it was before.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&mut self, task: Task<'_>) -> Result<()> {
-        let fields = task.fields(clock::coarse_wall())?;
+        let fields = task.fields(|| clock::now().wall)?;
         let draft = fields.draft(task.payload, self.durability);
         self.queue.core().engine.check_part(task.lane, &draft)?;
         self.tasks.push(Buffered { lane: task.lane, payload: task.payload.to_vec(), fields });

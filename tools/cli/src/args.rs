@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use lanelog::{Backoff, TaskId};
 
 /// Durable work from the shell: tasks survive kill -9 and power loss.
 #[derive(Parser)]
@@ -35,6 +37,31 @@ pub enum Command {
     /// Print every task record with its state; needs no lock
     #[command(after_help = "Example:\n  lanelog dump --queue jobs --lane 0 --json | jq .state")]
     Dump(Dump),
+    /// Print the next tasks of a lane without taking them; needs no lock
+    #[command(after_help = "Example:\n  lanelog peek --queue jobs --lane 0 --tasks 3")]
+    Peek(Peek),
+    /// Hand out nothing of a lane, or of the whole queue, until it is resumed
+    #[command(
+        after_help = "Settles go on. Durable: it holds over any crash.\n\nExample:\n  lanelog pause --queue jobs --lane 2"
+    )]
+    Pause(OfLane),
+    /// Hand out again what was paused
+    #[command(after_help = "Example:\n  lanelog resume --queue jobs --lane 2")]
+    Resume(OfLane),
+    /// Settle everything that a lane, or the whole queue, holds: for good, dead letters too
+    #[command(after_help = "Example:\n  lanelog purge --queue jobs --lane 2")]
+    Purge(OfLane),
+    /// List, redrive or drop dead letters
+    #[command(after_help = DEAD_HELP)]
+    Dead(Dead),
+    /// Settle one task for good, whatever it is now
+    #[command(
+        after_help = "Exit status: 0 cancelled, 1 it was settled or is not there.\n\nExample:\n  lanelog cancel --queue jobs 00c0ffee00c0ffee-02-0000000000000007"
+    )]
+    Cancel(OfTask),
+    /// Say why a task does not run
+    #[command(after_help = "Example:\n  lanelog explain --queue jobs 00c0ffee00c0ffee-02-0000000000000007")]
+    Explain(OfTask),
 }
 
 const RUN_HELP: &str = "\
@@ -66,6 +93,15 @@ Examples:
   lanelog work --queue jobs --until-empty --concurrency 4 -- ./resize {}
   lanelog work --queue jobs --until-empty --print > tasks.txt";
 
+const DEAD_HELP: &str = "\
+Without a filter all of them are meant. A redriven task comes again before what was never handed out, with all its
+attempts before it. `redrive` and `drop` need the queue for themselves; `list` needs no lock.
+
+Examples:
+  lanelog dead list --queue jobs
+  lanelog dead redrive --queue jobs --lane 0 --reason timeout --limit 100
+  lanelog dead drop --queue jobs --id 00c0ffee00c0ffee-02-0000000000000007";
+
 const ENQUEUE_HELP: &str = "\
 Every line is a task, an empty one too. Whatever ends the input early, the items before that are in the queue, and
 an item that was read only in part is not.
@@ -95,6 +131,20 @@ pub struct Input {
     /// Items of input end with a NUL byte instead of a newline
     #[arg(short = '0', long)]
     pub null: bool,
+    /// Not to be run before this long from now on, as in 250ms, 10m, 2h, 30d
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub delay: Option<Duration>,
+    /// How long, from now on, somebody wants it done; then it expires
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub ttl: Option<Duration>,
+    /// Tasks with the same key are run one at a time, in order
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+}
+
+/// A time as users write it.
+fn time(text: &str) -> Result<Duration, String> {
+    lanelog::parse_span(text).ok_or_else(|| "a time is a number and ms, s, m, h or d, as in 10m".to_owned())
 }
 
 /// How tasks are run.
@@ -106,6 +156,10 @@ pub struct Running {
     /// Attempts after which a task becomes a dead letter; 0 is without limit
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub max_attempts: u32,
+    /// How long a failed task waits: fixed:10s, linear:1s..1m or exponential:1s..5m, with ~20% for jitter
+    /// [default: as stored, exponential:1s..5m for a new queue]
+    #[arg(long, value_name = "BACKOFF")]
+    pub retry: Option<Backoff>,
     /// Seconds after which a task whose worker died goes to another one; extended while a command runs
     #[arg(long, value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub lease: u64,
@@ -203,4 +257,82 @@ pub struct Dump {
     /// Only this lane
     #[arg(long, value_name = "N")]
     pub lane: Option<u8>,
+}
+
+/// Arguments of `peek`.
+#[derive(clap::Args)]
+pub struct Peek {
+    /// Where, and how it is printed.
+    #[command(flatten)]
+    pub look: Look,
+    /// The lane
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub lane: u8,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub tasks: usize,
+}
+
+/// Arguments of what is done to a lane, or to the whole queue.
+#[derive(clap::Args)]
+pub struct OfLane {
+    /// The queue's directory
+    #[arg(long, value_name = "DIR")]
+    pub queue: PathBuf,
+    /// This lane alone [default: all of them]
+    #[arg(long, value_name = "N")]
+    pub lane: Option<u8>,
+}
+
+/// Arguments of what is done to one task.
+#[derive(clap::Args)]
+pub struct OfTask {
+    /// The queue's directory
+    #[arg(long, value_name = "DIR")]
+    pub queue: PathBuf,
+    /// The task, as `dump` shows it
+    #[arg(value_name = "ID")]
+    pub id: TaskId,
+}
+
+/// Arguments of `dead`.
+#[derive(clap::Args)]
+pub struct Dead {
+    /// What to do with them
+    #[arg(value_enum)]
+    pub what: DeadMove,
+    /// Which.
+    #[command(flatten)]
+    pub letters: Letters,
+}
+
+/// What is done to dead letters.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum DeadMove {
+    /// Print them; needs no lock
+    List,
+    /// Make them due again
+    Redrive,
+    /// Let them go for good
+    Drop,
+}
+
+/// Which dead letters.
+#[derive(clap::Args)]
+pub struct Letters {
+    /// The queue's directory
+    #[arg(long, value_name = "DIR")]
+    pub queue: PathBuf,
+    /// Only of this lane
+    #[arg(long, value_name = "N")]
+    pub lane: Option<u8>,
+    /// Only those whose reason contains this
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Only this one; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub id: Vec<TaskId>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
 }

@@ -29,7 +29,7 @@ pub fn enqueue(args: &Enqueue) -> Result<u8> {
 
 /// Enqueues every item of standard input. An item that can be read is accepted before more input is waited for.
 pub fn feed(queue: &Queue, how: &args::Input, durability: Durability, stop: &Stop, tally: &Tally) -> Result<()> {
-    let mut feeder = Feeder { queue, lane: LaneId(how.lane), durability, pending: Vec::new(), tally };
+    let mut feeder = Feeder { queue, how, durability, pending: Vec::new(), tally };
     let fed = feeder.take_all(&Input::standard(stop)?, if how.null { 0 } else { b'\n' });
     // However it ended, what was submitted counts.
     let settled = feeder.settle().map_err(Error::from);
@@ -39,7 +39,7 @@ pub fn feed(queue: &Queue, how: &args::Input, durability: Durability, stop: &Sto
 
 struct Feeder<'a> {
     queue: &'a Queue,
-    lane: LaneId,
+    how: &'a args::Input,
     durability: Durability,
     pending: Vec<Pending<TaskId>>,
     tally: &'a Tally,
@@ -73,7 +73,16 @@ impl Feeder<'_> {
     }
 
     fn submit(&mut self, item: &[u8]) -> Result<(), lanelog::Error> {
-        let task = Task::new(item).lane(self.lane).durability(self.durability);
+        let mut task = Task::new(item).lane(LaneId(self.how.lane)).durability(self.durability);
+        if let Some(delay) = self.how.delay {
+            task = task.delay(delay);
+        }
+        if let Some(ttl) = self.how.ttl {
+            task = task.ttl(ttl);
+        }
+        if let Some(key) = &self.how.key {
+            task = task.key(key);
+        }
         self.pending.push(self.queue.submit(task)?);
         if self.pending.len() >= PENDING_MAX { self.settle() } else { Ok(()) }
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use lanelog::{Damage, DamageKind, LaneId, Stats, TaskRecord, TaskState, inspect};
 use serde_json::{Value, json};
 
-use crate::args::{Dump, Look};
+use crate::args::{Dump, Look, Peek};
 use crate::output;
 
 /// `lanelog stats`.
@@ -60,6 +60,29 @@ pub fn dump(args: &Dump) -> Result<u8> {
     });
     output::written(outcome.and_then(|()| out.flush()))?;
     Ok(0)
+}
+
+/// `lanelog peek`.
+pub fn peek(args: &Peek) -> Result<u8> {
+    let mut left = args.tasks;
+    let mut lines = String::new();
+    inspect(&args.look.queue)?.for_each_task(|task| {
+        let is_open = |state: &TaskState| {
+            matches!(state, TaskState::Waiting | TaskState::Attempted { .. } | TaskState::Delayed { .. })
+        };
+        let open = task.states.iter().any(|(group, state)| group == "default" && is_open(state));
+        if left > 0 && open && task.id.lane() == LaneId(args.lane) {
+            left -= 1;
+            lines += &if args.look.json { record_json(&task).to_string() } else { record_text(&task) };
+            lines.push('\n');
+        }
+    });
+    say(&lines)
+}
+
+/// Prints, and that is all.
+pub fn say(text: &str) -> Result<u8> {
+    print(text).map(|()| 0)
 }
 
 fn print(text: &str) -> Result<()> {
@@ -169,9 +192,12 @@ fn damage_json(damage: &Damage) -> Value {
     })
 }
 
-fn state_name(state: &TaskState) -> String {
+/// A state in words.
+pub fn state_name(state: &TaskState) -> String {
     match state {
         TaskState::Attempted { attempts } => format!("attempted {attempts}"),
+        TaskState::Leased { attempts } => format!("on loan, attempt {attempts}"),
+        TaskState::Parked { reason, .. } => format!("parked: {reason}"),
         TaskState::Delayed { attempts, due } => format!("delayed until {} after {attempts}", due.0),
         TaskState::Dead { attempts, reason, .. } => format!("dead after {attempts}: {reason}"),
         _ => state_word(state).to_owned(),
@@ -184,6 +210,8 @@ fn state_word(state: &TaskState) -> &'static str {
         TaskState::Attempted { .. } => "attempted",
         TaskState::Delayed { .. } => "delayed",
         TaskState::Acked => "acked",
+        TaskState::Leased { .. } => "leased",
+        TaskState::Parked { .. } => "parked",
         TaskState::Dead { .. } => "dead",
         _ => "unknown",
     }
@@ -201,7 +229,8 @@ fn state_json(state: &TaskState) -> Value {
     }
 }
 
-fn record_text(task: &TaskRecord) -> String {
+/// A record on one line.
+pub fn record_text(task: &TaskRecord) -> String {
     let states: Vec<String> =
         task.states.iter().map(|(name, state)| format!("{name}: {}", state_name(state))).collect();
     let text: String = String::from_utf8_lossy(&task.payload).chars().take(80).collect();

@@ -4,6 +4,7 @@ mod args;
 mod child;
 mod crew;
 mod feed;
+mod hand;
 mod input;
 mod leases;
 mod look;
@@ -36,6 +37,13 @@ fn main() -> ExitCode {
         Command::Stats(look) => look::stats(&look),
         Command::Verify(look) => look::verify(&look),
         Command::Dump(dump) => look::dump(&dump),
+        Command::Peek(peek) => look::peek(&peek),
+        Command::Pause(of) => hand::pause(&of),
+        Command::Resume(of) => hand::resume(&of),
+        Command::Purge(of) => hand::purge(&of),
+        Command::Dead(dead) => hand::dead(&dead),
+        Command::Cancel(of) => hand::cancel(&of),
+        Command::Explain(of) => hand::explain(&of),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

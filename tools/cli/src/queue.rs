@@ -75,6 +75,11 @@ impl Emptiness {
     /// none either: then their segment can't be read.
     pub fn is_reached(&mut self, queue: &Queue) -> Result<bool> {
         let counts = Counts::of(queue);
+        let stats = queue.stats();
+        let paused = !stats.paused_lanes.is_empty() || stats.groups.iter().any(|group| group.paused);
+        if paused && counts.left > 0 && counts.coming == 0 {
+            bail!("{} tasks are left in what is paused; lanelog resume lets them go on", counts.left);
+        }
         let stuck = counts.left > 0 && counts.coming == 0;
         if stuck && self.stuck {
             bail!("{} tasks can't be read; lanelog verify says where, and they wait for a reopen", counts.left);

@@ -48,7 +48,11 @@ pub fn work(args: &Work) -> Result<u8> {
 
 /// The queue's options that the work is done by.
 pub fn options(running: &Running) -> Options {
-    Options::new().max_attempts(running.max_attempts).lease(Duration::from_secs(running.lease))
+    let options = Options::new().max_attempts(running.max_attempts).lease(Duration::from_secs(running.lease));
+    match running.retry {
+        Some(backoff) => options.backoff(backoff),
+        None => options,
+    }
 }
 
 /// One run over an open queue.

@@ -1,0 +1,102 @@
+//! Feature: delays. A task may carry a delay, or a time to run at, up to years: it has its id at once, is not handed out
+//! before its time, holds up nobody meanwhile, and comes by itself when its time is there, over reopens too.
+
+mod support;
+
+use std::time::Duration;
+
+use lanelog::{DeadFilter, Queue, Reserve, Task, TaskState, Timestamp};
+use support::{drain, nothing, one, place, small};
+
+const SOON: Duration = Duration::from_millis(60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[expect(clippy::disallowed_methods, reason = "stored times are the machine's wall clock")]
+#[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
+fn wall() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+#[test]
+fn a_delayed_task_comes_not_before_its_time_and_by_itself_when_it_is_there() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let before = wall();
+    let id = queue.enqueue(Task::new("later").delay(SOON)).unwrap();
+    let consumer = queue.consumer();
+    assert!(nothing(&consumer));
+    let delivery = one(&consumer);
+    assert!(wall() >= before + 60, "it came early");
+    assert_eq!((delivery.id(), delivery.attempt()), (id, 1), "the id that the enqueue gave, and its first attempt");
+}
+
+#[test]
+fn a_delayed_task_holds_up_nobody_and_tasks_come_as_their_times_do() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    queue.enqueue(Task::new("third").delay(SOON * 2)).unwrap();
+    queue.enqueue(Task::new("second").delay(SOON)).unwrap();
+    queue.enqueue(Task::new("first")).unwrap();
+    let consumer = queue.consumer();
+    for text in ["first", "second", "third"] {
+        let delivery = one(&consumer);
+        assert_eq!(delivery.payload().as_ref(), text.as_bytes());
+        delivery.ack().unwrap();
+    }
+}
+
+#[test]
+fn a_time_to_run_at_may_be_years_away_and_one_that_is_over_is_no_delay() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let far = queue.enqueue(Task::new("far").delay(10 * YEAR)).unwrap();
+    queue.enqueue(Task::new("at once").run_at(Timestamp(1))).unwrap();
+    assert_eq!(drain(&queue), [b"at once"]);
+    assert_eq!(queue.stats().groups[0].lanes[0].delayed, 1);
+    let due = queue.task(far).unwrap().unwrap().run_at.unwrap().0;
+    assert!(due > wall() + 9 * 365 * 24 * 3_600_000);
+}
+
+#[test]
+fn a_delay_holds_over_reopens_and_checkpoints() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let far = queue.enqueue(Task::new("far").delay(YEAR)).unwrap();
+    let soon = queue.enqueue(Task::new("soon").delay(SOON)).unwrap();
+    assert!(nothing(&queue.consumer()));
+    queue.checkpoint().unwrap();
+    drop(queue);
+    let queue = Queue::open(&place.path).unwrap();
+    assert_eq!(one(&queue.consumer()).id(), soon);
+    for _ in 0..2 {
+        assert!(nothing(&queue.consumer()));
+        assert!(matches!(queue.task(far).unwrap().unwrap().states[0].1, TaskState::Delayed { attempts: 0, .. }));
+    }
+}
+
+#[test]
+fn a_delayed_task_can_be_cancelled_or_parked_by_its_id_before_its_time() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let cancelled = queue.enqueue(Task::new("cancelled").delay(SOON)).unwrap();
+    let parked = queue.enqueue(Task::new("parked").delay(SOON)).unwrap();
+    queue.enqueue(Task::new("stays").delay(SOON)).unwrap();
+    assert!(nothing(&queue.consumer()), "they are met now, and wait");
+    assert!(queue.cancel(cancelled).unwrap() && queue.park("default", parked, "not yet").unwrap());
+    assert_eq!(one(&queue.consumer()).payload().as_ref(), b"stays");
+    assert!(nothing(&queue.consumer()));
+    assert_eq!(queue.kick("default", &DeadFilter::new()).unwrap(), 1);
+    assert_eq!(one(&queue.consumer()).id(), parked);
+}
+
+#[test]
+fn a_batch_may_mix_delays() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let ids = queue.enqueue_batch(&[Task::new("later").delay(SOON), Task::new("now")]).unwrap();
+    let consumer = queue.consumer();
+    let first = consumer.reserve(Reserve::new().tasks(2)).unwrap();
+    assert_eq!(first.iter().map(lanelog::Delivery::id).collect::<Vec<_>>(), ids[1..]);
+    assert_eq!(one(&consumer).id(), ids[0]);
+}
