@@ -12,7 +12,8 @@ const LONG: Duration = Duration::from_secs(3600);
 
 #[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
 fn state(queue: &Queue, id: lanelog::TaskId) -> TaskState {
-    queue.task(id).unwrap().unwrap().states[0].1.clone()
+    let mut states = queue.task(id).unwrap().unwrap().states.into_iter();
+    states.next().unwrap().1
 }
 
 #[test]
@@ -70,6 +71,33 @@ fn explain_says_why_a_task_does_not_run_and_what_goes_before_it() {
     assert!(why(later).reasons[0].starts_with("delayed until "), "{:?}", why(later));
     queue.park("default", ids[1], "odd").unwrap();
     assert_eq!(why(ids[1]).reasons, ["parked: odd"]);
+}
+
+#[test]
+fn explain_names_pauses_limits_keys_and_missing_workers() {
+    let place = place();
+    let queue = small().in_flight_max(2).open(&place.path).unwrap();
+    let first = queue.enqueue(Task::new("first").key("k")).unwrap();
+    let behind = queue.enqueue(Task::new("behind").key("k")).unwrap();
+    let free = queue.enqueue(Task::new("free").lane(LaneId(1))).unwrap();
+    let why = |id| queue.explain("default", id).unwrap().unwrap().reasons;
+    let consumer = queue.consumer();
+    let held = one(&consumer);
+    assert_eq!(held.id(), first);
+    assert!(why(behind).contains(&format!("its key is taken by task {first}")), "{:?}", why(behind));
+    queue.pause_lane(LaneId(1)).unwrap();
+    assert_eq!(why(free), ["its lane is paused"]);
+    queue.pause_group("default").unwrap();
+    assert_eq!(why(free), ["the group is paused", "its lane is paused"]);
+    queue.resume_group("default").unwrap();
+    queue.resume_lane(LaneId(1)).unwrap();
+    let other = one(&consumer);
+    assert!(why(behind).contains(&"the group has as many tasks on loan as it may".to_owned()), "{:?}", why(behind));
+    drop((held, other, consumer));
+    queue.close().unwrap();
+    let queue = small().sticky(true).open(&place.path).unwrap();
+    let told = queue.explain("default", behind).unwrap().unwrap().reasons;
+    assert!(told.contains(&"no live worker owns its key".to_owned()), "{told:?}");
 }
 
 #[test]

@@ -12,8 +12,8 @@ const LONG: Duration = Duration::from_secs(3600);
 
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test that called it")]
 fn due_of(queue: &Queue, id: lanelog::TaskId) -> Timestamp {
-    match &queue.task(id).unwrap().unwrap().states[0].1 {
-        lanelog::TaskState::Delayed { due, .. } => *due,
+    match queue.task(id).unwrap().unwrap().states.first().map(|(_, state)| state) {
+        Some(lanelog::TaskState::Delayed { due, .. }) => *due,
         other => panic!("not delayed: {other:?}"),
     }
 }

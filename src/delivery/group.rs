@@ -267,7 +267,7 @@ impl Group {
 
     /// How many more tasks may be on loan.
     #[inline]
-    pub(super) fn may_lend(&self, rules: &Rules) -> usize {
+    pub(crate) fn may_lend(&self, rules: &Rules) -> usize {
         if rules.in_flight_max == 0 {
             return usize::MAX;
         }

@@ -90,6 +90,19 @@ impl Group {
         }
     }
 
+    /// The task that has the key which a waiting task needs.
+    pub(crate) fn key_is_held_by(&self, spot: &Spot) -> Option<TaskKey> {
+        let key = Traits::decode(&spot.fields).key.map(|key| self.keys.hash(key))?;
+        let holder = self.slots.slot(self.keys.holder(key)?)?;
+        Some((holder.lane, holder.seq)).filter(|holder| *holder != spot.key())
+    }
+
+    /// True if the task has a key that no live worker owns, in sticky mode.
+    pub(crate) fn wants_a_worker(&self, spot: &Spot) -> bool {
+        let key = Traits::decode(&spot.fields).key.map(|key| self.keys.hash(key));
+        key.zip(self.sticky.as_ref()).is_some_and(|(key, sticky)| sticky.is_nobodys(key))
+    }
+
     /// A dead letter, or a parked task, is due again, though not before its time. False if it is none.
     pub(crate) fn revive(&mut self, spot: &Spot, keeps_attempts: Keeps, now: Now, changes: &mut Runs) -> bool {
         let Some(dead) = self.take_dead(&spot.key()) else { return false };

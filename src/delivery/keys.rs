@@ -100,6 +100,11 @@ impl Keys {
         self.known.get(&key).is_some_and(|known| known.holder == Some(slot))
     }
 
+    /// The slot that has the key.
+    pub(super) fn holder(&self, key: KeyHash) -> Option<u32> {
+        self.known.get(&key)?.holder
+    }
+
     /// `slot` takes a key that is free.
     pub(super) fn hold(&mut self, key: KeyHash, slot: u32) {
         let known = self.known.entry(key).or_default();

@@ -111,6 +111,11 @@ impl Sticky {
         self.of(Some(worker)).count()
     }
 
+    /// True if the key's bucket is nobody's.
+    pub(super) fn is_nobodys(&self, key: KeyHash) -> bool {
+        self.bucket(key).is_some_and(|bucket| bucket.owner.is_none())
+    }
+
     /// True if the worker may be handed tasks of the key.
     pub(super) fn may(&self, worker: Option<WorkerId>, key: KeyHash) -> bool {
         self.bucket(key).is_some_and(|bucket| bucket.belongs_to(worker))

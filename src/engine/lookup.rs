@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::delivery::{Spot, Standing};
+use crate::delivery::{Group, Spot, Standing};
 use crate::error::{Error, Result};
 use crate::format::fields::Traits;
 use crate::log::{Cursor, Log, Step, body_of};
@@ -83,6 +83,9 @@ impl Engine {
         if let Some(expires) = traits.expires.filter(|expires| *expires <= now.wall) {
             reasons.push(format!("expired at {} ms", expires.0));
         }
+        if matches!(state, TaskState::Waiting | TaskState::Attempted { .. }) {
+            reasons.extend(self.what_holds(cell, group, &spot));
+        }
         let ahead = match standing {
             Standing::Ahead => group.ahead_of(log, &spot),
             Standing::Due { .. } => group.due_before(&spot),
@@ -92,6 +95,31 @@ impl Engine {
             reasons.push(format!("{ahead} tasks of its lane go before it"));
         }
         Ok(Some(Explanation { state, reasons, ahead }))
+    }
+
+    /// What keeps a task from being handed out whose turn it may be.
+    fn what_holds(&self, cell: &GroupCell, group: &Group, spot: &Spot) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.is_paused(cell.id) {
+            reasons.push("the group is paused".to_owned());
+        }
+        if self.paused_lanes().contains(&spot.lane) {
+            reasons.push("its lane is paused".to_owned());
+        }
+        if spot.pending {
+            reasons.push("it is not on stable storage yet".to_owned());
+        }
+        if group.may_lend(&self.settings.rules) == 0 {
+            reasons.push("the group has as many tasks on loan as it may".to_owned());
+        }
+        if let Some((lane, seq)) = group.key_is_held_by(spot) {
+            let holder = TaskId { queue: self.queue, lane, seq };
+            reasons.push(format!("its key is taken by task {holder}"));
+        }
+        if group.wants_a_worker(spot) {
+            reasons.push("no live worker owns its key".to_owned());
+        }
+        reasons
     }
 
     fn states(&self, spot: &Spot, run_at: Option<Timestamp>, now: Now) -> Vec<(String, TaskState)> {
@@ -104,7 +132,7 @@ impl Engine {
 }
 
 /// What goes before a task.
-impl crate::delivery::Group {
+impl Group {
     /// Tasks before it that the cursor has not met and nobody settled, and all that are due again.
     fn ahead_of(&self, log: &Log, spot: &Spot) -> u64 {
         let Some(own) = self.lanes.get(spot.lane) else {

@@ -99,8 +99,8 @@ impl Transaction {
     /// from now.
     ///
     /// # Errors
-    /// [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::InvalidOption`] for what the task asks for,
-    /// [`Error::NoSuchLane`], [`Error::Poisoned`]. The transaction is as it was before.
+    /// [`Error::TaskTooLarge`](crate::Error::TaskTooLarge), [`Error::HeadersTooLarge`](crate::Error::HeadersTooLarge), [`Error::InvalidOption`](crate::Error::InvalidOption) for what the task asks for,
+    /// [`Error::NoSuchLane`](crate::Error::NoSuchLane), [`Error::Poisoned`](crate::Error::Poisoned). The transaction is as it was before.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&mut self, task: Task<'_>) -> Result<()> {
         let fields = task.fields(|| clock::now().wall)?;
@@ -139,11 +139,11 @@ impl Transaction {
     /// journal, which other calls that wait share.
     ///
     /// # Errors
-    /// Refused, with nothing done: [`Error::LeaseLost`] if any of the leases is lost, [`Error::BadReceipt`] for a foreign
-    /// one, or a task that is settled twice; [`Error::TransactionTooLarge`], [`Error::Full`], [`Error::Poisoned`],
-    /// [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]; [`Error::Io`] if an I/O error hit the segment of a
+    /// Refused, with nothing done: [`Error::LeaseLost`](crate::Error::LeaseLost) if any of the leases is lost, [`Error::BadReceipt`](crate::Error::BadReceipt) for a foreign
+    /// one, or a task that is settled twice; [`Error::TransactionTooLarge`](crate::Error::TransactionTooLarge), [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
+    /// [`Error::Closed`](crate::Error::Closed), [`Error::Forked`](crate::Error::Forked), [`Error::NotDurable`](crate::Error::NotDurable); [`Error::Io`](crate::Error::Io) if an I/O error hit the segment of a
     /// leased task. Deliveries of a refused transaction are as if they had been dropped unsettled; settle by receipt, after
-    /// [`Delivery::detach`], what should stay on loan. In doubt, wholly: [`Error::InDoubt`] if a sync failed or an I/O
+    /// [`Delivery::detach`], what should stay on loan. In doubt, wholly: [`Error::InDoubt`](crate::Error::InDoubt) if a sync failed or an I/O
     /// error hit a segment.
     pub fn commit(self) -> Result<Vec<TaskId>> {
         self.submit()?.wait()

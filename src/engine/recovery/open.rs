@@ -116,16 +116,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         picture.groups.insert(id, default_group());
     }
     let settings = Settings::from_stored(&stored);
-    // The ceiling that the first checkpoint makes durable is above the groups' fences too.
-    let fences = picture.next_base;
-    picture.next_base = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
-    let fences = if on(Bug::FenceReused) { 1 } else { fences };
-    let open_group = |((id, state), number)| {
-        let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
-        let group = Group::open(id, state, &settings.priority, now);
-        (id, Arc::new(GroupCell::new(group.fenced(first).keyed(picture.queue.0, settings.sticky))))
-    };
-    let groups: BTreeMap<u32, Arc<GroupCell>> = picture.groups.into_iter().zip(0..).map(open_group).collect();
+    let groups = open_groups(&mut picture, &settings, now);
     let bounds = count_waiting(settings.limits.clone(), &lanes, &groups);
     let engine = Engine {
         queue: picture.queue,
@@ -166,6 +157,21 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         engine.prepare_one(Needed::Journal)?;
     }
     Ok(engine)
+}
+
+/// The groups as they go on, each with a range of fences of its own.
+fn open_groups(picture: &mut Picture, settings: &Settings, now: Now) -> BTreeMap<u32, Arc<GroupCell>> {
+    // The ceiling that the first checkpoint makes durable is above the groups' fences too.
+    let fences = picture.next_base;
+    picture.next_base = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
+    let fences = if on(Bug::FenceReused) { 1 } else { fences };
+    let queue = picture.queue;
+    let open_group = |((id, state), number)| {
+        let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
+        let group = Group::open(id, state, &settings.priority, now);
+        (id, Arc::new(GroupCell::new(group.fenced(first).keyed(queue.0, settings.sticky))))
+    };
+    std::mem::take(&mut picture.groups).into_iter().zip(0..).map(open_group).collect()
 }
 
 /// Counts what waits for the groups that were found, where that is bounded.

@@ -1,0 +1,155 @@
+//! What a schedule's steps are drawn from.
+
+use super::{Choices, DELAY_MS_MAX, How, Keyed, Move, Op, Setting, Stands, small};
+
+impl Op {
+    /// A step as a queue in use sees it, with or without keys and workers.
+    pub(crate) fn draw_for<R: Choices>(rng: &mut R, setting: Setting) -> Op {
+        let plain = match setting.keyed {
+            Keyed::No => true,
+            Keyed::Keys => !rng.once_in(3),
+            // A bucket that moves takes two workers, two keys, and loans of both.
+            Keyed::Sticky => rng.once_in(3),
+        };
+        if plain {
+            return Op::draw(rng, setting.lanes, setting.bulky);
+        }
+        let (group, name) = (small(rng, 4), small(rng, 3));
+        match rng.below(16) {
+            0..=5 => Op::Keyed {
+                lane: small(rng, setting.lanes),
+                bytes: u16::try_from(rng.below(if setting.bulky { 700 } else { 60 })).unwrap_or(0),
+                key: small(rng, 4),
+                power: rng.once_in(3),
+            },
+            6 | 7 => Op::Enlist { group, name },
+            8 | 9 => Op::Beat { group, name },
+            10 => Op::Dismiss { group, name },
+            11 => Op::Clock { boot_ms: 120, wall_ms: 120 },
+            _ => Op::Work {
+                group,
+                name,
+                tasks: 1 + small(rng, 5),
+                lane: rng.once_in(4).then(|| small(rng, setting.lanes)),
+                lease_ms: if rng.once_in(4) { 20 } else { 900 },
+            },
+        }
+    }
+
+    /// A step as a queue in use sees it; `bulky`: with payloads of which a segment holds a few, most of them acked soon.
+    pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, bulky: bool) -> Op {
+        let lane = |rng: &mut R| small(rng, lanes);
+        let (often, seldom) = if bulky { (950, 200) } else { (60, 560) };
+        let bytes = |rng: &mut R| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
+        let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
+        let acks_all = bulky && rng.once_in(6);
+        let pauses = rng.once_in(24);
+        match rng.below(78) {
+            _ if pauses => Op::Pause {
+                lane: rng.once_in(2).then(|| small(rng, lanes)),
+                group: small(rng, 8),
+                resume: rng.once_in(2),
+                power: rng.once_in(2),
+            },
+            _ if acks_all => {
+                Op::Settle { group: small(rng, 8), pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) }
+            }
+            0..=13 => Op::Enqueue { lane: lane(rng), bytes: bytes(rng), power: rng.once_in(2) },
+            14..=18 => Op::Batch {
+                lane: lane(rng),
+                tasks: 2 + small(rng, 5),
+                bytes: bytes(rng),
+                power: rng.once_in(2),
+                wait: rng.once_in(2),
+            },
+            19 => Op::Stall { lane: lane(rng), bytes: bytes(rng), filled: rng.once_in(2) },
+            20 => Op::GoOn,
+            21..=28 => Op::Reserve {
+                group: small(rng, 8),
+                tasks: 1 + small(rng, 6),
+                lane: rng.once_in(4).then(|| small(rng, lanes)),
+                lease_ms: if rng.once_in(3) { 20 } else { 500 },
+                consumer: small(rng, 3),
+            },
+            29..=43 => Op::Settle {
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                count: if rng.once_in(2) { 1 } else { 1 + small(rng, 6) },
+                how: How::draw(rng),
+                power: rng.once_in(2),
+            },
+            44 => Op::Leave { group: small(rng, 8), consumer: small(rng, 3) },
+            45 | 56 if bulky => Op::Sweep { group: small(rng, 8) },
+            45 => Op::Sweep { group: small(rng, 8) },
+            46 => Op::CreateGroup { newest: rng.once_in(2), power: rng.once_in(2) },
+            47 => Op::Commit { lane: (!rng.once_in(3)).then(|| small(rng, lanes)) },
+            48 | 49 => Op::SyncAll,
+            50 => Op::MarkIdle,
+            51 => Op::Footers,
+            52..=54 => Op::Checkpoint,
+            55 => Op::Recycle,
+            56 => Op::Prepare,
+            57 | 58 => Op::Clock {
+                boot_ms: u32::try_from(rng.below(700)).unwrap_or(0),
+                wall_ms: i32::try_from(rng.below(1400)).unwrap_or(0) - if rng.once_in(2) { 700 } else { 0 },
+            },
+            59 | 60 => Op::Tick,
+            61 | 62 => Op::WriteBack,
+            63 => Op::Reopen,
+            _ => Self::draw_asking(rng, lanes, bytes),
+        }
+    }
+
+    /// Tasks that ask for something, what is done by hand, and transactions.
+    fn draw_asking<R: Choices>(rng: &mut R, lanes: u8, bytes: impl Fn(&mut R) -> u16) -> Op {
+        match rng.below(14) {
+            0..=2 => Op::Special {
+                lane: small(rng, lanes),
+                bytes: bytes(rng),
+                power: rng.once_in(2),
+                delay_ms: if rng.once_in(3) { 0 } else { u16::try_from(1 + rng.below(DELAY_MS_MAX)).unwrap_or(1) },
+                ttl_ms: if rng.once_in(2) {
+                    0
+                } else {
+                    u32::try_from(DELAY_MS_MAX + 1 + rng.below(4_000)).unwrap_or(1)
+                },
+                attempts: small(rng, 4),
+            },
+            3 | 4 => Op::Park { group: small(rng, 8), pick: small(rng, 255) },
+            5..=7 => Op::Shelf {
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                how: [Move::Redrive, Move::Kick, Move::Drop][usize::from(small(rng, 3))],
+                power: rng.once_in(2),
+            },
+            8 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
+            9 if rng.once_in(3) => Op::Purge { lane: small(rng, lanes), power: rng.once_in(2) },
+            9 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
+            number @ 10.. => Op::Transaction {
+                lane: small(rng, lanes),
+                tasks: small(rng, 4),
+                bytes: bytes(rng),
+                group: small(rng, 8),
+                pick: small(rng, 255),
+                settles: small(rng, 4),
+                how: How::draw(rng),
+                power: rng.once_in(2),
+                stands: (number == 13).then(|| Stands { step: small(rng, 6), commits: small(rng, 8) }),
+            },
+        }
+    }
+}
+
+impl How {
+    fn draw(rng: &mut impl Choices) -> How {
+        match rng.below(16) {
+            0 => How::Nack { delay_ms: if rng.once_in(2) { 0 } else { 15 } },
+            1 => How::Backoff,
+            2 | 3 => How::Release,
+            4 if rng.once_in(3) => How::Park,
+            4 => How::Reject,
+            5 => How::Extend { lease_ms: 700 },
+            _ => How::Ack,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Steps in words, for whoever reads a schedule.
+
+use std::fmt;
+
+use super::{Op, Stands};
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Op::Enqueue { lane, bytes, power } => write!(f, "enqueue {bytes} bytes into lane {lane} at {}", at(power)),
+            Op::Batch { lane, tasks, bytes, power, wait } => {
+                let waits = if wait { ", wait" } else { "" };
+                write!(f, "enqueue a batch of {tasks} of up to {bytes} bytes into lane {lane} at {}{waits}", at(power))
+            }
+            Op::Stall { lane, bytes, filled } => {
+                let how = if filled { "and half filled" } else { "and not filled" };
+                write!(f, "a producer stands still in lane {lane}, {bytes} bytes claimed {how}")
+            }
+            Op::GoOn => write!(f, "producers that stand still go on"),
+            Op::Reserve { group, tasks, lane, lease_ms, consumer } => {
+                let from = lane.map_or_else(String::new, |lane| format!(" from lane {lane}"));
+                write!(f, "consumer {consumer} of group {group} reserves {tasks}{from} for {lease_ms} ms")
+            }
+            Op::Settle { group, pick, count, how, power } => {
+                write!(f, "group {group} settles {count} from loan {pick} on: {how:?} at {}", at(power))
+            }
+            Op::Leave { group, consumer } => write!(f, "consumer {consumer} of group {group} leaves"),
+            Op::Sweep { group } => write!(f, "group {group} takes everything that waits"),
+            Op::CreateGroup { newest, power } => {
+                let from = if newest { "newest" } else { "oldest" };
+                write!(f, "create a group from the {from} task on at {}", at(power))
+            }
+            Op::Pause { lane, group, resume, power } => {
+                let how = if resume { "resume" } else { "pause" };
+                match lane {
+                    Some(lane) => write!(f, "{how} lane {lane} at {}", at(power)),
+                    None => write!(f, "{how} group {group} at {}", at(power)),
+                }
+            }
+            Op::Commit { lane: Some(lane) } => write!(f, "commit lane {lane}"),
+            Op::Commit { lane: None } => write!(f, "commit the journal"),
+            Op::Clock { boot_ms, wall_ms } => write!(f, "clocks move: boot {boot_ms} ms, wall {wall_ms} ms"),
+            Op::SyncAll | Op::MarkIdle | Op::Footers | Op::Checkpoint | Op::Recycle | Op::Prepare => {
+                write!(f, "{self:?}")
+            }
+            Op::Tick => write!(f, "tick"),
+            Op::WriteBack => write!(f, "the kernel writes back"),
+            Op::Reopen => write!(f, "close cleanly and open"),
+            _ => self.tell_asking(f),
+        }
+    }
+}
+
+impl Op {
+    /// Tasks that ask for something, workers, what is done by hand, and transactions.
+    fn tell_asking(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Special { lane, bytes, power, delay_ms, ttl_ms, attempts } => write!(
+                f,
+                "enqueue {bytes} bytes into lane {lane} at {}, delay {delay_ms} ms, to live {ttl_ms} ms, {attempts} attempts",
+                at(power)
+            ),
+            Op::Park { group, pick } => write!(f, "group {group} parks task {pick}"),
+            Op::Shelf { group, pick, how, power } => {
+                write!(f, "group {group}: {how:?} dead letter {pick} at {}", at(power))
+            }
+            Op::Cancel { pick, power } => write!(f, "cancel task {pick} at {}", at(power)),
+            Op::Purge { lane, power } => write!(f, "purge lane {lane} at {}", at(power)),
+            Op::Keyed { lane, bytes, key, power } => {
+                write!(f, "enqueue {bytes} bytes with key {key} into lane {lane} at {}", at(power))
+            }
+            Op::Enlist { group, name } => write!(f, "worker {name} of group {group} registers"),
+            Op::Beat { group, name } => write!(f, "worker {name} of group {group} lives"),
+            Op::Work { group, name, tasks, lane, lease_ms } => {
+                let from = lane.map_or_else(String::new, |lane| format!(" from lane {lane}"));
+                write!(f, "worker {name} of group {group} reserves {tasks}{from} for {lease_ms} ms")
+            }
+            Op::Dismiss { group, name } => write!(f, "worker {name} of group {group} goes"),
+            Op::Transaction { lane, tasks, bytes, group, pick, settles, how, power, stands } => {
+                write!(
+                    f,
+                    "a transaction enqueues {tasks} tasks of {bytes} bytes from lane {lane} on, and settles {settles} of"
+                )?;
+                write!(f, " group {group} from loan {pick} on: {how:?} at {}", at(power))?;
+                match stands {
+                    Some(Stands { step, commits }) => {
+                        write!(f, "; it stands still after step {step}, commits {commits:b}")
+                    }
+                    None => Ok(()),
+                }
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+fn at(power: bool) -> &'static str {
+    if power { "Power" } else { "Process" }
+}
