@@ -13,7 +13,7 @@ use super::state::{Change, DeadNote, Note, Runs, TaskKey};
 
 /// Where a task is that somebody asks for: key, life, and what its record's header says.
 #[derive(Clone, Debug)]
-pub(crate) struct Spot {
+pub(crate) struct Sought {
     pub lane: LaneId,
     pub seq: Seq,
     pub base: u64,
@@ -45,7 +45,7 @@ pub(crate) enum Standing {
     Settled,
 }
 
-impl Spot {
+impl Sought {
     fn key(&self) -> TaskKey {
         (self.lane, self.seq)
     }
@@ -61,7 +61,7 @@ fn index_in(base: u64, seq: Seq) -> u32 {
 
 impl Group {
     /// What the group makes of the task.
-    pub(crate) fn standing(&self, spot: &Spot) -> Standing {
+    pub(crate) fn standing(&self, spot: &Sought) -> Standing {
         let key = spot.key();
         if let Some(dead) = self.dead.get(&key) {
             return Standing::Dead(dead.clone());
@@ -91,20 +91,20 @@ impl Group {
     }
 
     /// The task that has the key which a waiting task needs.
-    pub(crate) fn key_is_held_by(&self, spot: &Spot) -> Option<TaskKey> {
+    pub(crate) fn key_is_held_by(&self, spot: &Sought) -> Option<TaskKey> {
         let key = Traits::decode(&spot.fields).key.map(|key| self.keys.hash(key))?;
         let holder = self.slots.slot(self.keys.holder(key)?)?;
         Some((holder.lane, holder.seq)).filter(|holder| *holder != spot.key())
     }
 
     /// True if the task has a key that no live worker owns, in sticky mode.
-    pub(crate) fn wants_a_worker(&self, spot: &Spot) -> bool {
+    pub(crate) fn wants_a_worker(&self, spot: &Sought) -> bool {
         let key = Traits::decode(&spot.fields).key.map(|key| self.keys.hash(key));
         key.zip(self.sticky.as_ref()).is_some_and(|(key, sticky)| sticky.is_nobodys(key))
     }
 
     /// A dead letter, or a parked task, is due again, though not before its time. False if it is none.
-    pub(crate) fn revive(&mut self, spot: &Spot, keeps_attempts: Keeps, now: Now, changes: &mut Runs) -> bool {
+    pub(crate) fn revive(&mut self, spot: &Sought, keeps_attempts: Keeps, now: Now, changes: &mut Runs) -> bool {
         let Some(dead) = self.take_dead(&spot.key()) else { return false };
         self.in_lane(spot.lane, |own| own.settled.take_back(u64::from(spot.bytes)));
         let attempts = if keeps_attempts == Keeps::Attempts { dead.attempts } else { 0 };
@@ -112,7 +112,7 @@ impl Group {
             changes.released(spot.lane, spot.seq, attempts);
         }
         if self.has_met(spot) {
-            let Spot { lane, seq, base, offset, bytes, .. } = *spot;
+            let Sought { lane, seq, base, offset, bytes, .. } = *spot;
             let traits = Traits::decode(&spot.fields);
             let own = Own::of(&traits);
             let key = traits.key.map(|key| self.keys.hash(key));
@@ -135,7 +135,7 @@ impl Group {
     }
 
     /// A dead letter goes for good. False if it is none.
-    pub(crate) fn drop_dead(&mut self, spot: &Spot, changes: &mut Runs) -> bool {
+    pub(crate) fn drop_dead(&mut self, spot: &Sought, changes: &mut Runs) -> bool {
         if self.take_dead(&spot.key()).is_none() {
             return false;
         }
@@ -144,7 +144,7 @@ impl Group {
     }
 
     /// Sets a task aside that is on loan to nobody, until somebody lifts that. False if it is on loan, or settled.
-    pub(crate) fn park_task(&mut self, spot: &Spot, reason: &str, now: Now, changes: &mut Runs) -> bool {
+    pub(crate) fn park_task(&mut self, spot: &Sought, reason: &str, now: Now, changes: &mut Runs) -> bool {
         match self.standing(spot) {
             Standing::Leased { .. } | Standing::Dead(_) | Standing::Settled => return false,
             Standing::Ahead | Standing::Due { .. } | Standing::Delayed { .. } => {}
@@ -161,7 +161,7 @@ impl Group {
     }
 
     /// The task is done for the group, whatever it is now; a lease on it ends. False if it was settled before.
-    pub(crate) fn cancel(&mut self, spot: &Spot, changes: &mut Runs) -> bool {
+    pub(crate) fn cancel(&mut self, spot: &Sought, changes: &mut Runs) -> bool {
         match self.standing(spot) {
             Standing::Settled => return false,
             Standing::Dead(_) => drop(self.take_dead(&spot.key())),
@@ -238,11 +238,11 @@ impl Group {
     }
 
     /// True if the cursor moved over the task, so that its life counts it as open until it is settled.
-    fn has_met(&self, spot: &Spot) -> bool {
+    fn has_met(&self, spot: &Sought) -> bool {
         self.lanes.get(spot.lane).is_some_and(|own| own.has_met(spot.base, spot.index()))
     }
 
-    fn settle_spot(&mut self, spot: &Spot, changes: &mut Runs) {
+    fn settle_spot(&mut self, spot: &Sought, changes: &mut Runs) {
         changes.acked(spot.lane, spot.seq);
         self.in_lane(spot.lane, |own| own.settle(spot.base, spot.index()));
     }

@@ -24,7 +24,7 @@ pub(crate) mod workers;
 mod tests;
 
 pub(crate) use group::{Group, Rules, Ticket};
-pub(crate) use hand::{DeadBounds, Keeps, Spot, Standing};
+pub(crate) use hand::{DeadBounds, Keeps, Sought, Standing};
 pub(crate) use lane::Amount;
 pub(crate) use reserve::{Ask, Grant, Granted, Lost};
 pub use scheduler::Priority;

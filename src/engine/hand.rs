@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::delivery::{Keeps, Spot};
+use crate::delivery::{Keeps, Sought};
 use crate::error::{Error, Result};
 use crate::format::fields::Traits;
 use crate::format::journal::DeadCause;
@@ -125,7 +125,7 @@ impl Engine {
     pub(crate) fn move_dead(&self, cell: &GroupCell, ids: &[TaskId], how: Move, now: Now) -> Result<Moved> {
         self.check_poison()?;
         // Found before the lock is taken: that may read from a cold file.
-        let spots: Vec<Spot> = ids.iter().filter_map(|id| self.spot(*id).transpose()).collect::<Result<_>>()?;
+        let spots: Vec<Sought> = ids.iter().filter_map(|id| self.spot(*id).transpose()).collect::<Result<_>>()?;
         let mut work = cell.state.lock();
         let work = &mut *work;
         let mut moved = Moved::default();
@@ -190,7 +190,7 @@ impl Engine {
     /// Where a task's record is. `None` if it is not there (any more).
     ///
     /// Errors: `BadId` for another queue's; `Io` if its segment can't be read.
-    pub(super) fn spot(&self, id: TaskId) -> Result<Option<Spot>> {
+    pub(super) fn spot(&self, id: TaskId) -> Result<Option<Sought>> {
         if id.queue != self.queue {
             return Err(Error::BadId { text: id.to_string() });
         }
@@ -208,7 +208,7 @@ impl Engine {
                 decision.is_some_and(|(base, offset)| self.undecided.contains(Place { base, offset }))
             };
             let pending = header.is_power() && (end > log.durable() || is_undecided());
-            Spot { lane, seq, base, offset: header.offset, bytes: header.payload_bytes, pending, fields }
+            Sought { lane, seq, base, offset: header.offset, bytes: header.payload_bytes, pending, fields }
         }))
     }
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::delivery::{Group, Spot, Standing};
+use crate::delivery::{Group, Sought, Standing};
 use crate::error::{Error, Result};
 use crate::format::fields::Traits;
 use crate::log::{Cursor, Log, Step, body_of};
@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// What keeps a task from being handed out whose turn it may be.
-    fn what_holds(&self, cell: &GroupCell, group: &Group, spot: &Spot) -> Vec<String> {
+    fn what_holds(&self, cell: &GroupCell, group: &Group, spot: &Sought) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.is_paused(cell.id) {
             reasons.push("the group is paused".to_owned());
@@ -122,7 +122,7 @@ impl Engine {
         reasons
     }
 
-    fn states(&self, spot: &Spot, run_at: Option<Timestamp>, now: Now) -> Vec<(String, TaskState)> {
+    fn states(&self, spot: &Sought, run_at: Option<Timestamp>, now: Now) -> Vec<(String, TaskState)> {
         let state = |cell: &GroupCell| {
             let standing = cell.state.lock().group.standing(spot);
             (cell.name.clone(), TaskState::of_standing(&standing, run_at, now.wall))
@@ -134,7 +134,7 @@ impl Engine {
 /// What goes before a task.
 impl Group {
     /// Tasks before it that the cursor has not met and nobody settled, and all that are due again.
-    fn ahead_of(&self, log: &Log, spot: &Spot) -> u64 {
+    fn ahead_of(&self, log: &Log, spot: &Sought) -> u64 {
         let Some(own) = self.lanes.get(spot.lane) else {
             return log.segments().iter().map(|segment| tasks_before(segment, spot)).sum();
         };
@@ -149,13 +149,13 @@ impl Group {
         ahead.sum::<u64>() + own.due.len() as u64
     }
 
-    fn due_before(&self, spot: &Spot) -> u64 {
+    fn due_before(&self, spot: &Sought) -> u64 {
         self.lanes.get(spot.lane).map_or(0, |own| own.due.range(..spot.seq).count() as u64)
     }
 }
 
 /// Task records of a life that lie before the spot.
-fn tasks_before(segment: &crate::log::Segment, spot: &Spot) -> u64 {
+fn tasks_before(segment: &crate::log::Segment, spot: &Sought) -> u64 {
     match segment.base().cmp(&spot.base) {
         std::cmp::Ordering::Less => u64::from(segment.tasks()),
         std::cmp::Ordering::Equal => spot.seq.0 - spot.base,
