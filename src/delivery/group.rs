@@ -230,8 +230,11 @@ impl Group {
 
     /// The group has nothing to do with what comes before `seq` in the lane.
     pub(super) fn start_at(&mut self, lane: LaneId, seq: Seq) {
-        self.starts.insert(lane, seq);
-        self.in_lane(lane, |own| own.start = seq);
+        // Never back: behind the end of a lane whose segments were all given back, no more is known than their base.
+        let start = self.starts.entry(lane).or_default();
+        *start = (*start).max(seq);
+        let start = *start;
+        self.in_lane(lane, |own| own.start = start);
     }
 
     /// How many dead letters and how many parked tasks a lane has.

@@ -323,3 +323,12 @@ fn cancelled_task_of_a_segment_that_can_not_be_read_takes_no_other_along() {
         keeps_its_promises_in(small, 2, &[stretch(&one, KILLED), second], None);
     }
 }
+
+#[test]
+fn lane_that_is_purged_again_after_its_segments_went_brings_nothing_back() {
+    let purge = Op::Purge { lane: 0, power: true };
+    let one = [enqueue(0, 53, true), enqueue(0, 31, true)];
+    let two = [reserve(1), purge, Op::Checkpoint, purge, reserve(1)];
+    let one_lane = Setting { lanes: 1, ..SETTING };
+    keeps_its_promises_in(one_lane, 12, &[stretch(&one, POWERLESS), stretch(&two, POWERLESS)], None);
+}
