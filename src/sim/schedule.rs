@@ -197,8 +197,12 @@ impl Stretch {
     fn draw(rng: &mut impl Choices, setting: Setting) -> Stretch {
         let most = if rng.once_in(4) { 60 } else { 16 };
         let count = 4 + rng.below(most);
-        let ops = (0..count).map(|_| Op::draw_for(rng, setting)).collect();
-        let fault = rng.once_in(5).then(|| draw_fault(rng, 4 * count));
+        let mut ops: Vec<Op> = (0..count).map(|_| Op::draw_for(rng, setting)).collect();
+        // A checkpoint whose sync fails, and a restart on what the cache shows of it, is rare enough by itself.
+        if rng.once_in(3) {
+            ops.push(Op::Checkpoint);
+        }
+        let fault = rng.once_in(4).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
         let hindrance = rng.once_in(6).then(|| draw_fault(rng, 60));

@@ -163,7 +163,8 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
 fn open_groups(picture: &mut Picture, settings: &Settings, now: Now) -> BTreeMap<u32, Arc<GroupCell>> {
     // The ceiling that the first checkpoint makes durable is above the groups' fences too.
     let fences = picture.next_base;
-    picture.next_base = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
+    let behind = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
+    picture.next_base = if on(Bug::SequenceReused) { fences } else { behind };
     let fences = if on(Bug::FenceReused) { 1 } else { fences };
     let queue = picture.queue;
     let open_group = |((id, state), number)| {
