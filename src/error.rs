@@ -223,6 +223,14 @@ impl Error {
         Error::Io { file: file.into(), call, source: Arc::new(source) }
     }
 
+    /// What it is when the operation may have been done all the same.
+    pub(crate) fn in_doubt(self) -> Self {
+        match self {
+            Error::InDoubt { .. } => self,
+            cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
+        }
+    }
+
     /// True if nothing was written and nothing changed.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

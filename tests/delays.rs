@@ -6,17 +6,10 @@ mod support;
 use std::time::Duration;
 
 use lanelog::{DeadFilter, Queue, Reserve, Task, TaskState, Timestamp};
-use support::{drain, nothing, one, place, small};
+use support::{drain, nothing, one, place, small, wall};
 
 const SOON: Duration = Duration::from_millis(60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-
-#[expect(clippy::disallowed_methods, reason = "stored times are the machine's wall clock")]
-#[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
-fn wall() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_millis()).unwrap()
-}
 
 #[test]
 fn a_delayed_task_comes_not_before_its_time_and_by_itself_when_it_is_there() {

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use lanelog::{Backoff, DeadCause, LaneId, Queue, Reserve, Task, Timestamp};
-use support::{nothing, one, place, small};
+use support::{nothing, one, place, small, wall};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -16,13 +16,6 @@ fn due_of(queue: &Queue, id: lanelog::TaskId) -> Timestamp {
         Some(lanelog::TaskState::Delayed { due, .. }) => *due,
         other => panic!("not delayed: {other:?}"),
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "stored times are the machine's wall clock")]
-#[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
-fn wall() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_millis()).unwrap()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
 use super::group::{Group, Own, Phase, Slot, dead_blob};
+use super::keys::KeyHash;
 use super::lane::Amount;
 use super::state::{Change, DeadNote, Note, Runs, TaskKey};
 
@@ -66,16 +67,10 @@ impl Group {
         if let Some(dead) = self.dead.get(&key) {
             return Standing::Dead(dead.clone());
         }
-        if self.starts().get(&spot.lane).is_some_and(|start| spot.seq < *start) {
+        if !self.is_owed(spot.lane, spot.base, spot.index()) {
             return Standing::Settled;
         }
-        let own = self.lanes.get(spot.lane);
-        let is_acked =
-            own.and_then(|own| own.lives.get(&spot.base)).is_some_and(|life| life.acks.contains(spot.index()));
-        if is_acked || own.is_some_and(|own| own.done.contains(&spot.base)) {
-            return Standing::Settled;
-        }
-        if let Some((_, task)) = self.slots.iter().find(|(_, task)| (task.lane, task.seq) == key) {
+        if let Some(task) = self.slot_of(key).and_then(|slot| self.slots.slot(slot)) {
             let attempts = task.attempts;
             return match task.phase {
                 Phase::Leased { consumer, .. } => Standing::Leased { attempts, consumer },
@@ -92,14 +87,14 @@ impl Group {
 
     /// The task that has the key which a waiting task needs.
     pub(crate) fn key_is_held_by(&self, spot: &Sought) -> Option<TaskKey> {
-        let key = Traits::decode(&spot.fields).key.map(|key| self.keys.hash(key))?;
+        let key = self.key_of(&Traits::decode(&spot.fields))?;
         let holder = self.slots.slot(self.keys.holder(key)?)?;
         Some((holder.lane, holder.seq)).filter(|holder| *holder != spot.key())
     }
 
     /// True if the task has a key that no live worker owns, in sticky mode.
     pub(crate) fn wants_a_worker(&self, spot: &Sought) -> bool {
-        let key = Traits::decode(&spot.fields).key.map(|key| self.keys.hash(key));
+        let key = self.key_of(&Traits::decode(&spot.fields));
         key.zip(self.sticky.as_ref()).is_some_and(|(key, sticky)| sticky.is_nobodys(key))
     }
 
@@ -115,7 +110,7 @@ impl Group {
             let Sought { lane, seq, base, offset, bytes, .. } = *spot;
             let traits = Traits::decode(&spot.fields);
             let own = Own::of(&traits);
-            let key = traits.key.map(|key| self.keys.hash(key));
+            let key = self.key_of(&traits);
             let phase = Phase::Due;
             // As a replay of the journal has it: who begins anew has nothing behind it.
             let reason = if attempts > 0 { dead.reason } else { String::new() };
@@ -205,10 +200,11 @@ impl Group {
 
     /// Counts what was settled without a look at each task.
     pub(crate) fn settle_amount(&mut self, lane: LaneId, amount: Amount) {
-        self.in_lane(lane, |own| {
-            own.settled.tasks = own.settled.tasks.wrapping_add(amount.tasks);
-            own.settled.bytes = own.settled.bytes.wrapping_add(amount.bytes);
-        });
+        self.in_lane(lane, |own| own.settled.add_all(amount));
+    }
+
+    fn key_of(&self, traits: &Traits<'_>) -> Option<KeyHash> {
+        traits.key.map(|key| self.keys.hash(key))
     }
 
     /// The slot of a task that was handed out, or waits for its time.

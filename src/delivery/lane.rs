@@ -23,6 +23,12 @@ impl Amount {
         self.bytes = self.bytes.wrapping_add(bytes);
     }
 
+    /// That much more.
+    pub(crate) fn add_all(&mut self, more: Amount) {
+        self.tasks = self.tasks.wrapping_add(more.tasks);
+        self.bytes = self.bytes.wrapping_add(more.bytes);
+    }
+
     /// One task less. A difference may pass below 0: whoever adds it up wraps too.
     pub(crate) fn take_back(&mut self, bytes: u64) {
         self.tasks = self.tasks.wrapping_sub(1);

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::sabotage::{Bug, on};
-use crate::types::{LANES_MAX, LaneId, LaneSet};
+use crate::types::{LANES_MAX, LaneId, LaneSet, millis};
 
 /// How the next lane is chosen. Every group goes by it for itself, over the reserves that ask for all lanes; one that
 /// names some gets the same order among those.
@@ -83,10 +83,9 @@ impl Scheduler {
             Priority::Weighted(weights) => {
                 Memory::Weighted { weights: weights.clone(), lane: LaneId(u8::MAX), left: 0 }
             }
-            Priority::Aging { longest_wait } => Memory::Aging {
-                longest_wait_ms: u64::try_from(longest_wait.as_millis()).unwrap_or(u64::MAX),
-                waits: Box::new([now_ms; LANES_MAX]),
-            },
+            Priority::Aging { longest_wait } => {
+                Memory::Aging { longest_wait_ms: millis(*longest_wait), waits: Box::new([now_ms; LANES_MAX]) }
+            }
         })
     }
 

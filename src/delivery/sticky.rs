@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use crate::sabotage::{Bug, on};
-use crate::types::{LaneId, Seq};
+use crate::types::{LaneId, Seq, mix};
 
 use super::group::Group;
 use super::keys::{KeyHash, Keys, Spot};
@@ -242,13 +242,8 @@ fn due_entry((place, slot): (&(LaneId, Seq), &u32)) -> (Seq, u32) {
     (place.1, *slot)
 }
 
-/// The worker's score for a bucket: the finalizer of splitmix64 (Steele, Lea, Flood 2014) over both numbers.
+/// The worker's score for a bucket: one hash over both numbers.
 fn score(bucket: u64, worker: WorkerId) -> u64 {
-    let mix = |word: u64| {
-        let word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    };
     mix(mix(worker.consumer()).wrapping_add(bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
 }
 

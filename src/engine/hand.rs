@@ -4,18 +4,17 @@
 //! locks (in the order of their ids), so that a crash leaves all of it or none; a call over so many tasks that their
 //! entries don't fit one record makes several, each of which is whole by itself.
 
-use std::sync::Arc;
-
 use crate::delivery::{Keeps, Sought};
 use crate::error::{Error, Result};
 use crate::format::fields::Traits;
 use crate::format::journal::DeadCause;
-use crate::log::{Place, body_of};
+use crate::format::record::Header;
+use crate::log::{Log, Place, Source, body_of};
 use crate::types::{LaneId, Now, TaskId, Timestamp};
 
 use super::Engine;
 use super::bounds::owed_before;
-use super::groups::GroupCell;
+use super::groups::{GroupCell, GroupWork};
 use super::stats::DeadLetter;
 
 /// Which dead letters are meant: all that fit every condition given.
@@ -104,6 +103,13 @@ pub(crate) enum Move {
     Drop,
 }
 
+/// A task's record, and what delivery is told of it.
+pub(super) struct Found {
+    pub source: Source,
+    pub header: Header,
+    pub spot: Sought,
+}
+
 /// How much was done, and the position of the journal behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Moved {
@@ -136,7 +142,7 @@ impl Engine {
                 Move::Drop => work.group.drop_dead(spot, &mut work.changes),
             });
         }
-        moved.end = self.write_hand(work, now)?;
+        moved.end = self.write_together(std::iter::once(work), now)?;
         self.arrivals.wake_all();
         Ok(moved)
     }
@@ -149,7 +155,7 @@ impl Engine {
         let mut work = cell.state.lock();
         let work = &mut *work;
         let tasks = u64::from(work.group.park_task(&spot, reason, now, &mut work.changes));
-        Ok(Moved { tasks, end: self.write_hand(work, now)? })
+        Ok(Moved { tasks, end: self.write_together(std::iter::once(work), now)? })
     }
 
     /// Settles a task for every group, whatever it is there. Counts the groups in which it was not settled before.
@@ -189,8 +195,15 @@ impl Engine {
 
     /// Where a task's record is. `None` if it is not there (any more).
     ///
-    /// Errors: `BadId` for another queue's; `Io` if its segment can't be read.
+    /// Errors: as [`Engine::find`].
     pub(super) fn spot(&self, id: TaskId) -> Result<Option<Sought>> {
+        Ok(self.find(id)?.map(|found| found.spot))
+    }
+
+    /// A task's record. `None` if it is not there (any more).
+    ///
+    /// Errors: `BadId` for another queue's; `Io` if its segment can't be read.
+    pub(super) fn find(&self, id: TaskId) -> Result<Option<Found>> {
         if id.queue != self.queue {
             return Err(Error::BadId { text: id.to_string() });
         }
@@ -200,33 +213,26 @@ impl Engine {
             Error::io(file, "read", error)
         })?;
         Ok(found.map(|(source, header)| {
-            let fields = if header.is_special() { body_of(&source, &header).unwrap_or_default().0 } else { Vec::new() };
-            let (lane, seq, base) = (id.lane, id.seq, source.segment.base());
-            let end = source.segment.position(header.offset + header.bytes);
-            let is_undecided = || {
-                let decision = Traits::decode(&fields).decision;
-                decision.is_some_and(|(base, offset)| self.undecided.contains(Place { base, offset }))
-            };
-            let pending = header.is_power() && (end > log.durable() || is_undecided());
-            Sought { lane, seq, base, offset: header.offset, bytes: header.payload_bytes, pending, fields }
+            let spot = self.sought(id, log, &source, &header);
+            Found { source, header, spot }
         }))
     }
 
-    fn write_hand(&self, work: &mut super::groups::GroupWork, now: Now) -> Result<Option<u64>> {
-        self.write_together(std::iter::once(work), now)
+    fn sought(&self, id: TaskId, log: &Log, source: &Source, header: &Header) -> Sought {
+        let fields = if header.is_special() { body_of(source, header).unwrap_or_default().0 } else { Vec::new() };
+        let (lane, seq, base) = (id.lane, id.seq, source.segment.base());
+        let end = source.segment.position(header.offset + header.bytes);
+        let is_undecided = || {
+            let decision = Traits::decode(&fields).decision;
+            decision.is_some_and(|(base, offset)| self.undecided.contains(Place { base, offset }))
+        };
+        let pending = header.is_power() && (end > log.durable() || is_undecided());
+        Sought { lane, seq, base, offset: header.offset, bytes: header.payload_bytes, pending, fields }
     }
 
     /// Writes the changes of several groups, whose locks are held, as one record. If that fails they are in doubt.
-    fn write_together<'a>(
-        &self,
-        works: impl Iterator<Item = &'a mut super::groups::GroupWork>,
-        now: Now,
-    ) -> Result<Option<u64>> {
-        let written = self.write_all_changes(works, now.wall);
-        written.map_err(|error| match error {
-            Error::InDoubt { .. } => error,
-            cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
-        })
+    fn write_together<'a>(&self, works: impl Iterator<Item = &'a mut GroupWork>, now: Now) -> Result<Option<u64>> {
+        self.write_all_changes(works, now.wall).map_err(Error::in_doubt)
     }
 }
 

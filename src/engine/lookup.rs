@@ -6,13 +6,14 @@
 use bytes::Bytes;
 
 use crate::delivery::{Group, Sought, Standing};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::fields::Traits;
 use crate::log::{Cursor, Log, Step, body_of};
 use crate::types::{LaneId, Now, Seq, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
+use super::hand::Found;
 use super::task::{TaskRecord, TaskState};
 
 /// Why a task of a group does not run now.
@@ -30,14 +31,14 @@ pub struct Explanation {
 impl Engine {
     /// A task and what every group makes of it; `None` if its record is not there (any more).
     pub(crate) fn task(&self, id: TaskId, now: Now) -> Result<Option<TaskRecord>> {
-        let Some(spot) = self.spot(id)? else { return Ok(None) };
-        let Some(log) = self.lanes.log(id.lane) else { return Ok(None) };
-        let found = log.find(id.seq).map_err(|error| Error::io(".", "read", error))?;
-        Ok(found.and_then(|(source, header)| {
-            let (fields, payload) = body_of(&source, &header)?;
-            let states = self.states(&spot, Traits::decode(&fields).run_at, now);
-            Some(TaskRecord::of(id, source.segment.file_name(), &header, &fields, Bytes::from(payload), states))
-        }))
+        Ok(self.find(id)?.and_then(|found| self.record_of(id, &found, now)))
+    }
+
+    fn record_of(&self, id: TaskId, found: &Found, now: Now) -> Option<TaskRecord> {
+        let Found { source, header, spot } = found;
+        let (fields, payload) = body_of(source, header)?;
+        let states = self.states(spot, Traits::decode(&fields).run_at, now);
+        Some(TaskRecord::of(id, source.segment.file_name(), header, &fields, Bytes::from(payload), states))
     }
 
     /// The first tasks of a lane that the group has not settled, in order, at most so many. What is damaged is left out.
@@ -51,10 +52,10 @@ impl Engine {
                 Step::Entered if cell.state.lock().group.is_done_with(lane, cursor.base()) => cursor.skip_life(),
                 Step::Task(header) => {
                     let id = TaskId { queue: self.queue, lane, seq: Seq(cursor.base() + u64::from(header.index)) };
-                    let Some(spot) = self.spot(id)? else { continue };
-                    let standing = cell.state.lock().group.standing(&spot);
+                    let Some(found) = self.find(id)? else { continue };
+                    let standing = cell.state.lock().group.standing(&found.spot);
                     if !matches!(standing, Standing::Settled | Standing::Dead(_)) {
-                        seen.extend(self.task(id, now)?);
+                        seen.extend(self.record_of(id, &found, now));
                     }
                 }
                 Step::Entered | Step::Damaged { .. } | Step::Unreadable { .. } => {}

@@ -9,7 +9,7 @@ use crate::format::meta::{StoredOptions, option};
 use crate::format::record::HEADER_BYTES;
 pub(crate) use crate::format::segment::SEGMENT_BYTES_MAX;
 use crate::format::segment::{PRELUDE_BYTES, record_limit};
-use crate::types::LaneId;
+use crate::types::{LaneId, millis};
 
 /// The smallest segment a queue can have.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 << 10;
@@ -173,7 +173,7 @@ pub(crate) fn store_priority(priority: &Priority, further: &mut BTreeMap<u16, u6
         }
         Priority::Aging { longest_wait } => {
             further.insert(option::PRIORITY, BY_AGE);
-            let wait_ms = u64::try_from(longest_wait.as_millis()).unwrap_or(u64::MAX);
+            let wait_ms = millis(*longest_wait);
             further.insert(option::LONGEST_WAIT_MS, wait_ms);
         }
     }

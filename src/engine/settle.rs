@@ -1,7 +1,5 @@
 //! Settling: ack, nack, release, reject, extend.
 
-use std::sync::Arc;
-
 use crate::error::{Error, Result};
 use crate::log::map_failed;
 use crate::sabotage::{Bug, on};
@@ -72,11 +70,7 @@ impl Engine {
         if end.is_err() {
             work.changes.clear();
         }
-        let in_doubt = |error| match error {
-            Error::InDoubt { .. } => error,
-            cause => Error::InDoubt { task: None, cause: Arc::new(cause) },
-        };
-        let settled = Settled { answers, end: end.map_err(in_doubt)? };
+        let settled = Settled { answers, end: end.map_err(Error::in_doubt)? };
         let woken = work.group.take_woken();
         // Under a bound on what is on loan an ack too lets others have something.
         let makes_room = self.settings.rules.in_flight_max > 0;

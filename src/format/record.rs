@@ -45,7 +45,7 @@ use std::ops::Range;
 use crc32fast::Hasher;
 
 use crate::sabotage::{Bug, on};
-use crate::types::{ExtentState, ExtentWord, Timestamp};
+use crate::types::{ExtentState, ExtentWord, Timestamp, mix};
 
 /// What seals and verifies the records of one segment life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -182,15 +182,6 @@ fn bare_word(life: Life, offset: u32, bytes: u32, state: ExtentState) -> ExtentW
     let low = ExtentWord::low_of(bytes, state);
     let check = fold(mix(life.salt ^ (u64::from(offset) << 32) ^ u64::from(low)));
     ExtentWord::new(bytes, state, check)
-}
-
-/// The finalizer of splitmix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014): a
-/// bijection of 64 bits in which every input bit reaches every output bit.
-#[inline]
-fn mix(value: u64) -> u64 {
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
 }
 
 #[inline]

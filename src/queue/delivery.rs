@@ -8,9 +8,9 @@ use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
 use crate::error::{Error, Result};
 use crate::format::fields;
-use crate::types::{Durability, LaneId, TaskId, Timestamp};
+use crate::types::{Durability, LaneId, TaskId, Timestamp, millis};
 
-use super::consumer::{millis, settle_one};
+use super::consumer::settle_one;
 use super::keeper::{KeepAlive, Kept, keep};
 use super::{Pending, Queue};
 
@@ -131,7 +131,7 @@ impl Delivery {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn submit_nack(self, delay: Option<Duration>, reason: &str) -> Result<Pending<()>> {
-        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        let delay_ms = delay.map(millis);
         self.settle(Settle::Nack { delay_ms, reason })
     }
 

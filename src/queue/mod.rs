@@ -46,7 +46,7 @@ use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
 use crate::sync::atomic::Ordering;
-use crate::types::{Durability, LaneId, QueueId, TaskId};
+use crate::types::{Durability, LaneId, QueueId, TaskId, millis};
 
 use self::core::Core;
 
@@ -349,7 +349,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn nack(&self, receipt: &Receipt, delay: Option<Duration>, reason: &str) -> Result<()> {
-        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        let delay_ms = delay.map(millis);
         consumer::settle_one(self.core(), receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
     }
 
@@ -374,7 +374,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`]; an extension is not journaled, so it is never in doubt.
     pub fn extend(&self, receipt: &Receipt, lease: Duration) -> Result<()> {
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        let lease_ms = millis(lease);
         consumer::settle_one(self.core(), receipt, Settle::Extend { lease_ms }, Durability::Process)?.wait()
     }
 

@@ -9,7 +9,7 @@ use crate::delivery::scheduler::WEIGHT_MAX;
 use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room, store_priority};
 use crate::error::{Error, Result};
 use crate::format::meta::{StoredOptions, option};
-use crate::types::{Backoff, LANES_MAX, LaneId};
+use crate::types::{Backoff, LANES_MAX, LaneId, millis};
 
 use super::{Bound, Queue};
 
@@ -384,8 +384,4 @@ fn within(option: &'static str, value: u64, least: u64, most: u64) -> Result<u64
     }
     let most = if most == u64::MAX { String::new() } else { format!(" and at most {most}") };
     Err(Error::InvalidOption { option, why: format!("{value} is out of bounds: at least {least}{most}") })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::append::TaskDraft;
 use crate::error::{Error, Result};
 use crate::format::fields::{FIELDS_BYTES_MAX, KEY_BYTES_MAX, Traits, encode_headers};
-use crate::types::{Backoff, Durability, LaneId, Timestamp};
+use crate::types::{Backoff, Durability, LaneId, Timestamp, millis};
 
 /// A task to be enqueued. Borrows its payload and headers; making one allocates nothing unless it has headers or asks
 /// for something that a plain task does not have.
@@ -190,7 +190,7 @@ impl Asks<'_> {
         if expires.is_some_and(|expires| expires <= run_at.unwrap_or(now)) {
             return refuse("ttl", "the time to live ends before the task may run".to_owned());
         }
-        let time_limit_ms = self.time_limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        let time_limit_ms = self.time_limit.map(millis);
         if time_limit_ms == Some(0) {
             return refuse("time_limit", "an attempt takes at least 1 ms".to_owned());
         }
@@ -200,5 +200,5 @@ impl Asks<'_> {
 }
 
 fn after(now: Timestamp, span: Duration) -> Timestamp {
-    Timestamp(now.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    Timestamp(now.0.saturating_add(millis(span)))
 }

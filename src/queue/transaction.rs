@@ -8,7 +8,7 @@ use crate::engine::settle::Settle;
 use crate::engine::transaction::{Decided, Plan};
 use crate::error::Result;
 use crate::storage::disk::clock;
-use crate::types::{Durability, LaneId, LogId, Seq, TaskId};
+use crate::types::{Durability, LaneId, LogId, Seq, TaskId, millis};
 
 use super::task::Fields;
 use super::{Delivery, Pending, Queue, Task};
@@ -117,7 +117,7 @@ impl Transaction {
 
     /// The attempt failed: comes again after `delay`, or after its backoff.
     pub fn nack(&mut self, lease: impl Into<Leased>, delay: Option<Duration>, reason: &str) {
-        let delay_ms = delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        let delay_ms = delay.map(millis);
         self.settles.push((lease.into(), How::Nack { delay_ms, reason: reason.to_owned() }));
     }
 

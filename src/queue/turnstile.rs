@@ -9,8 +9,6 @@
 //! commit wakes all of its word, so it is enough that the next one is led: by the one who is woken for it, or by whoever
 //! else takes the lead; and whoever slept and leaves while nobody leads passes the wake-up on, to both words.
 
-use std::sync::Arc;
-
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::sabotage::{Bug, on};
@@ -174,7 +172,6 @@ impl Drop for Leading<'_> {
 fn in_doubt(error: Error) -> Error {
     match error {
         Error::Poisoned { cause } => Error::InDoubt { task: None, cause },
-        Error::InDoubt { .. } => error,
-        other => Error::InDoubt { task: None, cause: Arc::new(other) },
+        other => other.in_doubt(),
     }
 }

@@ -8,9 +8,9 @@ use crate::engine::groups::GroupCell;
 use crate::engine::recovery::DEFAULT_GROUP;
 use crate::error::{Error, Result};
 use crate::storage::disk::clock;
-use crate::types::Durability;
+use crate::types::{Durability, millis};
 
-use super::consumer::{Consumer, ConsumerOptions, Reserve, follow_up, millis};
+use super::consumer::{Consumer, ConsumerOptions, Reserve, follow_up};
 use super::keeper::{KeepAlive, Kept, keep};
 use super::{Delivery, Pending, Queue};
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 
+use super::number::{millis, mix};
+
 /// The shape of the delays between attempts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) enum Curve {
@@ -87,10 +89,7 @@ impl Backoff {
 
 /// One step of splitmix64 (Steele, Lea, Flood 2014).
 fn scatter(value: u64) -> u64 {
-    let z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+    mix(value.wrapping_add(0x9E37_79B9_7F4A_7C15))
 }
 
 impl fmt::Display for Backoff {
@@ -155,10 +154,6 @@ impl fmt::Display for Span {
 }
 
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
 
 #[cfg(test)]
 mod tests {

@@ -8,9 +8,11 @@ use std::str::FromStr;
 use crate::error::Error;
 
 mod backoff;
+mod number;
 
 pub(crate) use backoff::Curve;
 pub use backoff::{Backoff, parse_span};
+pub(crate) use number::{millis, mix};
 
 /// The most lanes a queue can have.
 pub const LANES_MAX: usize = 256;

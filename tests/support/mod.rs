@@ -25,6 +25,13 @@ pub fn small() -> Options {
     Options::new().segment_bytes(4096).lanes(3)
 }
 
+/// The machine's wall clock, in milliseconds since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "stored times are the machine's wall clock")]
+pub fn wall() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
 /// One task, which must be there within reason.
 pub fn one(consumer: &Consumer) -> Delivery {
     let mut taken = consumer.reserve(Reserve::new().wait(Duration::from_secs(20))).unwrap();
