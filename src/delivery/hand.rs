@@ -155,10 +155,14 @@ impl Group {
         true
     }
 
-    /// The task is done for the group, whatever it is now; a lease on it ends. False if it was settled before.
+    /// The task is done for the group, whatever it is now; a lease on it ends. False if it was settled before; that is said
+    /// again, for what settled it may be a transaction that a power loss undoes.
     pub(crate) fn cancel(&mut self, spot: &Sought, changes: &mut Runs) -> bool {
         match self.standing(spot) {
-            Standing::Settled => return false,
+            Standing::Settled => {
+                changes.acked(spot.lane, spot.seq);
+                return false;
+            }
             Standing::Dead(_) => drop(self.take_dead(&spot.key())),
             _ => {
                 match self.slot_of(spot.key()) {

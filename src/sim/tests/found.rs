@@ -332,3 +332,25 @@ fn lane_that_is_purged_again_after_its_segments_went_brings_nothing_back() {
     let one_lane = Setting { lanes: 1, ..SETTING };
     keeps_its_promises_in(one_lane, 12, &[stretch(&one, POWERLESS), stretch(&two, POWERLESS)], None);
 }
+
+#[test]
+fn cancelled_task_that_an_undone_transaction_settled_stays_settled() {
+    let ops = [
+        Op::CreateGroup { newest: false, power: false },
+        enqueue(0, 49, true),
+        Op::Reserve { group: 1, tasks: 1, lane: None, lease_ms: 500, consumer: 1 },
+        Op::Transaction {
+            lane: 0,
+            tasks: 2,
+            bytes: 15,
+            group: 1,
+            pick: 1,
+            settles: 1,
+            how: How::Ack,
+            power: false,
+            stands: None,
+        },
+        Op::Cancel { pick: 0, power: true },
+    ];
+    keeps_its_promises(12, &[stretch(&ops, POWERLESS)], None);
+}
