@@ -6,7 +6,7 @@ mod told;
 
 use super::disk::Loss;
 use super::rng::Choices;
-use super::schedule::{Keyed, Setting};
+use super::schedule::{Keyed, Load, Setting};
 use crate::engine::hand::Move;
 
 /// One step of a workload. Numbers that pick something are taken modulo what there is.
@@ -194,6 +194,8 @@ pub(crate) struct Crash {
 pub(crate) enum Fault {
     /// A call of the disk fails, counted from the start of the stretch, with one of the errors it can have.
     Fails { call: u64, choice: u8, onwards: bool },
+    /// The first sync of a file from that call on fails.
+    SyncFails { call: u64, choice: u8 },
     /// The disk has only so many bytes left.
     Space { bytes: u32 },
 }

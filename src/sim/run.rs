@@ -5,7 +5,7 @@
 //! survive the next power loss.
 
 use super::actor::{Actor, Flow, open};
-use super::disk::{Failing, Loss, SimDisk};
+use super::disk::{Failing, Loss, SimDisk, Which};
 use super::model::{Model, Verdict, Violation, ensure};
 use super::operation::{Crash, Fault, How, Hurt, Op};
 use super::oracle::{Before, Harm, check, check_space};
@@ -249,11 +249,16 @@ impl Run<'_> {
 fn arm(disk: &SimDisk, fault: Option<Fault>) {
     match fault {
         Some(Fault::Fails { call, choice, onwards }) => {
-            disk.set_failing(Some(Failing { at: disk.calls() + call, choice: usize::from(choice), onwards }));
+            fail_from(disk, call, choice, if onwards { Which::Onwards } else { Which::This });
         }
+        Some(Fault::SyncFails { call, choice }) => fail_from(disk, call, choice, Which::NextSync),
         Some(Fault::Space { bytes }) => disk.set_space(Some(u64::from(bytes))),
         None => {}
     }
+}
+
+fn fail_from(disk: &SimDisk, call: u64, choice: u8, which: Which) {
+    disk.set_failing(Some(Failing { at: disk.calls() + call, choice: usize::from(choice), which }));
 }
 
 /// An open may fail where the machine stopped, or where the disk failed; then with an error that says so.

@@ -35,11 +35,21 @@ pub(crate) struct Setting {
     pub pad_commits: bool,
     /// Expired tasks become dead letters.
     pub expired_are_dead: bool,
-    /// Payloads are large for the segments, so that those roll and are recycled.
-    pub bulky: bool,
+    pub load: Load,
     pub order: Order,
     pub room: Room,
     pub keyed: Keyed,
+}
+
+/// What the tasks are like, and what becomes of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Load {
+    /// A segment holds many of them.
+    Small,
+    /// A segment holds a few of them, so that segments roll and are let go.
+    Bulky,
+    /// All of one size and soon acked, so that a file is used again, and its old records lie where new ones may begin.
+    Turning,
 }
 
 /// Whether tasks have keys and consumers are workers.
@@ -111,7 +121,7 @@ impl Setting {
             attempts_max: 0,
             pad_commits: false,
             expired_are_dead: false,
-            bulky: false,
+            load: Load::Small,
             order: Order::Strict,
             room: Room::ANY,
             keyed: Keyed::No,
@@ -140,7 +150,11 @@ impl Setting {
         let pad_commits = rng.once_in(16);
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
-        let bulky = rng.once_in(3);
+        let load = match rng.below(9) {
+            0..=2 => Load::Bulky,
+            3 => Load::Turning,
+            _ => Load::Small,
+        };
         let (expired_are_dead, lanes) = (rng.once_in(2), 1 + u8::from(!rng.once_in(3)));
         let order = match rng.below(4) {
             0 => Order::Weighted,
@@ -157,7 +171,7 @@ impl Setting {
             1 => Keyed::Sticky,
             _ => Keyed::No,
         };
-        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, bulky, order, room, keyed }
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, load, order, room, keyed }
     }
 }
 
@@ -211,11 +225,12 @@ impl Stretch {
 }
 
 fn draw_fault(rng: &mut impl Choices, calls: u64) -> Fault {
-    match rng.once_in(4) {
-        true => Fault::Space { bytes: u32::try_from(rng.below(24 << 10)).unwrap_or(0) },
-        false => {
-            Fault::Fails { call: rng.below(calls), choice: super::operation::small(rng, 12), onwards: rng.once_in(4) }
-        }
+    let (call, choice) = (rng.below(calls), super::operation::small(rng, 12));
+    match rng.below(8) {
+        0 | 1 => Fault::Space { bytes: u32::try_from(rng.below(24 << 10)).unwrap_or(0) },
+        // Syncs are a small part of all calls, and what they promise is what matters most.
+        2 | 3 => Fault::SyncFails { call, choice },
+        _ => Fault::Fails { call, choice, onwards: rng.once_in(4) },
     }
 }
 

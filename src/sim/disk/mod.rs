@@ -91,6 +91,16 @@ pub(crate) const ENOSPC: i32 = 28;
 /// Disk quota exceeded.
 pub(crate) const EDQUOT: i32 = 122;
 
+/// Which calls are to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Which {
+    This,
+    /// All from it on.
+    Onwards,
+    /// The next sync of a file.
+    NextSync,
+}
+
 /// A call that is to fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Failing {
@@ -98,8 +108,7 @@ pub(crate) struct Failing {
     pub at: u64,
     /// Which of the errors that the call can have; counted around.
     pub choice: usize,
-    /// All calls from it on that can fail so, or it alone.
-    pub onwards: bool,
+    pub which: Which,
 }
 
 /// A handle to the disk; clones are the same disk.
@@ -353,8 +362,15 @@ impl SimDisk {
         if call.is_operation() {
             state.operate()?;
         }
-        let failing = state.failing.filter(|failing| number == failing.at || failing.onwards && number > failing.at);
-        if let Some(failing) = failing {
+        let fails = |failing: &Failing| match failing.which {
+            Which::This => number == failing.at,
+            Which::Onwards => number >= failing.at,
+            Which::NextSync => number >= failing.at && call == Call::Sync,
+        };
+        if let Some(failing) = state.failing.filter(fails) {
+            if failing.which == Which::NextSync {
+                state.failing = None;
+            }
             let errors = call.errors();
             state.faults += 1;
             state.look_faults += u64::from(!call.is_operation());

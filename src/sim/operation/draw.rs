@@ -1,6 +1,6 @@
 //! What a schedule's steps are drawn from.
 
-use super::{Choices, DELAY_MS_MAX, How, Keyed, Move, Op, Setting, Stands, small};
+use super::{Choices, DELAY_MS_MAX, How, Keyed, Load, Move, Op, Setting, Stands, small};
 
 impl Op {
     /// A step as a queue in use sees it, with or without keys and workers.
@@ -11,14 +11,17 @@ impl Op {
             // A bucket that moves takes two workers, two keys, and loans of both.
             Keyed::Sticky => rng.once_in(3),
         };
+        if setting.load == Load::Turning && !rng.once_in(12) {
+            return Op::draw_turning(rng, setting.lanes);
+        }
         if plain {
-            return Op::draw(rng, setting.lanes, setting.bulky);
+            return Op::draw(rng, setting.lanes, setting.load);
         }
         let (group, name) = (small(rng, 4), small(rng, 3));
         match rng.below(16) {
             0..=5 => Op::Keyed {
                 lane: small(rng, setting.lanes),
-                bytes: u16::try_from(rng.below(if setting.bulky { 700 } else { 60 })).unwrap_or(0),
+                bytes: u16::try_from(rng.below(if setting.load == Load::Bulky { 700 } else { 60 })).unwrap_or(0),
                 key: small(rng, 4),
                 power: rng.once_in(3),
             },
@@ -36,8 +39,22 @@ impl Op {
         }
     }
 
-    /// A step as a queue in use sees it; `bulky`: with payloads of which a segment holds a few, most of them acked soon.
-    pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, bulky: bool) -> Op {
+    /// A step of a queue whose tasks are done as soon as they come: one lane fills segment after segment.
+    fn draw_turning<R: Choices>(rng: &mut R, lanes: u8) -> Op {
+        let (lane, bytes) = (if rng.once_in(6) { small(rng, lanes) } else { 0 }, 400);
+        match rng.below(16) {
+            0..=3 => Op::Enqueue { lane, bytes, power: rng.once_in(6) },
+            4..=7 => Op::Batch { lane, tasks: 2 + small(rng, 5), bytes, power: rng.once_in(6), wait: rng.once_in(2) },
+            8 | 9 => Op::Reserve { group: 0, tasks: 16, lane: None, lease_ms: 500, consumer: 0 },
+            10..=12 => Op::Settle { group: 0, pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) },
+            13 | 14 => Op::Checkpoint,
+            _ => Op::Prepare,
+        }
+    }
+
+    /// A step as a queue in use sees it.
+    pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, load: Load) -> Op {
+        let bulky = load == Load::Bulky;
         let lane = |rng: &mut R| small(rng, lanes);
         let (often, seldom) = if bulky { (950, 200) } else { (60, 560) };
         let bytes = |rng: &mut R| if rng.once_in(4) { rng.below(seldom) } else { rng.below(often) };
