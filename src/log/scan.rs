@@ -89,6 +89,8 @@ pub(crate) struct Scan {
     pub gaps: Vec<(u32, u32)>,
     /// Extents of transactions among those that are kept.
     pub parts: Vec<Part>,
+    /// Padding below the last mark (offset, bytes). A recovery may have made it of what was void, and its sync failed.
+    pub padding: Vec<(u32, u32)>,
     /// Bytes behind `end` up to and with the next record of this life that stands there, cut as torn.
     pub cut: u32,
     /// Everything below is proven durable by a mark, a footer or a checkpoint.
@@ -225,7 +227,12 @@ impl Walk<'_> {
             Found::Record(header) if below && header.kind == Kind::Batch => self.record(&header, rest),
             found if found.extent_bytes() as usize > rest.len() => return self.cut_off(rest, below),
             Found::Record(header) => self.record(&header, rest),
-            Found::Padding { bytes } => self.at += bytes,
+            Found::Padding { bytes } => {
+                if below {
+                    self.scan.padding.push((self.at, bytes));
+                }
+                self.at += bytes;
+            }
             Found::Hole { .. } if on(Bug::HoleEndsLog) => return false,
             Found::Hole { bytes } if below => self.corrupt(bytes, None),
             Found::Hole { bytes } => {

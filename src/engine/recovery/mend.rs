@@ -69,8 +69,11 @@ fn rewrite(life: &FoundLife) -> Result<()> {
 /// Zeros behind the words of what is void, now that those are durable: whoever finds one damaged one day, and looks for
 /// the next record, must not find those of a batch that never was.
 fn blank(life: &FoundLife, scan: &Scan) -> Result<()> {
-    for flaw in &scan.flaws {
-        let Flaw::Void { offset, bytes, .. } = *flaw else { continue };
+    let void = scan.flaws.iter().filter_map(|flaw| match *flaw {
+        Flaw::Void { offset, bytes, .. } => Some((offset, bytes)),
+        Flaw::Corrupt { .. } | Flaw::Torn { .. } | Flaw::Hole { .. } => None,
+    });
+    for (offset, bytes) in void.chain(scan.padding.iter().copied()) {
         zero(life, offset + 8, offset + bytes)?;
         let range = u64::from(offset)..u64::from(offset + bytes);
         life.file.sync_range(range).map_err(|error| Error::io(life.name(), "sync", error))?;
@@ -90,15 +93,17 @@ fn zero(life: &FoundLife, from: u32, to: u32) -> Result<()> {
 }
 
 /// What recovery does not keep becomes padding, and what is torn gets zeros behind its word: should the word be damaged one
-/// day, a reader that looks for the next record must not find those of a batch that never was. Gives the lowest offset
-/// that it wrote.
+/// day, a reader that looks for the next record must not find those of a batch that never was. What is padding below the
+/// last mark becomes it again: it may be what a recovery made of something void just before its sync failed, and be so in
+/// the cache alone. Gives the lowest offset that it wrote.
 fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
     let mut lowest = scan.end;
-    for flaw in &scan.flaws {
+    let again = scan.padding.iter().map(|(offset, bytes)| Flaw::Void { offset: *offset, bytes: *bytes, lost: None });
+    for flaw in scan.flaws.iter().copied().chain(again) {
         // How much is overwritten: of a record that is void its first word alone, which one sector holds. So a crash leaves
         // it whole or void. In between it would be taken for damage below the last mark, and above it for the end of the
         // log, before tasks that others were told are durable.
-        let (offset, bytes, zeroed) = match *flaw {
+        let (offset, bytes, zeroed) = match flaw {
             Flaw::Hole { offset, bytes } | Flaw::Torn { offset, bytes, .. } => (offset, bytes, bytes),
             Flaw::Void { offset, bytes, .. } if on(Bug::VoidInPieces) => (offset, bytes, bytes),
             Flaw::Void { offset, bytes, .. } => (offset, bytes, 8),

@@ -354,3 +354,30 @@ fn cancelled_task_that_an_undone_transaction_settled_stays_settled() {
     ];
     keeps_its_promises(12, &[stretch(&ops, POWERLESS)], None);
 }
+
+#[test]
+fn void_record_whose_padding_did_not_reach_the_disk_stays_void() {
+    let transaction = |lane, tasks, bytes| Op::Transaction {
+        lane,
+        tasks,
+        bytes,
+        group: 0,
+        pick: 1,
+        settles: 0,
+        how: How::Ack,
+        power: true,
+        stands: None,
+    };
+    let ops = [
+        enqueue(1, 605, true),
+        Op::Stall { lane: 1, bytes: 106, filled: true },
+        enqueue(0, 415, false),
+        transaction(0, 3, 178),
+        transaction(0, 1, 820),
+    ];
+    for call in 10..20 {
+        let mut one = stretch(&ops, POWERLESS);
+        one.hindrance = Some(Fault::SyncFails { call, choice: 0 });
+        keeps_its_promises_in(Setting { segment_bytes: 4096, ..SETTING }, 24, &[one], None);
+    }
+}
