@@ -11,7 +11,7 @@
 //! | record whose header verifies and whose body doesn't | damage, skipped by its length | torn, becomes padding |
 //! | batch with a record that doesn't verify | only that record is lost | the whole batch becomes padding |
 //! | claimed extent (a hole) | damage: a durable extent was published once | becomes padding |
-//! | padding | stepped over | stepped over |
+//! | padding | stepped over, and noted | stepped over |
 //! | nothing, or bytes that don't verify | damage: resync at the next header that verifies | the end |
 //!
 //! Kept extents of transactions are named beside ([`Part`]): whether they count depends on other logs.

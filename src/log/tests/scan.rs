@@ -184,7 +184,10 @@ fn by_the_table(truth: &BTreeMap<u32, Truth>, bytes: u32, durable: u32) -> Scan 
                 scan.flaws.push(Flaw::Hole { offset: at, bytes: *bytes });
                 at += bytes;
             }
-            (Some(Truth::Padding { bytes }), _) => at += bytes,
+            (Some(Truth::Padding { bytes }), _) => {
+                scan.padding.extend(below.then_some((at, *bytes)));
+                at += bytes;
+            }
             (None, true) => {
                 let to = next_header(truth, at).map_or(durable, |(offset, _)| offset);
                 scan.flaws.push(Flaw::Corrupt { offset: at, bytes: to - at, lost: None });
