@@ -272,6 +272,29 @@ fn bounds_of_lanes_that_are_not_there_are_refused() {
     assert!(matches!(opened, Err(Error::InvalidOption { .. })));
 }
 
+#[test]
+fn each_enqueue_may_say_how_long_it_waits_for_room() {
+    let place = place();
+    let queue = small().append_wait(LONG).queue_bound(Bound::new().tasks(2)).open(&place.path).unwrap();
+    put(&queue, 0, 1).unwrap();
+    put(&queue, 0, 1).unwrap();
+    let none = || Task::new("no").wait(Duration::ZERO);
+    let refused = |outcome: Option<Error>| assert!(matches!(outcome, Some(Error::OverBound { waited_ms: 0, .. })));
+    refused(queue.enqueue(none()).err());
+    refused(queue.enqueue_batch(&[none(), none()]).err());
+    refused(queue.producer().wait(Duration::ZERO).enqueue("no").err());
+    let mut step = queue.transaction().wait(Duration::ZERO);
+    step.enqueue(Task::new("no")).unwrap();
+    refused(step.commit().err());
+    let a_little = Task::new("no").wait(Duration::from_millis(20));
+    assert!(matches!(queue.enqueue(a_little), Err(Error::OverBound { waited_ms: 20.., .. })));
+    let other = queue.clone();
+    let waiter = thread::spawn(move || other.enqueue(Task::new("yes").wait(LONG)).map(drop));
+    ack(&queue, "default", 1);
+    waiter.join().unwrap().unwrap();
+    assert_eq!(drain(&queue).len(), 2);
+}
+
 // ---- bounds on what is on loan ----
 
 #[test]
@@ -307,6 +330,34 @@ fn a_consumer_that_waits_for_room_on_loan_gets_a_task_when_another_is_acked() {
     let waiter = thread::spawn(move || one(&other.consumer()).ack().unwrap());
     first.ack().unwrap();
     waiter.join().unwrap();
+}
+
+#[test]
+fn a_lane_has_no_more_on_loan_than_its_bound_while_others_are_handed_out() {
+    let place = place();
+    let queue = small().lane_in_flight_max(LaneId(0), 2).open(&place.path).unwrap();
+    let ids: Vec<_> = [0, 0, 0, 1, 1, 1].into_iter().map(|lane| put(&queue, lane, 1).unwrap()).collect();
+    let consumer = queue.consumer();
+    let mut taken = consumer.reserve(Reserve::new().tasks(4)).unwrap();
+    let lanes: Vec<u8> = taken.iter().map(|delivery| delivery.lane().0).collect();
+    assert_eq!(lanes, [0, 0, 1, 1]);
+    let told = queue.explain("default", ids[2]).unwrap().unwrap();
+    assert!(told.reasons.iter().any(|reason| reason.contains("its lane has as many")), "{told:?}");
+    taken.remove(0).ack().unwrap();
+    taken.push(one(&consumer));
+    assert_eq!(taken[3].lane(), LaneId(0), "an ack makes room in the lane");
+    taken.into_iter().for_each(|delivery| delivery.release().unwrap());
+    drop(consumer);
+    queue.close().unwrap();
+    let queue = small().open(&place.path).unwrap();
+    let again = queue.consumer().reserve(Reserve::new().tasks(9)).unwrap();
+    assert_eq!(again.iter().filter(|delivery| delivery.lane() == LaneId(0)).count(), 2, "the bound is stored");
+    drop(again);
+    queue.close().unwrap();
+    assert!(matches!(
+        small().lane_in_flight_max(LaneId(9), 2).open(&place.path),
+        Err(Error::InvalidOption { option: "lane_in_flight_max (lane)", .. })
+    ));
 }
 
 // ---- pausing ----

@@ -34,8 +34,8 @@ use super::sticky::Sticky;
 use super::wheel::Wheel;
 use super::workers::Workers;
 
-/// When a group gives up on a task, and how long it waits between attempts.
-#[derive(Clone, Copy, Debug)]
+/// When a group gives up on a task, how long it waits between attempts, and how many are on loan at once.
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     /// 0 is without limit.
     pub max_attempts: u32,
@@ -45,6 +45,8 @@ pub(crate) struct Rules {
     pub dead: DeadBounds,
     /// The most tasks of a group on loan at once; 0 is without limit.
     pub in_flight_max: u64,
+    /// The most tasks of these lanes on loan at once in a group.
+    pub lanes_in_flight_max: BTreeMap<LaneId, u64>,
 }
 
 /// What a task asks for itself, instead of the queue's rules or beside them.
@@ -70,6 +72,11 @@ impl Rules {
     pub(super) fn used_up(&self, task: &Slot) -> bool {
         let max = task.own.as_ref().and_then(|own| own.max_attempts).unwrap_or(self.max_attempts);
         max > 0 && task.attempts >= max
+    }
+
+    /// True if what is settled lets others have something.
+    pub(crate) fn bound_loans(&self) -> bool {
+        self.in_flight_max > 0 || !self.lanes_in_flight_max.is_empty()
     }
 
     /// Delay after the task's last attempt failed.
@@ -276,6 +283,16 @@ impl Group {
         }
         let in_flight: u64 = self.lanes.iter().map(|(_, lane)| lane.in_flight).sum();
         usize::try_from(rules.in_flight_max.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+    }
+
+    /// How many more tasks of one lane may be on loan.
+    #[inline]
+    pub(crate) fn may_lend_of(&self, lane: LaneId, rules: &Rules) -> usize {
+        let max = rules.lanes_in_flight_max.get(&lane);
+        max.map_or(usize::MAX, |max| {
+            let in_flight = self.lanes.get(lane).map_or(0, |own| own.in_flight);
+            usize::try_from(max.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+        })
     }
 
     /// True if a task is neither settled for good nor before what the group sees.

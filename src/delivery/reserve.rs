@@ -96,7 +96,13 @@ impl Group {
             let Some(Turn { lane, tasks_max }) = self.scheduler.pick(&available, now.boot_ms) else { break };
             let Some(log) = logs.log(lane) else { break };
             let before = granted.grants.len();
-            let until = before.saturating_add(tasks_max).min(tasks);
+            let may_lend = self.may_lend_of(lane, rules);
+            if may_lend == 0 {
+                // Its turn is not over, nor was it found empty: it goes on waiting.
+                available.remove(lane);
+                continue;
+            }
+            let until = before.saturating_add(tasks_max.min(may_lend)).min(tasks);
             let mut take = Take { ask, rules, log, lane, now, until, bytes_left: &mut bytes_left, changes, lost };
             let more = self.take_from_lane(&mut take, &mut granted);
             self.scheduler.served(lane, granted.grants.len() - before, now.boot_ms);

@@ -113,6 +113,9 @@ impl Engine {
         if group.may_lend(&self.settings.rules) == 0 {
             reasons.push("the group has as many tasks on loan as it may".to_owned());
         }
+        if group.may_lend_of(spot.lane, &self.settings.rules) == 0 {
+            reasons.push("its lane has as many tasks on loan as it may".to_owned());
+        }
         if let Some((lane, seq)) = group.key_is_held_by(spot) {
             let holder = TaskId { queue: self.queue, lane, seq };
             reasons.push(format!("its key is taken by task {holder}"));

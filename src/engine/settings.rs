@@ -44,6 +44,11 @@ pub(crate) struct Settings {
     pub pad_commits: bool,
 }
 
+fn in_flight_of(stored: &StoredOptions, lane: u8) -> Option<(LaneId, u64)> {
+    let max = stored.further(option::LANE_IN_FLIGHT_MAX + u16::from(lane)).filter(|max| *max > 0)?;
+    Some((LaneId(lane), max))
+}
+
 impl Settings {
     pub(crate) fn from_stored(stored: &StoredOptions) -> Self {
         Settings {
@@ -61,6 +66,7 @@ impl Settings {
                     age_ms: stored.further(option::DEAD_AGE_MAX_MS).unwrap_or(0),
                 },
                 in_flight_max: stored.further(option::IN_FLIGHT_MAX).unwrap_or(0),
+                lanes_in_flight_max: (0..=u8::MAX).filter_map(|lane| in_flight_of(stored, lane)).collect(),
             },
             priority: stored_priority(stored),
             limits: Limits::of_stored(stored),

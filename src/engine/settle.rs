@@ -73,7 +73,7 @@ impl Engine {
         let settled = Settled { answers, end: end.map_err(Error::in_doubt)? };
         let woken = work.group.take_woken();
         // Under a bound on what is on loan an ack too lets others have something.
-        let makes_room = self.settings.rules.in_flight_max > 0;
+        let makes_room = self.settings.rules.bound_loans();
         if woken || makes_room || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
         }

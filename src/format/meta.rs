@@ -95,6 +95,8 @@ pub(crate) mod option {
     /// The most tasks, and payload bytes, that wait in a lane: these and the lane's number.
     pub(crate) const LANE_TASKS_MAX: u16 = 0x200;
     pub(crate) const LANE_BYTES_MAX: u16 = 0x300;
+    /// The most tasks of a lane that are on loan in each group: this and the lane's number.
+    pub(crate) const LANE_IN_FLIGHT_MAX: u16 = 0x400;
     /// Weight of a lane: this and the lane's number.
     pub(crate) const WEIGHT: u16 = 0x100;
     /// 1: the tasks of a key go to the worker that its bucket belongs to.

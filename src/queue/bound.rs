@@ -7,14 +7,15 @@
 /// several, no group ever has more than the bound allows. What waits in the queue is the sum over its lanes. Bytes are
 /// those of payloads.
 ///
-/// An enqueue that would exceed a bound waits for room as long as [`Options::append_wait`] says, and is then refused with
-/// [`Error::OverBound`]; a batch counts as a whole. Nothing that was accepted is ever dropped to make room, and settles
+/// An enqueue that would exceed a bound waits for room as long as [`Options::append_wait`] or [`Task::wait`] says, and is
+/// then refused with [`Error::OverBound`]; a batch counts as a whole. Nothing that was accepted is ever dropped to make room, and settles
 /// always work. A bound below what waits already takes nothing away. After a power loss that undid acks at `Process`
 /// more may wait than a bound allows.
 ///
 /// [`Options::lane_bound`]: crate::Options::lane_bound
 /// [`Options::queue_bound`]: crate::Options::queue_bound
 /// [`Options::append_wait`]: crate::Options::append_wait
+/// [`Task::wait`]: crate::Task::wait
 /// [`Error::OverBound`]: crate::Error::OverBound
 ///
 /// ```

@@ -107,22 +107,23 @@ impl Core {
         })
     }
 
-    /// Repeats an append until the bounds on what waits allow it, at most `append_wait`.
+    /// Repeats an append until a segment is ready and the bounds on what waits allow it, at most for `wait` each, or
+    /// unless told for `append_wait`.
     #[inline]
-    pub(super) fn append<T>(&self, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
-        match self.with_segment("the lane", &step) {
-            Err(Error::OverBound { asked, max, .. }) if asked <= max => self.wait_for_room(step),
+    pub(super) fn append<T>(&self, wait: Option<Duration>, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+        let wait = wait.unwrap_or(self.append_wait);
+        match self.with_segment(wait, &step) {
+            Err(Error::OverBound { asked, max, .. }) if asked <= max => self.wait_for_room(wait, step),
             outcome => outcome,
         }
     }
 
     #[cold]
-    fn wait_for_room<T>(&self, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
-        let began = clock::nanos();
-        let limit = u64::try_from(self.append_wait.as_nanos()).unwrap_or(u64::MAX);
+    fn wait_for_room<T>(&self, wait: Duration, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+        let (began, limit) = (clock::nanos(), nanos(wait));
         loop {
             let enrolled = self.engine.room.enrol();
-            let outcome = self.with_segment("the lane", &step);
+            let outcome = self.with_segment(wait, &step);
             let Err(Error::OverBound { lane, what, max, waiting, asked, .. }) = outcome else { return outcome };
             if self.closed.load(Ordering::SeqCst) {
                 return Err(Error::Closed);
@@ -147,20 +148,19 @@ impl Core {
         Ok(())
     }
 
-    /// Repeats a step that needs a ready segment until one is there, at most `append_wait`.
+    /// Repeats a step that needs a ready segment until one is there, at most for `wait`.
     #[inline]
-    pub(super) fn with_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+    fn with_segment<T>(&self, wait: Duration, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
         match step()?.done() {
             Some(done) => Ok(done),
-            None => self.wait_for_segment(what, step),
+            None => self.wait_for_segment(wait, step),
         }
     }
 
     #[cold]
-    fn wait_for_segment<T>(&self, what: &str, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
+    fn wait_for_segment<T>(&self, wait: Duration, step: impl Fn() -> Result<Attempt<T>>) -> Result<T> {
         self.engine.counts().stalls.fetch_add(1, Ordering::Relaxed);
-        let began = clock::nanos();
-        let limit = u64::try_from(self.append_wait.as_nanos()).unwrap_or(u64::MAX);
+        let (began, limit) = (clock::nanos(), nanos(wait));
         let failures = self.failures.load(Ordering::SeqCst);
         loop {
             let enrolled = self.ready.enrol();
@@ -171,22 +171,25 @@ impl Core {
             let waited = clock::nanos() - began;
             let failed = self.failures.load(Ordering::SeqCst) != failures;
             if waited >= limit || failed || self.closed.load(Ordering::Relaxed) {
-                return Err(self.full(what, waited / 1_000_000));
+                return Err(self.full(waited / 1_000_000));
             }
             enrolled.sleep(Some(Duration::from_nanos(limit - waited)));
         }
     }
 
-    fn full(&self, what: &str, waited_ms: u64) -> Error {
+    fn full(&self, waited_ms: u64) -> Error {
         if self.closed.load(Ordering::Relaxed) {
             return Error::Closed;
         }
+        let log = || "the lane".to_owned();
         match self.failure.lock().as_ref() {
-            Some(Error::Full { cause, .. }) => Error::Full { log: what.to_owned(), waited_ms, cause: cause.clone() },
-            Some(Error::Io { source, .. }) => {
-                Error::Full { log: what.to_owned(), waited_ms, cause: Some(Arc::clone(source)) }
-            }
-            _ => Error::Full { log: what.to_owned(), waited_ms, cause: None },
+            Some(Error::Full { cause, .. }) => Error::Full { log: log(), waited_ms, cause: cause.clone() },
+            Some(Error::Io { source, .. }) => Error::Full { log: log(), waited_ms, cause: Some(Arc::clone(source)) },
+            _ => Error::Full { log: log(), waited_ms, cause: None },
         }
     }
+}
+
+fn nanos(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
 }

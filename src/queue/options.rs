@@ -73,6 +73,7 @@ pub struct Options {
     queue_bound: Option<Bound>,
     lane_bounds: BTreeMap<LaneId, Bound>,
     in_flight_max: Option<u64>,
+    lanes_in_flight_max: BTreeMap<LaneId, u64>,
     sticky: Option<bool>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
@@ -183,6 +184,15 @@ impl Options {
     #[must_use]
     pub fn in_flight_max(mut self, tasks: u64) -> Self {
         self.in_flight_max = Some(tasks);
+        self
+    }
+
+    /// The most tasks of this lane that are on loan at once in each group; 0, the default, is any number. Holds beside
+    /// [`Options::in_flight_max`]; other lanes are handed out meanwhile, so that slow work of one lane does not take all
+    /// consumers.
+    #[must_use]
+    pub fn lane_in_flight_max(mut self, lane: LaneId, tasks: u64) -> Self {
+        self.lanes_in_flight_max.insert(lane, tasks);
         self
     }
 
@@ -316,6 +326,10 @@ impl Options {
             within("lane_bound (lane)", u64::from(lane.0), 0, lanes as u64 - 1)?;
             set(option::LANE_TASKS_MAX + u16::from(lane.0), Some(bound.tasks_max));
             set(option::LANE_BYTES_MAX + u16::from(lane.0), Some(bound.bytes_max));
+        }
+        for (lane, tasks) in &self.lanes_in_flight_max {
+            within("lane_in_flight_max (lane)", u64::from(lane.0), 0, lanes as u64 - 1)?;
+            set(option::LANE_IN_FLIGHT_MAX + u16::from(lane.0), Some(*tasks));
         }
         set(option::STICKY, self.sticky.map(u64::from));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));

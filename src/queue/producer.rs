@@ -1,6 +1,7 @@
 //! Enqueueing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::engine::append::TaskDraft;
 use crate::error::{Error, Result};
@@ -29,11 +30,12 @@ pub struct Producer {
     queue: Queue,
     lane: LaneId,
     durability: Durability,
+    wait: Option<Duration>,
 }
 
 impl Producer {
     pub(super) fn new(queue: Queue) -> Self {
-        Producer { queue, lane: LaneId(0), durability: Durability::Power }
+        Producer { queue, lane: LaneId(0), durability: Durability::Power, wait: None }
     }
 
     /// The same producer for another lane.
@@ -47,6 +49,13 @@ impl Producer {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// The same producer with another patience: how long an enqueue waits for room, as [`Task::wait`] says.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
         self
     }
 
@@ -84,7 +93,9 @@ impl Producer {
     }
 
     fn task<'a, P: AsRef<[u8]> + ?Sized>(&self, payload: &'a P) -> Task<'a> {
-        Task::new(payload).lane(self.lane).durability(self.durability)
+        let mut task = Task::new(payload).lane(self.lane).durability(self.durability);
+        task.wait = self.wait;
+        task
     }
 }
 
@@ -111,7 +122,7 @@ fn publish(core: &Core, task: &Task<'_>) -> Result<(TaskId, Appended)> {
     let time = clock::coarse_wall();
     let fields = task.fields(|| clock::now().wall)?;
     let draft = fields.draft(task.payload, task.durability);
-    let appended = core.append(|| core.engine.append(task.lane, &draft, time))?;
+    let appended = core.append(task.wait, || core.engine.append(task.lane, &draft, time))?;
     Ok((id_of(core, task.lane, appended.first), appended))
 }
 
@@ -129,7 +140,8 @@ pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pendi
     let fields: Vec<Fields> = tasks.iter().map(|task| task.fields(|| clock::now().wall)).collect::<Result<_>>()?;
     let drafts: Vec<TaskDraft<'_>> =
         tasks.iter().zip(&fields).map(|(task, fields)| fields.draft(task.payload, durability)).collect();
-    let appended = core.append(|| core.engine.append_batch(lane, &drafts, time))?;
+    let wait = tasks.iter().filter_map(|task| task.wait).max();
+    let appended = core.append(wait, || core.engine.append_batch(lane, &drafts, time))?;
     let ids = (appended.first.0..).take(tasks.len()).map(|seq| id_of(core, lane, Seq(seq))).collect();
     let first = id_of(core, lane, appended.first);
     Ok(follow_up(core, lane, durability, &appended, ids, Some(first)))

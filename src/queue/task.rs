@@ -23,6 +23,7 @@ pub struct Task<'a> {
     pub(super) payload: &'a [u8],
     pub(super) lane: LaneId,
     pub(super) durability: Durability,
+    pub(super) wait: Option<Duration>,
     headers: Vec<(&'a str, &'a [u8])>,
     asks: Option<Box<Asks<'a>>>,
 }
@@ -67,6 +68,7 @@ impl<'a> Task<'a> {
             payload: payload.as_ref(),
             lane: LaneId(0),
             durability: Durability::Power,
+            wait: None,
             headers: Vec::new(),
             asks: None,
         }
@@ -83,6 +85,14 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// How long its enqueue waits for a ready segment, and for room under a [`Bound`](crate::Bound), instead of
+    /// [`Options::append_wait`](crate::Options::append_wait); zero is not at all. In a batch the longest of its tasks' counts.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
         self
     }
 

@@ -40,6 +40,7 @@ pub struct Transaction {
     tasks: Vec<Buffered>,
     settles: Vec<(Leased, How)>,
     durability: Durability,
+    wait: Option<Duration>,
 }
 
 /// A task to be enqueued by the commit.
@@ -85,13 +86,20 @@ impl From<&Receipt> for Leased {
 
 impl Transaction {
     pub(super) fn new(queue: Queue) -> Self {
-        Transaction { queue, tasks: Vec::new(), settles: Vec::new(), durability: Durability::Power }
+        Transaction { queue, tasks: Vec::new(), settles: Vec::new(), durability: Durability::Power, wait: None }
     }
 
     /// The same transaction at another durability, which is that of all its tasks and settles whatever they say
     /// themselves. `Power` unless told.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// How long the commit waits for ready segments, and for room under a [`Bound`](crate::Bound), whatever its tasks say
+    /// themselves; [`Options::append_wait`](crate::Options::append_wait) unless told, and zero is not at all.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
         self
     }
 
@@ -154,7 +162,7 @@ impl Transaction {
     /// # Errors
     /// Those of [`commit`](Transaction::commit), but for a failed sync.
     pub fn submit(self) -> Result<Pending<Vec<TaskId>>> {
-        let Transaction { queue, tasks, settles, durability } = self;
+        let Transaction { queue, tasks, settles, durability, wait } = self;
         let core = queue.core();
         core.check(durability)?;
         let drafts: Vec<(LaneId, TaskDraft<'_>)> =
@@ -162,7 +170,7 @@ impl Transaction {
         let receipts: Vec<(Receipt, Settle<'_>)> =
             settles.iter().map(|(leased, how)| (leased.receipt(), how.settle())).collect();
         let plan = Plan { tasks: &drafts, settles: &receipts, durability };
-        let decided = core.append(|| core.engine.transact(&plan, clock::now()))?;
+        let decided = core.append(wait, || core.engine.transact(&plan, clock::now()))?;
         settles.into_iter().for_each(|(leased, _)| leased.settled());
         let lanes = drafts.iter().map(|(lane, _)| *lane);
         let id = |(lane, seq): (LaneId, &Seq)| TaskId { queue: core.engine.queue(), lane, seq: *seq };

@@ -1,5 +1,7 @@
 //! Workers of a group without tasks: who lives when.
 
+use std::collections::BTreeMap;
+
 use super::super::group::Rules;
 use super::super::state::{GroupState, Runs};
 use super::super::workers::{Pulse, WorkerId};
@@ -17,6 +19,7 @@ fn tick(group: &mut Group, boot_ms: u64) {
         expired_are_dead: false,
         dead: DeadBounds::default(),
         in_flight_max: 0,
+        lanes_in_flight_max: BTreeMap::new(),
     };
     group.tick(&rules, at(boot_ms), &mut Runs::default());
 }

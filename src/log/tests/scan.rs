@@ -197,14 +197,19 @@ fn by_the_table(truth: &BTreeMap<u32, Truth>, bytes: u32, durable: u32) -> Scan 
         }
     }
     scan.end = at;
-    scan.cut = next_header(truth, at).map_or(0, |(offset, truth)| {
+    scan.cut = cut_behind(truth, at);
+    scan
+}
+
+/// Bytes from the end on that are cut: up to and with the next header that stands behind it.
+fn cut_behind(truth: &BTreeMap<u32, Truth>, end: u32) -> u32 {
+    next_header(truth, end).map_or(0, |(offset, truth)| {
         let bytes = match truth {
             Truth::Record { bytes, .. } | Truth::Batch { bytes, .. } => bytes,
             Truth::Mark { .. } | Truth::Hole { .. } | Truth::Padding { .. } => 48,
         };
-        offset + bytes - at
-    });
-    scan
+        offset + bytes - end
+    })
 }
 
 fn hold(things: &[Thing]) {
