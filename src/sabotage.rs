@@ -62,6 +62,8 @@ pub enum Bug {
     ReleaseForgotten,
     /// Dead letters are not journaled.
     DeathForgotten,
+    /// A dead letter that goes to another lane ends before its transaction is true.
+    LetterLost,
     /// A lease that ran out can be settled.
     LeaseAfterExpiry,
     /// A lease that begins again has the fence of the one before.
@@ -118,7 +120,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 46] = [
+    pub const SIMULATED: [Bug; 47] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -146,6 +148,7 @@ impl Bug {
         Bug::AttemptsForgotten,
         Bug::ReleaseForgotten,
         Bug::DeathForgotten,
+        Bug::LetterLost,
         Bug::LeaseAfterExpiry,
         Bug::TokenKept,
         Bug::FenceReused,

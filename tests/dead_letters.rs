@@ -6,9 +6,10 @@ mod support;
 use std::time::Duration;
 
 use lanelog::{
-    Backoff, DeadCause, DeadFilter, DeadLettersMax, Error, LaneId, Queue, Reserve, Start, Task, TaskId, TaskState,
+    Backoff, Bound, DeadCause, DeadFilter, DeadLettersMax, Error, LaneId, Queue, Reserve, Start, Task, TaskId,
+    TaskState,
 };
-use support::{drain, nothing, one, place, small};
+use support::{as_a_death_leaves_it, drain, nothing, one, place, small};
 
 /// Kills a task for each text: rejected with the text as the reason.
 #[expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
@@ -175,6 +176,53 @@ fn a_parked_task_is_not_handed_out_until_it_is_kicked_and_keeps_its_attempts() {
     let told: Vec<_> = queue.consumer().reserve(Reserve::new().tasks(9)).unwrap();
     let told: Vec<_> = told.iter().map(|one| (one.id(), one.attempt(), one.last_reason().to_owned())).collect();
     assert_eq!(told, [(waiting, 1, String::new()), (leased, 2, "needs a look".to_owned())]);
+}
+
+#[test]
+fn a_dead_letter_goes_to_another_lane_as_a_new_task_for_its_group_alone() {
+    let place = place();
+    let queue = small().max_attempts(2).open(&place.path).unwrap();
+    queue.create_group("mailers", Start::Oldest).unwrap();
+    let task = Task::new("a").lane(LaneId(1)).key("k").header("tenant", "acme").delay(Duration::from_millis(1));
+    let old = queue.enqueue(task).unwrap();
+    one(&queue.consumer()).reject("wrong place").unwrap();
+    let mailers = queue.consumer_of("mailers", lanelog::ConsumerOptions::new()).unwrap();
+    one(&mailers).ack().unwrap();
+
+    let ids = queue.redrive_to("default", &DeadFilter::new(), LaneId(2)).unwrap();
+    assert_eq!((ids.len(), ids[0].lane()), (1, LaneId(2)));
+    assert!(queue.dead_letters("default").unwrap().is_empty());
+    assert!(queue.redrive_to("default", &DeadFilter::new(), LaneId(2)).unwrap().is_empty());
+    // Nothing waits for its durability any more: a death changes nothing.
+    let queue = small().max_attempts(2).open(as_a_death_leaves_it(&place)).unwrap();
+    let record = queue.task(ids[0]).unwrap().unwrap();
+    assert_eq!((record.origin, record.key.as_deref(), record.run_at), (Some(old), Some(b"k".as_slice()), None));
+    assert_eq!(record.headers, [("tenant".to_owned(), b"acme".to_vec())]);
+    assert_eq!(record.states.iter().map(|(group, _)| group.as_str()).collect::<Vec<_>>(), ["default"]);
+    let mailers = queue.consumer_of("mailers", lanelog::ConsumerOptions::new()).unwrap();
+    assert!(nothing(&mailers), "it is for the group that had given up on it");
+    let delivery = one(&queue.consumer());
+    assert_eq!((delivery.id(), delivery.attempt(), delivery.payload().as_ref()), (ids[0], 1, b"a".as_ref()));
+    delivery.reject("here too").unwrap();
+    let again = queue.redrive_to("default", &DeadFilter::new().lane(LaneId(2)), LaneId(2)).unwrap();
+    assert_eq!(queue.task(again[0]).unwrap().unwrap().origin, Some(ids[0]), "in its own lane as well");
+    one(&queue.consumer()).ack().unwrap();
+    assert!(nothing(&mailers));
+    let lanes: Vec<_> = queue.stats().groups.into_iter().flat_map(|group| group.lanes).collect();
+    assert!(lanes.iter().all(|lane| lane.depth == 0), "{lanes:?}");
+}
+
+#[test]
+fn a_dead_letter_that_finds_no_room_or_no_lane_stays_a_dead_letter() {
+    let place = place();
+    let options = small().append_wait(Duration::from_millis(300)).lane_bound(LaneId(1), Bound::new().tasks(1));
+    let queue = options.open(&place.path).unwrap();
+    bury(&queue, &["a", "b"]);
+    assert!(matches!(queue.redrive_to("default", &DeadFilter::new(), LaneId(9)), Err(Error::NoSuchLane { .. })));
+    assert!(matches!(queue.redrive_to("nobody", &DeadFilter::new(), LaneId(1)), Err(Error::NoSuchGroup { .. })));
+    assert!(matches!(queue.redrive_to("default", &DeadFilter::new(), LaneId(1)), Err(Error::OverBound { .. })));
+    assert_eq!(queue.dead_letters("default").unwrap().len(), 1, "the first had room");
+    assert_eq!(one(&queue.consumer()).payload().as_ref(), b"a");
 }
 
 #[test]

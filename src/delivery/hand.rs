@@ -129,6 +129,11 @@ impl Group {
         true
     }
 
+    /// True if the task is a dead letter, or parked.
+    pub(crate) fn has_dead(&self, spot: &Sought) -> bool {
+        self.dead.contains_key(&spot.key())
+    }
+
     /// A dead letter goes for good. False if it is none.
     pub(crate) fn drop_dead(&mut self, spot: &Sought, changes: &mut Runs) -> bool {
         if self.take_dead(&spot.key()).is_none() {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::delivery::GroupState;
 use crate::delivery::group::count_dead_in;
 use crate::error::{Damage, DamageKind, Error, Result};
+use crate::format::fields::Traits;
 use crate::format::record::{self, Found, Header, Kind};
 use crate::format::segment::PRELUDE_BYTES;
 use crate::log::scan::{self, Flaw};
@@ -160,7 +161,9 @@ impl Inspection {
         let seq = life.seq(header.index);
         let state = |group: &GroupState| (group.name.clone(), self.state(group, lane, seq, life.header.base));
         let id = TaskId { queue: self.picture.queue, lane, seq };
-        let states = self.picture.groups.values().map(state).collect();
+        let is_for = |group: u32| Traits::decode(fields).origin.is_none_or(|origin| origin.group == group);
+        let groups = self.picture.groups.iter().filter(|(group, _)| is_for(**group));
+        let states = groups.map(|(_, group)| state(group)).collect();
         TaskRecord::of(id, life.name(), header, fields, Bytes::copy_from_slice(payload), states)
     }
 

@@ -9,7 +9,7 @@ use crate::delivery::{Group, Sought, Standing};
 use crate::error::Result;
 use crate::format::fields::Traits;
 use crate::log::{Cursor, Log, Step, body_of};
-use crate::types::{LaneId, Now, Seq, TaskId, Timestamp};
+use crate::types::{LaneId, Now, Seq, TaskId};
 
 use super::Engine;
 use super::groups::GroupCell;
@@ -37,7 +37,7 @@ impl Engine {
     fn record_of(&self, id: TaskId, found: &Found, now: Now) -> Option<TaskRecord> {
         let Found { source, header, spot } = found;
         let (fields, payload) = body_of(source, header)?;
-        let states = self.states(spot, Traits::decode(&fields).run_at, now);
+        let states = self.states(spot, &Traits::decode(&fields), now);
         Some(TaskRecord::of(id, source.segment.file_name(), header, &fields, Bytes::from(payload), states))
     }
 
@@ -126,12 +126,13 @@ impl Engine {
         reasons
     }
 
-    fn states(&self, spot: &Sought, run_at: Option<Timestamp>, now: Now) -> Vec<(String, TaskState)> {
+    fn states(&self, spot: &Sought, traits: &Traits<'_>, now: Now) -> Vec<(String, TaskState)> {
         let state = |cell: &GroupCell| {
             let standing = cell.state.lock().group.standing(spot);
-            (cell.name.clone(), TaskState::of_standing(&standing, run_at, now.wall))
+            (cell.name.clone(), TaskState::of_standing(&standing, traits.run_at, now.wall))
         };
-        self.groups().iter().map(|cell| state(cell)).collect()
+        let is_for = |cell: &GroupCell| traits.origin.is_none_or(|origin| origin.group == cell.id);
+        self.groups().iter().filter(|cell| is_for(cell)).map(|cell| state(cell)).collect()
     }
 }
 

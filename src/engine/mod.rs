@@ -34,6 +34,7 @@ pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
+mod redrive;
 pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod stats;

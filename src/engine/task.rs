@@ -106,7 +106,10 @@ pub struct TaskRecord {
     pub run_at: Option<Timestamp>,
     /// Not to be delivered from then on.
     pub expires: Option<Timestamp>,
-    /// Every group's name and what it makes of the task, the oldest group first.
+    /// The dead letter of another lane that it was made from ([`Queue::redrive_to`](crate::Queue::redrive_to)).
+    pub origin: Option<TaskId>,
+    /// Every group's name and what it makes of the task, the oldest group first; of one that was made from a dead letter,
+    /// that group's alone.
     pub states: Vec<(String, TaskState)>,
 }
 
@@ -119,7 +122,7 @@ impl TaskRecord {
         payload: Bytes,
         states: Vec<(String, TaskState)>,
     ) -> Self {
-        let Traits { key, run_at, expires, .. } = Traits::decode(fields);
+        let Traits { key, run_at, expires, origin, .. } = Traits::decode(fields);
         TaskRecord {
             id,
             file,
@@ -131,6 +134,7 @@ impl TaskRecord {
             key: key.map(<[u8]>::to_vec),
             run_at,
             expires,
+            origin: origin.map(|origin| TaskId { queue: id.queue, lane: origin.lane, seq: origin.seq }),
             states,
         }
     }

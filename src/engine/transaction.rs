@@ -36,13 +36,15 @@ use crate::format::fields::DECISION_BYTES;
 use crate::format::journal::{self, Named};
 use crate::format::record::{self, Kind};
 use crate::log::{Draft, Ends, Held, Place};
+use crate::sabotage::{Bug, on};
 use crate::storage::MapFailed;
 use crate::sync::MutexGuard;
-use crate::types::{Durability, LaneId, LogId, Now, Seq, Timestamp};
+use crate::types::{Durability, LaneId, LogId, Now, Seq, TaskId, Timestamp};
 
 use super::append::TaskDraft;
 use super::groups::{GroupCell, GroupWork};
 use super::receipt::Receipt;
+use super::redrive::Letter;
 use super::settings::room;
 use super::settle::Settle;
 use super::{Attempt, Engine};
@@ -52,6 +54,8 @@ use share::Share;
 pub(crate) struct Plan<'a> {
     pub tasks: &'a [(LaneId, TaskDraft<'a>)],
     pub settles: &'a [(Receipt, Settle<'a>)],
+    /// A dead letter that it ends.
+    pub letter: Option<Letter<'a>>,
     /// That of all of it, whatever the tasks say.
     pub durability: Durability,
 }
@@ -78,7 +82,7 @@ pub(crate) struct Open<'a> {
 impl Engine {
     /// Makes a transaction true. It is durable when all logs of the answer are, up to the ends it names.
     ///
-    /// Errors: `LeaseLost`, `BadReceipt`, `NoSuchLane`, `TaskTooLarge`, `TransactionTooLarge`, `OverBound`, `Full`, `Poisoned`; nothing
+    /// Errors: `LeaseLost` (of a letter too, if it is none any more), `BadReceipt`, `NoSuchLane`, `TaskTooLarge`, `TransactionTooLarge`, `OverBound`, `Full`, `Poisoned`; nothing
     /// was written then. `Io` where a task lies in a segment whose map failed since it was handed out, likewise. `InDoubt`
     /// if an I/O error hit one of the segments.
     pub(crate) fn transact(&self, plan: &Plan<'_>, now: Now) -> Result<Attempt<Decided>> {
@@ -86,7 +90,7 @@ impl Engine {
         if plan.tasks.is_empty() && plan.settles.is_empty() {
             return Ok(Attempt::Done(Decided { tasks: Vec::new(), ends: Ends::new() }));
         }
-        if let (Some((lane, _)), []) = (plan.tasks.first(), plan.settles)
+        if let (Some((lane, _)), [], None) = (plan.tasks.first(), plan.settles, plan.letter)
             && plan.tasks.iter().all(|(other, _)| other == lane)
         {
             return self.transact_in_lane(*lane, plan, now.wall);
@@ -126,6 +130,7 @@ impl Engine {
     /// The groups of the settles, their ids ascending.
     pub(crate) fn cells_of(&self, plan: &Plan<'_>) -> Result<Vec<Arc<GroupCell>>> {
         let mut ids: Vec<u32> = plan.settles.iter().map(|(receipt, _)| receipt.group).collect();
+        ids.extend(plan.letter.map(|letter| letter.group));
         ids.sort_unstable();
         ids.dedup();
         let missing = Error::BadReceipt { why: "its group does not exist" };
@@ -151,12 +156,26 @@ impl Engine {
             written.inspect_err(|_| work.changes.clear())?;
         }
         self.check_receipts(plan, &groups)?;
+        if on(Bug::LetterLost) {
+            self.end_letter(plan, &mut groups, now)?;
+        }
         if !self.claim_lanes(&mut lanes, now.wall) {
             return Ok(Attempt::NotReady);
         }
         let bytes = record::extent_bytes(0, journal_bytes).unwrap_or(u32::MAX);
         let journal = self.in_journal(|journal| journal.hold(bytes, 1, Kind::Entry), now.wall)?;
         Ok(Attempt::Done(Open { engine: self, groups, lanes, journal: Some(journal), journal_bytes }))
+    }
+
+    /// The deliberate bug: the letter ends before the transaction is true.
+    fn end_letter(&self, plan: &Plan<'_>, groups: &mut [(u32, MutexGuard<'_, GroupWork>)], now: Now) -> Result<()> {
+        let Some(letter) = plan.letter else { return Ok(()) };
+        for (_, work) in groups.iter_mut().filter(|(id, _)| *id == letter.group) {
+            let work = &mut **work;
+            work.group.drop_dead(letter.spot, &mut work.changes);
+            self.write_changes(work, now.wall)?;
+        }
+        Ok(())
     }
 
     fn check_receipts(&self, plan: &Plan<'_>, groups: &[(u32, MutexGuard<'_, GroupWork>)]) -> Result<()> {
@@ -167,14 +186,18 @@ impl Engine {
                 return Err(Error::BadReceipt { why: "its task is settled twice in one transaction" });
             }
         }
-        Ok(())
+        let Some(Letter { group, spot }) = plan.letter else { return Ok(()) };
+        let is_dead = groups.iter().any(|(id, work)| *id == group && work.group.has_dead(spot));
+        let task = TaskId { queue: self.queue, lane: spot.lane, seq: spot.seq };
+        if is_dead { Ok(()) } else { Err(Error::LeaseLost { task }) }
     }
 
     /// Most bytes of the decision and the settles, if they fit the smallest segment of the journal.
     fn decision_bytes(&self, plan: &Plan<'_>, lanes: usize) -> Result<usize> {
         let settles = plan.settles.iter().map(|(_, how)| journal::settle_bytes_max(how.reason()));
+        let letter = plan.letter.map(|_| journal::settle_bytes_max(""));
         let named = if lanes == 0 { 0 } else { journal::decision_bytes(lanes) };
-        let bytes = named + settles.sum::<usize>() + journal::ROOM_BYTES_MIN;
+        let bytes = named + settles.chain(letter).sum::<usize>() + journal::ROOM_BYTES_MIN;
         // Beside a mark, the padding that a commit may need, and what else the segment holds.
         let max = room(self.settings.journal_segment_bytes(None)) / 2;
         if bytes as u64 > max {
@@ -232,6 +255,10 @@ impl Open<'_> {
         for (id, work) in &mut self.groups {
             for (receipt, how) in plan.settles.iter().filter(|(receipt, _)| receipt.group == *id) {
                 self.engine.settle_held(work, receipt, *how, now);
+            }
+            if let Some(letter) = plan.letter.filter(|letter| letter.group == *id) {
+                let work = &mut **work;
+                work.group.drop_dead(letter.spot, &mut work.changes);
             }
             self.engine.take_changes(work, &mut entries);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::{Attempt, Engine};
 use crate::error::{Error, Result};
-use crate::log::Log;
+use crate::log::{Ends, Log};
 use crate::storage::Medium;
 use crate::storage::disk::clock;
 use crate::storage::disk::fork::ForkGuard;
@@ -140,12 +140,17 @@ impl Core {
     /// Writes a checkpoint; where one is put off, it waits for what it is put off for.
     pub(super) fn checkpoint(&self, clean: bool) -> Result<()> {
         while !self.engine.try_checkpoint(clock::now(), clean)? {
-            for (id, end) in self.engine.decided() {
-                let log = id.lane().map_or(Some(self.engine.journal()), |lane| self.engine.lanes().log(lane));
-                log.map_or(Ok(()), |log| self.wait_durable(log, end))?;
-            }
+            self.wait_for_all(&self.engine.decided())?;
         }
         Ok(())
+    }
+
+    /// Waits until all these logs are durable up to there.
+    pub(super) fn wait_for_all(&self, ends: &Ends) -> Result<()> {
+        ends.iter().try_for_each(|(id, end)| {
+            let log = id.lane().map_or(Some(self.engine.journal()), |lane| self.engine.lanes().log(lane));
+            log.map_or(Ok(()), |log| self.wait_durable(log, *end))
+        })
     }
 
     /// Repeats a step that needs a ready segment until one is there, at most for `wait`.

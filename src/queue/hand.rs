@@ -42,6 +42,42 @@ impl Queue {
         self.move_shelf(group, filter, Shelf::Dead, Move::Redrive)
     }
 
+    /// Dead letters that fit the filter become new tasks at the end of that lane, for this group alone: what they ask for
+    /// and their headers go along, all attempts are before them, a delay or a time to live that is over is gone. Gives the
+    /// new ids, in the order of the letters; [`TaskRecord::origin`] says where each came from. Durable when this returns.
+    /// Over a crash, for each of them there is either the letter or the task. One that can't be read stays a letter.
+    ///
+    /// # Errors
+    /// As for [`Queue::redrive`]; [`Error::NoSuchLane`]; [`Error::Full`] and [`Error::OverBound`] if the lane has no room,
+    /// [`Error::TaskTooLarge`] and [`Error::HeadersTooLarge`] for a task that was as large as can be: the new record takes up
+    /// to 34 bytes more. What was moved before that stays moved.
+    ///
+    /// [`TaskRecord::origin`]: crate::TaskRecord::origin
+    pub fn redrive_to(&self, group: &str, filter: &DeadFilter, lane: LaneId) -> Result<Vec<TaskId>> {
+        let core = self.core();
+        core.check(Durability::Power)?;
+        let lanes = self.lanes();
+        if lane.index() >= lanes {
+            return Err(Error::NoSuchLane { lane, lanes });
+        }
+        let engine = &core.engine;
+        let cell = engine.group(group)?;
+        let mut moved = Vec::new();
+        let mut ends = Vec::new();
+        let outcome = engine.dead_that_fit(&cell, filter, Shelf::Dead).iter().try_for_each(|letter| {
+            let decided = core.append(None, || engine.redrive_to(&cell, letter.id, lane, clock::now()))?;
+            let decided = decided.into_iter();
+            decided.for_each(|decided| {
+                moved.extend(decided.tasks.iter().map(|seq| TaskId { queue: engine.queue(), lane, seq: *seq }));
+                ends = decided.ends;
+            });
+            Ok(())
+        });
+        // The ends of the last are behind those of all before it.
+        core.wait_for_all(&ends)?;
+        outcome.map(|()| moved)
+    }
+
     /// Dead letters that fit the filter go for good. Says how many; durable when this returns.
     ///
     /// # Errors

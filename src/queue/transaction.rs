@@ -169,7 +169,7 @@ impl Transaction {
             tasks.iter().map(|task| (task.lane, task.fields.draft(&task.payload, durability))).collect();
         let receipts: Vec<(Receipt, Settle<'_>)> =
             settles.iter().map(|(leased, how)| (leased.receipt(), how.settle())).collect();
-        let plan = Plan { tasks: &drafts, settles: &receipts, durability };
+        let plan = Plan { tasks: &drafts, settles: &receipts, letter: None, durability };
         let decided = core.append(wait, || core.engine.transact(&plan, clock::now()))?;
         settles.into_iter().for_each(|(leased, _)| leased.settled());
         let lanes = drafts.iter().map(|(lane, _)| *lane);

@@ -155,6 +155,8 @@ pub(super) struct Task {
     pub asks: Asks,
     /// The transaction that it came with; 0 is none.
     pub transaction: u32,
+    /// It was a dead letter of one group, and is for that one alone.
+    pub of_one: bool,
 }
 
 /// A transaction of which not everything is durable.
@@ -371,7 +373,8 @@ impl Model {
     /// A task was accepted.
     pub(super) fn accept(&mut self, seq: Seq, lane: LaneId, payload: Payload, batch: u32, power: bool) -> Verdict {
         let asks = Asks::default();
-        let task = Task { lane, payload, kept: Sure::Process, batch, power, key: None, asks, transaction: 0 };
+        let kept = Sure::Process;
+        let task = Task { lane, payload, kept, batch, power, key: None, asks, transaction: 0, of_one: false };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
         for side in &mut self.sides {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });
@@ -414,7 +417,7 @@ impl Model {
         let mut side = Side::new(name, born);
         side.newest_of = newest.then_some(self.groups);
         if !newest {
-            for seq in self.tasks.keys() {
+            for seq in self.tasks.iter().filter(|(_, task)| !task.of_one).map(|(seq, _)| seq) {
                 // What all others settled may be gone already.
                 let kept = |side: &Side| side.mine.get(seq).is_some_and(|mine| mine.must && mine.acked == Sure::No);
                 side.mine.insert(*seq, Mine { must: self.sides.iter().any(kept), ..Mine::default() });

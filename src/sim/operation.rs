@@ -120,6 +120,13 @@ pub(crate) enum Op {
         power: bool,
         stands: Option<Stands>,
     },
+    /// A dead letter becomes a new task of that lane, for its group alone.
+    Move {
+        group: u8,
+        pick: u8,
+        lane: u8,
+        power: bool,
+    },
     /// A consumer goes away and gives back what it holds.
     Leave {
         group: u8,

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::types::{LaneId, Now, Seq, TaskId};
 
 impl Actor<'_> {
-    fn id_of(&self, seq: Seq) -> Option<TaskId> {
+    pub(super) fn id_of(&self, seq: Seq) -> Option<TaskId> {
         let lane = self.model.tasks.get(&seq)?.lane;
         Some(TaskId { queue: self.engine.queue(), lane, seq })
     }
@@ -24,7 +24,7 @@ impl Actor<'_> {
     }
 
     /// The task of the side that `pick` says, of those that are wanted.
-    fn picked(&self, at: usize, pick: usize, wanted: impl Fn(&Mine) -> bool) -> Option<Seq> {
+    pub(super) fn picked(&self, at: usize, pick: usize, wanted: impl Fn(&Mine) -> bool) -> Option<Seq> {
         let of: Vec<Seq> =
             self.model.sides[at].mine.iter().filter(|(_, mine)| wanted(mine)).map(|(seq, _)| *seq).collect();
         of.get(pick % of.len().max(1)).copied()

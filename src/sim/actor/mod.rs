@@ -146,6 +146,7 @@ impl<'a> Actor<'a> {
             }
             Op::Dismiss { group, name } => self.dismiss(self.side(group), name),
             Op::Transaction { .. } => self.transaction(op),
+            Op::Move { group, pick, lane, power } => self.move_letter(self.side(group), pick, LaneId(lane), power),
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),

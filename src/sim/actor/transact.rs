@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::super::model::{Loan, Payload, Sure, Transaction, Violation, ensure};
+use super::super::model::{Asks, Loan, Payload, Sure, Task, Transaction, Violation, ensure};
 use super::super::operation::{How, Op, Stands};
 use super::{Actor, Flow, Halt, Step};
 use crate::engine::append::TaskDraft;
@@ -140,6 +140,50 @@ impl Actor<'_> {
         Ok(number)
     }
 
+    /// A dead letter becomes a task of another lane, which is a transaction.
+    pub(super) fn move_letter(&mut self, at: usize, pick: u8, lane: LaneId, power: bool) -> Step {
+        if self.setting.room.is_bounded() {
+            return Ok(());
+        }
+        let Some(dead) = self.picked(at, usize::from(pick), |mine| mine.dead >= Sure::Process) else { return Ok(()) };
+        let Some(id) = self.id_of(dead) else { return Ok(()) };
+        let cell = self.cell(at)?;
+        let faults = self.disk.faults() > 0;
+        let moved = self.ready(|engine, now| match engine.redrive_to(&cell, id, lane, now) {
+            // Its record can't be read now.
+            Err(Error::Io { .. }) if faults && engine.check_poison().is_ok() => Ok(Attempt::Done(None)),
+            outcome => outcome,
+        })?;
+        let Some(Decided { tasks, ends }) = moved else {
+            ensure!(faults, "dead letter {dead} was not moved");
+            return Ok(());
+        };
+        ensure!(tasks.len() == 1, "a dead letter became {tasks:?}");
+        self.model.transactions_begun += 1;
+        let number = self.model.transactions_begun;
+        let (old, wall_ms) = (self.model.tasks[&dead], self.now.wall.0);
+        for seq in &tasks {
+            self.model.accept(*seq, lane, old.payload, 0, true)?;
+            let asks = Asks { run_at: None, expires: old.asks.expires.filter(|end| *end > wall_ms), ..old.asks };
+            let new = Task { lane, transaction: number, of_one: true, kept: Sure::Process, batch: 0, asks, ..old };
+            self.model.tasks.insert(*seq, Task { power: true, ..new });
+            let others = self.model.sides.iter_mut().enumerate().filter(|(other, _)| *other != at);
+            others.for_each(|(_, side)| _ = side.mine.remove(seq));
+        }
+        let side = &mut self.model.sides[at];
+        let mine = side.mine.entry(dead).or_default();
+        mine.settle(Sure::Process);
+        mine.transaction = number;
+        let settled = vec![(dead, How::Ack)];
+        self.model.transactions.push(Transaction { number, tasks, side: side.name.clone(), settled });
+        self.waiting.push(Waiting { number, ends: ends.clone() });
+        self.settle_accounts(at, &cell)?;
+        for (log, _) in ends.iter().filter(|_| power) {
+            self.commit(log.lane())?;
+        }
+        Ok(())
+    }
+
     /// Takes over which transactions became durable.
     pub(super) fn observe_transactions(&mut self) {
         let engine = &self.engine;
@@ -160,7 +204,7 @@ impl Parts {
         let tasks: Vec<_> = lanes.zip(bodies.iter().map(|body| TaskDraft::plain(body, durability))).collect();
         let settles = self.loans.iter().map(|(loan, how)| (loan.handed.receipt, how.settle()));
         let settles: Vec<_> = settles.chain(stale.map(|receipt| (receipt, Settle::Ack))).collect();
-        run(&Plan { tasks: &tasks, settles: &settles, durability })
+        run(&Plan { tasks: &tasks, settles: &settles, letter: None, durability })
     }
 }
 

@@ -133,6 +133,9 @@ impl Op {
                 attempts: small(rng, 4),
             },
             3 | 4 => Op::Park { group: small(rng, 8), pick: small(rng, 255) },
+            7 if rng.once_in(2) => {
+                Op::Move { group: small(rng, 8), pick: small(rng, 255), lane: small(rng, lanes), power: rng.once_in(2) }
+            }
             5..=7 => Op::Shelf {
                 group: small(rng, 8),
                 pick: small(rng, 255),

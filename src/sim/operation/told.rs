@@ -64,6 +64,9 @@ impl Op {
             Op::Shelf { group, pick, how, power } => {
                 write!(f, "group {group}: {how:?} dead letter {pick} at {}", at(power))
             }
+            Op::Move { group, pick, lane, power } => {
+                write!(f, "group {group}: dead letter {pick} goes to lane {lane} at {}", at(power))
+            }
             Op::Cancel { pick, power } => write!(f, "cancel task {pick} at {}", at(power)),
             Op::Purge { lane, power } => write!(f, "purge lane {lane} at {}", at(power)),
             Op::Keyed { lane, bytes, key, power } => {

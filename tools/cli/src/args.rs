@@ -95,11 +95,13 @@ Examples:
 
 const DEAD_HELP: &str = "\
 Without a filter all of them are meant. A redriven task comes again before what was never handed out, with all its
-attempts before it. `redrive` and `drop` need the queue for themselves; `list` needs no lock.
+attempts before it; with --to-lane it becomes a new task, with a new id, at the end of that lane. `redrive` and `drop`
+need the queue for themselves; `list` needs no lock.
 
 Examples:
   lanelog dead list --queue jobs
   lanelog dead redrive --queue jobs --lane 0 --reason timeout --limit 100
+  lanelog dead redrive --queue jobs --reason timeout --to-lane 2
   lanelog dead drop --queue jobs --id 00c0ffee00c0ffee-02-0000000000000007";
 
 const ENQUEUE_HELP: &str = "\
@@ -304,6 +306,9 @@ pub struct Dead {
     /// Which.
     #[command(flatten)]
     pub letters: Letters,
+    /// With redrive: to the end of this lane, instead of where they were
+    #[arg(long, value_name = "N")]
+    pub to_lane: Option<u8>,
 }
 
 /// What is done to dead letters.

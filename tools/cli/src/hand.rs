@@ -40,10 +40,15 @@ pub fn purge(args: &OfLane) -> Result<u8> {
 /// `lanelog dead`.
 pub fn dead(args: &Dead) -> Result<u8> {
     let letters = &args.letters;
+    let is_redrive = matches!(args.what, DeadMove::Redrive);
+    anyhow::ensure!(args.to_lane.is_none() || is_redrive, "--to-lane goes with `dead redrive` alone");
     match args.what {
         DeadMove::List => list(letters),
         DeadMove::Redrive => {
-            let moved = change(&letters.queue, |queue| queue.redrive(GROUP, &filter(letters)))?;
+            let moved = change(&letters.queue, |queue| match args.to_lane {
+                Some(lane) => Ok(queue.redrive_to(GROUP, &filter(letters), LaneId(lane))?.len() as u64),
+                None => queue.redrive(GROUP, &filter(letters)),
+            })?;
             look::say(&format!("redrove {moved}\n"))
         }
         DeadMove::Drop => {

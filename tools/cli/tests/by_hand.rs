@@ -28,6 +28,17 @@ fn dead_letters_are_listed_redriven_and_dropped() {
 }
 
 #[test]
+fn dead_letters_go_to_another_lane_with_new_ids() {
+    let place = place();
+    place.lanelog("run --lanes 2 --max-attempts 1 -- false", "a\nb\n").ends_with(1);
+    assert_eq!(place.lanelog("dead redrive --limit 1 --to-lane 1", "").ends_with(0).text(), "redrove 1\n");
+    assert_eq!(place.lanelog("peek --lane 1", "").ends_with(0).text().lines().count(), 1);
+    assert_eq!(place.lanelog("work --until-empty -- echo {}", "").ends_with(0).text(), "a\n");
+    assert!(place.lanelog("dead redrive --to-lane 7", "").ends_with(2).err.contains("lane 7"));
+    assert!(place.lanelog("dead drop --to-lane 1", "").ends_with(2).err.contains("--to-lane"));
+}
+
+#[test]
 fn peek_shows_the_next_tasks_and_takes_none() {
     let place = place();
     place.lanelog("enqueue", "a\nb\nc\n").ends_with(0);

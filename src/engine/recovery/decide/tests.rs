@@ -114,7 +114,7 @@ fn scene(marked: [bool; 3]) -> Scene {
     let task = |lane, payload| (LaneId(lane), TaskDraft::plain(payload, Durability::Process));
     let tasks = [task(1, b"one".as_slice()), task(2, b"two".as_slice())];
     let settles = [(receipts[0], Settle::Ack)];
-    let plan = Plan { tasks: &tasks, settles: &settles, durability: Durability::Process };
+    let plan = Plan { tasks: &tasks, settles: &settles, letter: None, durability: Durability::Process };
     let decided = ready(&engine, || engine.transact(&plan, NOW));
     let logs = [&journal, engine.lanes().log(LaneId(1)).unwrap(), engine.lanes().log(LaneId(2)).unwrap()];
     for (log, _) in logs.iter().zip(marked).filter(|(_, marked)| *marked) {
@@ -218,7 +218,9 @@ fn left_behind(stands: bool) -> (SimDisk, Engine, Option<Stalled>) {
     let stall = stands.then(|| Stalled::in_log(engine.lanes().log(LaneId(2)).unwrap(), b"slow", true).unwrap());
     let task = |lane, payload| (LaneId(lane), TaskDraft::plain(payload, Durability::Process));
     let tasks = [task(1, b"one".as_slice()), task(2, b"two".as_slice())];
-    ready(&engine, || engine.transact(&Plan { tasks: &tasks, settles: &[], durability: Durability::Process }, NOW));
+    ready(&engine, || {
+        engine.transact(&Plan { tasks: &tasks, settles: &[], letter: None, durability: Durability::Process }, NOW)
+    });
     for _ in 0..6 {
         append(1, &[b'.'; 900]);
     }
