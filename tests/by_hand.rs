@@ -194,3 +194,20 @@ fn purging_the_queue_leaves_nothing_and_breaks_nothing() {
     drop(queue);
     assert!(nothing(&Queue::open(&place.path).unwrap().consumer()));
 }
+
+#[test]
+fn a_group_that_begins_at_the_oldest_task_sees_nothing_of_what_was_purged_before() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    for lane in [0, 1] {
+        queue.enqueue(Task::new("before").lane(LaneId(lane))).unwrap();
+    }
+    queue.purge_lane(LaneId(0)).unwrap();
+    queue.enqueue(Task::new("after")).unwrap();
+    let queue = small().open(support::as_a_death_leaves_it(&place)).unwrap();
+    queue.create_group("late", Start::Oldest).unwrap();
+    let late = queue.consumer_of("late", lanelog::ConsumerOptions::new()).unwrap();
+    let seen = late.reserve(Reserve::new().tasks(9)).unwrap();
+    let seen: Vec<_> = seen.iter().map(|delivery| (delivery.lane(), delivery.payload().as_ref())).collect();
+    assert_eq!(seen, [(LaneId(0), b"after".as_slice()), (LaneId(1), b"before")]);
+}

@@ -4,7 +4,12 @@
 //! The queue lives in this process; each worker is a child that gets tasks over a pipe, writes every effect into a file of
 //! its own, and says that it is done, and that it lives. One of them gets SIGSTOP with tasks in hand, and SIGCONT when all
 //! the work is done.
-#![expect(clippy::unwrap_used, reason = "a helper fails the test that called it")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper fails the test that called it"
+)]
 #![expect(clippy::disallowed_methods, reason = "a child beats while it works, and its host listens while others do")]
 
 #[path = "support/child.rs"]

@@ -15,12 +15,13 @@ use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
 
 use super::prepare::Needed;
+use super::recovery::DEFAULT_GROUP;
 use super::{Attempt, Engine};
 
 /// Where a new group begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// At the oldest task that the queue still holds.
+    /// At the oldest task that the queue still holds, but behind what was purged.
     Oldest,
     /// Behind the newest task: the group sees what is enqueued from now on.
     Newest,
@@ -90,7 +91,7 @@ impl Engine {
         let id = groups.keys().next_back().map_or(0, |last| last + 1);
         self.join_bounds(|find_room| {
             let starts: Vec<(LaneId, Seq)> = match start {
-                Start::Oldest => Vec::new(),
+                Start::Oldest => purged_before(&groups),
                 Start::Newest if on(Bug::StartForgotten) => Vec::new(),
                 Start::Newest => self.next_seqs(),
             };
@@ -302,4 +303,12 @@ impl<T> Attempt<T> {
             Attempt::NotReady => None,
         }
     }
+}
+
+/// Where each lane was purged for all groups, which those to come keep to: the start of the default group, for that begins
+/// with the queue and nothing else moves it.
+fn purged_before(groups: &BTreeMap<u32, Arc<GroupCell>>) -> Vec<(LaneId, Seq)> {
+    let default = groups.values().find(|cell| cell.name == DEFAULT_GROUP);
+    let starts = default.map(|cell| cell.state.lock().group.starts().clone());
+    starts.unwrap_or_default().into_iter().collect()
 }

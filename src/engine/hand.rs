@@ -177,8 +177,9 @@ impl Engine {
     /// Settles everything that a lane holds now, for every group, dead letters included.
     pub(crate) fn purge(&self, lane: LaneId, now: Now) -> Result<Moved> {
         self.check_poison()?;
-        let cells = self.groups();
-        let mut works: Vec<_> = cells.iter().map(|cell| cell.state.lock()).collect();
+        // No group begins meanwhile that would be left out.
+        let cells = self.groups.read();
+        let mut works: Vec<_> = cells.values().map(|cell| cell.state.lock()).collect();
         let Some((_, seq)) = self.next_seqs().into_iter().find(|(other, _)| *other == lane) else {
             return Ok(Moved::default());
         };

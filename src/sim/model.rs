@@ -214,6 +214,8 @@ pub(super) struct Mine {
     pub fence: u64,
     /// The transaction, not durable yet, that settled it last; 0 is none.
     pub transaction: u32,
+    /// Its lane was purged in this open: no group that begins later sees it.
+    pub purged: bool,
 }
 
 impl Mine {
@@ -417,7 +419,9 @@ impl Model {
         let mut side = Side::new(name, born);
         side.newest_of = newest.then_some(self.groups);
         if !newest {
-            for seq in self.tasks.iter().filter(|(_, task)| !task.of_one).map(|(seq, _)| seq) {
+            let purged = |seq: &Seq| self.sides.iter().any(|side| side.mine.get(seq).is_some_and(|mine| mine.purged));
+            let shown = self.tasks.iter().filter(|(seq, task)| !task.of_one && !purged(seq));
+            for seq in shown.map(|(seq, _)| seq) {
                 // What all others settled may be gone already.
                 let kept = |side: &Side| side.mine.get(seq).is_some_and(|mine| mine.must && mine.acked == Sure::No);
                 side.mine.insert(*seq, Mine { must: self.sides.iter().any(kept), ..Mine::default() });

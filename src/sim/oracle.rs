@@ -354,7 +354,7 @@ fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
                 if mine.must && mine.acked <= Sure::Maybe {
                     lost.insert(*seq);
                 }
-                Mine { acked: Sure::Power, transaction: 0, ..*mine }
+                Mine { acked: Sure::Power, transaction: 0, purged: false, ..*mine }
             };
         }
         side.reserve_failed = false;

@@ -120,7 +120,11 @@ impl Actor<'_> {
             Err(halt) => (Sure::Maybe, Some(halt)),
         };
         if sure > Sure::No {
-            self.settle_everywhere(|seq| of_lane.binary_search(&seq).is_ok(), sure);
+            let is_of_lane = |seq: &Seq| of_lane.binary_search(seq).is_ok();
+            self.settle_everywhere(|seq| is_of_lane(&seq), sure);
+            for side in &mut self.model.sides {
+                side.mine.iter_mut().filter(|(seq, _)| is_of_lane(seq)).for_each(|(_, mine)| mine.purged = true);
+            }
             self.stalls.iter_mut().filter(|stall| stall.lane == lane).for_each(|stall| stall.purged = true);
         }
         halt.map_or(Ok(()), Err)
