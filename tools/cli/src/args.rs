@@ -79,8 +79,9 @@ letter if {} is used.
 Exit status: 0 all acked, 1 something became a dead letter, 2 an error or a damaged queue, 128 + n stopped by
 signal n.
 
-Example:
-  find /usr/share -type f | lanelog run --queue jobs --concurrency 4 -- sha256sum {}";
+Examples:
+  find /usr/share -type f | lanelog run --queue jobs --concurrency 4 -- sha256sum {}
+  cat urls | lanelog run --queue jobs --retry exponential:1s..5m --max-attempts 8 -- curl -fsSO {}";
 
 const WORK_HELP: &str = "\
 Tasks are run as `lanelog run` runs them; see its help. With --print no command runs: every task is written to
@@ -110,8 +111,10 @@ an item that was read only in part is not.
 
 Exit status: 0 all enqueued, 2 an error, 128 + n stopped by signal n.
 
-Example:
-  ls *.jpg | lanelog enqueue --queue jobs --lanes 3 --lane 1";
+Examples:
+  ls *.jpg | lanelog enqueue --queue jobs --lanes 3 --lane 1
+  echo remind | lanelog enqueue --queue jobs --delay 10m --ttl 1h
+  cat orders | lanelog enqueue --queue jobs --key customer-7";
 
 /// Where the queue is and how its lanes are cut.
 #[derive(clap::Args)]
