@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::store::{Store, Unproven, read_blob, slot_offset, units_of};
 use super::units::FreeUnits;
 use super::{BlobRef, Key};
 use crate::error::DamageKind;
-use crate::format::checkpoint::{COPY_BYTES, Root, RootCopy, SLOT_BYTES, decode_entries};
+use crate::format::checkpoint::{COPY_BYTES, Root, RootCopy, SLOT_BYTES, all_zero, decode_entries};
 use crate::storage::File;
 
 /// What the file holds.
@@ -205,6 +206,7 @@ fn read_slot(file: &dyn File, slot: usize, file_bytes: u64) -> io::Result<(RootC
     Ok((RootCopy::Valid(valid), flaw(place, kind, false, what)))
 }
 
+/// The bytes of a copy as far as they tell anything: of a blank one none.
 fn read_copy(file: &dyn File, offset: u64, file_bytes: u64) -> io::Result<Vec<u8>> {
     let there = file_bytes.saturating_sub(offset).min(COPY_BYTES as u64);
     // A root is small and its slot is not: what claims to be one says how long it is.
@@ -217,6 +219,9 @@ fn read_copy(file: &dyn File, offset: u64, file_bytes: u64) -> io::Result<Vec<u8
         if !matches!(Root::decode(&root), RootCopy::Blank | RootCopy::Invalid) {
             return Ok(root);
         }
+        if head == [0; HEAD_BYTES] && is_blank(file, offset..offset + there)? {
+            return Ok(Vec::new());
+        }
     }
     let mut copy = vec![0; usize::try_from(there).unwrap_or(COPY_BYTES)];
     file.read_at(offset, &mut copy)?;
@@ -224,6 +229,25 @@ fn read_copy(file: &dyn File, offset: u64, file_bytes: u64) -> io::Result<Vec<u8
 }
 
 const HEAD_BYTES: usize = 16;
+
+/// True if there is nothing but zeros. A new queue's slot is, and its bytes need not be in memory all at once.
+fn is_blank(file: &dyn File, range: Range<u64>) -> io::Result<bool> {
+    let mut piece = vec![0; BLANK_BYTES];
+    let mut at = range.start;
+    while at < range.end {
+        let take = (range.end - at).min(BLANK_BYTES as u64);
+        let piece = piece.get_mut(..usize::try_from(take).unwrap_or(0)).unwrap_or_default();
+        file.read_at(at, piece)?;
+        if !all_zero(piece) {
+            return Ok(false);
+        }
+        at += take;
+    }
+    Ok(true)
+}
+
+/// How much of a slot that may be blank is read at a time.
+const BLANK_BYTES: usize = 64 << 10;
 
 fn differ_in_one_byte(root: &Root, copy: &[u8]) -> bool {
     let expected = root.encode().unwrap_or_default();

@@ -105,8 +105,7 @@ impl Root {
 
     /// What stands in one copy.
     pub(crate) fn decode(copy: &[u8]) -> RootCopy {
-        // In pieces, each without an early end: that is what compilers make fast, and most slots are blank to the end.
-        if copy.chunks(4096).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0) {
+        if all_zero(copy) {
             return RootCopy::Blank;
         }
         Self::decode_checked(copy).unwrap_or(RootCopy::Invalid)
@@ -136,6 +135,12 @@ impl Root {
         }
         Some(RootCopy::Valid(Root { queue, generation, meta, chunks: decode_entries(entries)? }))
     }
+}
+
+/// True if there is nothing but zeros.
+pub(crate) fn all_zero(bytes: &[u8]) -> bool {
+    // In pieces, each without an early end: that is what compilers make fast, and most slots are blank to the end.
+    bytes.chunks(4096).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// Encodes entries, for an index chunk.

@@ -99,6 +99,26 @@ impl Chunks {
         }
     }
 
+    /// Takes over these sectors of a file of the same length, whole chunks by sharing them.
+    pub(super) fn adopt(&mut self, other: &Chunks, sectors: std::ops::Range<usize>) {
+        let end = sectors.end.min(self.bytes.div_ceil(SECTOR_BYTES));
+        let is_last = end * SECTOR_BYTES >= self.bytes;
+        let mut at = sectors.start;
+        while at < end {
+            let chunk = at / SECTORS_PER_CHUNK;
+            let behind = (chunk + 1) * SECTORS_PER_CHUNK;
+            if at.is_multiple_of(SECTORS_PER_CHUNK) && (behind <= end || is_last) {
+                self.chunks[chunk].clone_from(&other.chunks[chunk]);
+                at = behind;
+            } else {
+                let from = at * SECTOR_BYTES;
+                let inside = SECTOR_BYTES.min(self.bytes - from);
+                self.write(from, &other.sector(at)[..inside]);
+                at += 1;
+            }
+        }
+    }
+
     pub(super) fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.bytes];
         self.read(0, &mut bytes);

@@ -171,6 +171,14 @@ impl Data {
     }
 
     fn sync(&mut self, range: Range<u64>) {
+        if let Cache::Chunks(chunks) = &self.cache
+            && self.lost.is_empty()
+        {
+            let sector = |at: u64| usize::try_from(at.div_ceil(SECTOR_BYTES as u64)).unwrap_or(usize::MAX);
+            let first = usize::try_from(range.start).unwrap_or(usize::MAX) / SECTOR_BYTES;
+            self.stable.resize(chunks.bytes());
+            return self.stable.adopt(chunks, first..sector(range.end));
+        }
         for sector in self.unsynced(range) {
             self.settle(sector);
         }
