@@ -11,7 +11,7 @@
 //! | record whose header verifies and whose body doesn't | damage, skipped by its length | torn, becomes padding |
 //! | batch with a record that doesn't verify | only that record is lost | the whole batch becomes padding |
 //! | claimed extent (a hole) | damage: a durable extent was published once | becomes padding |
-//! | padding | stepped over, and noted | stepped over |
+//! | padding | stepped over, and noted | stepped over, and noted |
 //! | nothing, or bytes that don't verify | damage: resync at the next header that verifies | the end |
 //!
 //! Kept extents of transactions are named beside ([`Part`]): whether they count depends on other logs.
@@ -89,7 +89,8 @@ pub(crate) struct Scan {
     pub gaps: Vec<(u32, u32)>,
     /// Extents of transactions among those that are kept.
     pub parts: Vec<Part>,
-    /// Padding below the last mark (offset, bytes). A recovery may have made it of what was void, and its sync failed.
+    /// Padding (offset, bytes). A recovery may have made it of what was void, and then its sync failed, or it crashed before
+    /// the rest of it was zeroed.
     pub padding: Vec<(u32, u32)>,
     /// Bytes behind `end` up to and with the next record of this life that stands there, cut as torn.
     pub cut: u32,
@@ -228,9 +229,7 @@ impl Walk<'_> {
             found if found.extent_bytes() as usize > rest.len() => return self.cut_off(rest, below),
             Found::Record(header) => self.record(&header, rest),
             Found::Padding { bytes } => {
-                if below {
-                    self.scan.padding.push((self.at, bytes));
-                }
+                self.scan.padding.push((self.at, bytes));
                 self.at += bytes;
             }
             Found::Hole { .. } if on(Bug::HoleEndsLog) => return false,

@@ -66,16 +66,20 @@ fn rewrite(life: &FoundLife) -> Result<()> {
     blank(life, scan)
 }
 
-/// Zeros behind the words of what is void, now that those are durable: whoever finds one damaged one day, and looks for
+/// Zeros behind the words of padding, now that those are durable: whoever finds one damaged one day, and looks for
 /// the next record, must not find those of a batch that never was.
 fn blank(life: &FoundLife, scan: &Scan) -> Result<()> {
     let void = scan.flaws.iter().filter_map(|flaw| match *flaw {
         Flaw::Void { offset, bytes, .. } => Some((offset, bytes)),
         Flaw::Corrupt { .. } | Flaw::Torn { .. } | Flaw::Hole { .. } => None,
     });
+    let (mut lowest, mut highest) = (scan.end, 0);
     for (offset, bytes) in void.chain(scan.padding.iter().copied()) {
         zero(life, offset + 8, offset + bytes)?;
-        let range = u64::from(offset)..u64::from(offset + bytes);
+        (lowest, highest) = (lowest.min(offset), highest.max(offset + bytes));
+    }
+    if lowest < highest {
+        let range = u64::from(lowest)..u64::from(highest);
         life.file.sync_range(range).map_err(|error| Error::io(life.name(), "sync", error))?;
     }
     Ok(())
@@ -93,9 +97,8 @@ fn zero(life: &FoundLife, from: u32, to: u32) -> Result<()> {
 }
 
 /// What recovery does not keep becomes padding, and what is torn gets zeros behind its word: should the word be damaged one
-/// day, a reader that looks for the next record must not find those of a batch that never was. What is padding below the
-/// last mark becomes it again: it may be what a recovery made of something void just before its sync failed, and be so in
-/// the cache alone. Gives the lowest offset that it wrote.
+/// day, a reader that looks for the next record must not find those of a batch that never was. What is padding becomes it
+/// again: it may be what a recovery made of something void just before its sync failed, and be so in the cache alone. Gives the lowest offset that it wrote.
 fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
     let mut lowest = scan.end;
     let again = scan.padding.iter().map(|(offset, bytes)| Flaw::Void { offset: *offset, bytes: *bytes, lost: None });

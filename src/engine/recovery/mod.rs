@@ -7,8 +7,8 @@
 //!
 //! 1. Every kept byte that is not proven durable is rewritten with itself, holes, torn records and what belongs to no
 //!    true transaction as padding, and synced: after a failed sync the page cache may show bytes that stable storage never got, and only a
-//!    rewrite makes them dirty again. Nothing is delivered before. Of what is proven, padding alone is written again: an
-//!    earlier recovery may have made it of something void, and its sync failed.
+//!    rewrite makes them dirty again. Nothing is delivered before. Of what is proven, padding alone is written again, and
+//!    zeros behind its word: an earlier recovery may have made it of something void, and its sync failed, or it crashed.
 //! 2. The tail of each open life is cut, sealed by a footer, and synced. Nothing is ever appended behind a cut:
 //!    a stale record of the same life could validate there, and its sequence would be given out twice.
 //! 3. A checkpoint with a new epoch lists all of that; its ceiling is above every sequence handed out before.

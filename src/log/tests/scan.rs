@@ -185,7 +185,7 @@ fn by_the_table(truth: &BTreeMap<u32, Truth>, bytes: u32, durable: u32) -> Scan 
                 at += bytes;
             }
             (Some(Truth::Padding { bytes }), _) => {
-                scan.padding.extend(below.then_some((at, *bytes)));
+                scan.padding.push((at, *bytes));
                 at += bytes;
             }
             (None, true) => {

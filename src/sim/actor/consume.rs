@@ -264,7 +264,10 @@ impl Actor<'_> {
                     worn_out || expired || (mine.dead == Sure::Maybe && !mine.revived),
                     "task {seq} is dead: {mine:?}"
                 );
+                // If it used up its attempts in a transaction, that can be undone as long as the transaction can.
+                let transaction = mine.transaction;
                 mine.die(Sure::Process);
+                mine.transaction = transaction;
             }
         }
         let forgotten = side.mine.iter().find(|(seq, mine)| mine.dead >= Sure::Process && !dead.contains(seq));

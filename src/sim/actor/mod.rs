@@ -104,6 +104,11 @@ impl<'a> Actor<'a> {
                 self.observe();
                 Ok(if op == Op::Reopen { Flow::Reopen } else { Flow::Go })
             }
+            Err(Halt::Flow(Flow::Go)) => {
+                // It failed, but something may be durable that it needed for what it did not reach.
+                self.observe();
+                Ok(Flow::Go)
+            }
             Err(Halt::Flow(flow)) => Ok(flow),
             Err(Halt::Wrong(Violation(text))) => Err(Violation(format!("{op}: {text}"))),
         }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::super::disk::SimDisk;
 use super::super::model::{Asks, Loan, Payload, Sure, Task, Transaction, Violation, ensure};
 use super::super::operation::{How, Op, Stands};
 use super::{Actor, Flow, Halt, Step};
@@ -100,7 +101,7 @@ impl Actor<'_> {
         let cells = if parts.loans.is_empty() { Vec::new() } else { vec![Arc::clone(cell)] };
         let decided = RefCell::new(None);
         let outcome = parts.with_plan(&bodies, None, |plan| {
-            self.ready(|engine, now| stand_still(engine, plan, &cells, now, stands, &decided))
+            self.ready(|engine, now| stand_still(engine, plan, &cells, now, stands, &decided, self.disk))
         });
         if let Some(tasks) = decided.into_inner() {
             self.note(parts, &tasks, Sure::Maybe)?;
@@ -217,6 +218,7 @@ fn stand_still(
     now: Now,
     stands: Stands,
     decided: &RefCell<Option<Vec<Seq>>>,
+    disk: &SimDisk,
 ) -> Result<Attempt<()>, Error> {
     let Attempt::Done(mut open) = engine.begin(plan, cells, now)? else { return Ok(Attempt::NotReady) };
     if stands.step > 0 {
@@ -232,7 +234,6 @@ fn stand_still(
     for lane in 3..stands.step {
         open.publish_lane(usize::from(lane - 3))?;
     }
-    std::mem::forget(open);
     // A failed sync is for whoever waits for it; here nobody asks any more.
     if stands.commits & 1 != 0 {
         let _failed = engine.commit(engine.journal(), now.wall);
@@ -242,5 +243,8 @@ fn stand_still(
             let _failed = engine.commit(log, now.wall);
         }
     }
+    // The process dies here: what is given up from now on is not seen by any disk.
+    disk.crash();
+    drop(open);
     Ok(Attempt::Done(()))
 }

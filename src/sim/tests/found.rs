@@ -381,3 +381,28 @@ fn void_record_whose_padding_did_not_reach_the_disk_stays_void() {
         keeps_its_promises_in(Setting { segment_bytes: 4096, ..SETTING }, 24, &[one], None);
     }
 }
+
+#[test]
+fn void_batch_whose_recovery_crashed_does_not_come_back_when_its_padding_is_damaged() {
+    let ops = [
+        enqueue(1, 362, false),
+        Op::Transaction {
+            lane: 1,
+            tasks: 3,
+            bytes: 14,
+            group: 7,
+            pick: 19,
+            settles: 0,
+            how: How::Ack,
+            power: false,
+            stands: None,
+        },
+        Op::Prepare,
+    ];
+    let small = Setting { segment_bytes: 4096, ..SETTING };
+    let mut one = stretch(&ops, POWERLESS);
+    one.recoveries.push(Crash { at: Some(5), loss: Loss::Power });
+    // A bit of the padding's first word.
+    let hurt = Some(Hurt::Flip { file: 2_341_363_704, bit: 4_292_451_490 });
+    keeps_its_promises_in(small, 400, &[one], hurt);
+}
