@@ -4,6 +4,7 @@ mod append;
 mod commit;
 mod concurrent;
 mod cursor;
+mod find;
 mod marks;
 #[cfg(loom)]
 mod models;

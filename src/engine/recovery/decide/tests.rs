@@ -1,6 +1,7 @@
 //! The table, walked: every state of the decision with every state of two records that it names, each above and below the
 //! last mark of its log; what is served then, again after the next crash, and after a crash at any step of recovery.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,12 +12,14 @@ use crate::engine::settle::Settle;
 use crate::engine::transaction::Plan;
 use crate::engine::{Attempt, Engine};
 use crate::error::{DamageKind, Error};
-use crate::format::meta::StoredOptions;
+use crate::format::meta::{ListedLife, StoredOptions};
 use crate::format::record::{self, Found, Life};
 use crate::log::{Log, Place, Stalled};
 use crate::sim::{Loss, SimDisk};
 use crate::storage::Storage;
-use crate::types::{Durability, LaneId, LaneSet, Now, Timestamp};
+use crate::types::{Durability, LaneId, LaneSet, LogId, Now, Timestamp};
+
+use super::{Basis, is_gone_for_good, is_journal_missing};
 
 const NOW: Now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
 
@@ -262,4 +265,47 @@ fn checkpoint_is_put_off_while_somebody_stands_still_in_front_of_a_decided_recor
     stall.unwrap().give_up(engine.lanes().log(LaneId(2)).unwrap());
     assert!(engine.try_checkpoint(NOW, false).unwrap());
     assert_eq!(after_power_loss(&disk), [true, true]);
+}
+
+// ---- lives that are not found ----
+
+/// A life as a checkpoint lists it.
+fn listed(log: LogId, base: u64, offset: u32, sealed: bool) -> ListedLife {
+    ListedLife { file: 1, log, base, salt: 1, offset, records: 0, tasks: 0, sealed, seek: Vec::new() }
+}
+
+const FROM: Option<Place> = Some(Place { base: 100, offset: 512 });
+
+#[test]
+fn journal_that_is_not_found_was_there_if_a_checkpoint_or_a_later_life_says_so() {
+    let (none, last_bases) = (BTreeMap::new(), BTreeMap::new());
+    let missing = |from: Option<Place>, listed: &[ListedLife], unread: &[ListedLife]| {
+        is_journal_missing(100, &none, Basis { from, listed, unread, last_bases: &last_bases, is_older: false })
+    };
+    let journal = |base, offset, sealed| [listed(LogId::JOURNAL, base, offset, sealed)];
+    assert!(missing(None, &[], &[]), "without a checkpoint nobody knows");
+    assert!(!missing(FROM, &[], &[]), "a checkpoint that does not list it came before it");
+    assert!(missing(FROM, &journal(100, 512, false), &[]));
+    assert!(missing(FROM, &journal(100, 0, true), &[]));
+    assert!(!missing(FROM, &journal(100, 0, false), &[]), "nothing of it was durable");
+    assert!(!missing(FROM, &journal(200, 512, true), &[]), "another one");
+    assert!(!missing(FROM, &[listed(LogId(0), 100, 512, true)], &[]), "a lane's");
+    assert!(missing(FROM, &[], &journal(100, 0, false)), "it is there and can't be read");
+}
+
+#[test]
+fn lane_life_that_is_not_found_went_for_good_unless_nothing_of_it_was_durable() {
+    let (lane, log) = (LaneId(1), LogId(1));
+    let last_bases = BTreeMap::from([(log.0, 300)]);
+    let gone = |base: u64, listed: &[ListedLife], unread: &[ListedLife], is_older: bool| {
+        is_gone_for_good(lane, base, Basis { from: FROM, listed, unread, last_bases: &last_bases, is_older })
+    };
+    assert!(gone(900, &[], &[], true), "a newer checkpoint may have let it go");
+    assert!(gone(300, &[], &[], false), "attached before the checkpoint, and everybody was done with it");
+    assert!(!gone(301, &[], &[], false), "attached behind the checkpoint, and lost");
+    assert!(gone(900, &[listed(log, 900, 0, true)], &[], false));
+    assert!(gone(900, &[listed(log, 900, 512, false)], &[], false));
+    assert!(!gone(900, &[listed(log, 900, 0, false)], &[], false), "listed, and nothing of it was durable");
+    assert!(!gone(900, &[listed(LogId(2), 900, 512, true)], &[], false), "another lane's");
+    assert!(gone(900, &[], &[listed(log, 900, 0, false)], false), "it is there and can't be read");
 }
