@@ -11,6 +11,7 @@ pub(crate) mod hand;
 pub(crate) mod keys;
 pub(crate) mod lane;
 mod leases;
+mod meet;
 mod passed;
 mod reserve;
 pub(crate) mod scheduler;

@@ -14,7 +14,8 @@ use super::acks::SegmentAcks;
 use super::group::{Group, Slot};
 use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
-use super::reserve::{Asked, Candidate, Granted, Lost, Take};
+use super::meet::Asked;
+use super::reserve::{Candidate, Granted, Lost, Take};
 use super::state::Note;
 use super::sticky::Sticky;
 

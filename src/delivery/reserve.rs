@@ -1,20 +1,18 @@
-//! Handing out: due tasks first, then the cursor; a lease for each.
+//! Handing out: due tasks first, then the cursor ([`super::meet`]); a lease for each.
 
 use std::io;
 use std::sync::Arc;
 
-use crate::format::fields::Traits;
 use crate::format::journal::{DeadCause, Run};
-use crate::format::record::{self, Found, Header, Kind};
-use crate::log::{Lanes, Log, Segment, Source, Step};
-use crate::types::{LaneId, LaneSet, Now, Seq, Timestamp};
+use crate::format::record::{Found, Header, Kind};
+use crate::log::{Lanes, Log, Segment, Source};
+use crate::types::{LaneId, LaneSet, Now, Seq};
 
-use super::group::{Group, Own, Phase, Rules, Slot, Ticket};
-use super::keys::{KeyHash, Keys, Spot};
-use super::lane::GroupLane;
+use super::group::{Group, Phase, Rules, Ticket};
+use super::keys::Spot;
 use super::passed::Whose;
 use super::scheduler::Turn;
-use super::state::{Note, Runs};
+use super::state::Runs;
 use super::workers::WorkerId;
 
 /// What a reserve asks for.
@@ -225,114 +223,6 @@ impl Group {
         }
     }
 
-    /// Moves the cursor to the next task that the group has to deliver now.
-    fn walk(&mut self, take: &mut Take<'_, '_>, durable: u64, granted: &mut Granted) -> Option<Candidate> {
-        loop {
-            let lane = self.lanes.get_mut(take.lane)?;
-            let before = lane.cursor.base();
-            let step = lane.cursor.step(take.log, durable);
-            let after = lane.cursor.base();
-            if let Step::Unreadable { segment, lost, .. } = &step {
-                lane.hold(segment.base(), lost.map_or(0, |(first, _)| first));
-            }
-            if after != before {
-                pass_lives(lane, take.log, before, after);
-            }
-            match step {
-                Step::End => return None,
-                Step::Entered if lane.done.contains(&after) => lane.cursor.skip_life(),
-                Step::Entered => {}
-                Step::Damaged { segment, offset, bytes, lost } => {
-                    take.lost.push(Lost::Damaged { segment, offset, bytes, lost });
-                }
-                Step::Unreadable { segment, offset, lost, error } => {
-                    take.lost.push(Lost::Unreadable { segment, offset, lost, error });
-                }
-                Step::Task(header) => {
-                    if let Some(slot) = self.meet(&header, take) {
-                        let source = granted.source(self.lanes.get(take.lane)?.cursor.source()?);
-                        return Some((slot, source, header));
-                    }
-                }
-            }
-        }
-    }
-
-    /// A task at the cursor: `None` if it is acked, dead, delayed, or passed over.
-    fn meet(&mut self, header: &Header, take: &mut Take<'_, '_>) -> Option<u32> {
-        let lane = self.lanes.get_mut(take.lane)?;
-        let (base, index) = (lane.cursor.base(), header.index);
-        let seq = Seq(base + u64::from(index));
-        if seq < lane.start {
-            return None;
-        }
-        if !lane.open(base, index) {
-            // Acked tasks lie in runs, and the seek table may save walking over this one.
-            let next = lane.next_unacked(base, index);
-            lane.cursor.skip_to(next);
-            return None;
-        }
-        let key = (take.lane, seq);
-        if !self.dead.is_empty() && self.dead.contains_key(&key) {
-            return None;
-        }
-        let source = lane.cursor.source().filter(|_| header.is_special());
-        let asked = match source.map(|source| Asked::read(&self.keys, self.id, source, header)) {
-            Some(Some(asked)) => asked,
-            None => Asked::default(),
-            Some(None) => {
-                // Every look at the record says so again: that needs no journal.
-                lane.settled.add(u64::from(header.payload_bytes));
-                lane.close(base, Some(index));
-                return None;
-            }
-        };
-        self.take_in(header, Spot { base, index, offset: header.offset }, asked, take)
-    }
-
-    /// Gives a task a slot: `None` if it is delayed; or passed over, because its key is not free, and then it has none.
-    pub(super) fn take_in(
-        &mut self,
-        header: &Header,
-        spot: Spot,
-        asked: Asked,
-        take: &mut Take<'_, '_>,
-    ) -> Option<u32> {
-        let key = (take.lane, spot.seq());
-        let note = if self.notes.is_empty() { None } else { self.notes.get(&key) };
-        let first = asked.run_at.map(|at| (at, at.0.saturating_sub(header.time.0)));
-        let due = note.map_or(first, |note| note.due).filter(|(due, _)| *due > take.now.wall);
-        // One that was never handed out doesn't take its key before its time; one that waits for its retry has it.
-        let takes_key = asked.key.filter(|_| due.is_none() || note.is_some_and(|note| note.attempts > 0));
-        if let Some(wanted) = takes_key {
-            let whose = if self.may_take(take.ask.worker(), wanted) { Whose::Own } else { Whose::Another };
-            if !self.keys.is_free(wanted, take.lane, spot) || (due.is_none() && whose == Whose::Another) {
-                self.pass_over(wanted, take.lane, spot, whose);
-                return None;
-            }
-        }
-        let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
-        let Note { attempts, reason, .. } = note.unwrap_or_default();
-        let (lane, seq) = key;
-        let (base, offset, bytes) = (spot.base, spot.offset, header.payload_bytes);
-        let (own, key) = (asked.own, asked.key);
-        let task = Slot { lane, seq, base, offset, bytes, attempts, phase: Phase::Due, reason, own, key };
-        let slot = self.slots.insert(task);
-        if let Some(key) = takes_key {
-            self.keys.hold(key, slot);
-        }
-        match due {
-            Some((due, delay_ms)) => {
-                // A clock that jumped back must not make the delay longer than it was asked for.
-                let rest = (due.0 - take.now.wall.0).min(delay_ms);
-                // The two clocks don't tick at the same moment: one more, or it would come early by a part of one.
-                self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest).saturating_add(1));
-                None
-            }
-            None => Some(slot),
-        }
-    }
-
     /// Puts the task on loan, or gives up on it if its attempts are used up or nobody wants it any more.
     fn lease(&mut self, candidate: Candidate, take: &mut Take<'_, '_>) -> Option<Grant> {
         let (slot, source, header) = candidate;
@@ -395,31 +285,6 @@ impl Group {
 /// How long bytes ahead of a cursor that were checked are taken to be in memory still.
 const CHECK_HOLDS_MS: u64 = 1_000;
 
-/// What a task asks for of delivery.
-#[derive(Default)]
-pub(super) struct Asked {
-    pub run_at: Option<Timestamp>,
-    pub own: Option<Box<Own>>,
-    pub key: Option<KeyHash>,
-}
-
-impl Asked {
-    /// What a special record asks for; `None` if it is not for this group. What does not verify asks for nothing: it is
-    /// found damaged when it is handed out.
-    pub(super) fn read(keys: &Keys, group: u32, source: &Source, header: &Header) -> Option<Asked> {
-        let Source { segment, region } = source;
-        let start = header.offset as usize;
-        let extent = region.slice(start..start + header.bytes as usize).unwrap_or_default();
-        let Some(body) = record::verify(segment.life(), header, extent) else { return Some(Asked::default()) };
-        let traits = Traits::decode(body.fields);
-        if traits.origin.is_some_and(|origin| origin.group != group) {
-            return None;
-        }
-        let key = traits.key.map(|key| keys.hash(key));
-        Some(Asked { run_at: traits.run_at, own: Own::of(&traits), key })
-    }
-}
-
 /// What a lane had to offer.
 enum More {
     Maybe,
@@ -439,18 +304,6 @@ pub(super) struct Take<'a, 'b> {
     pub bytes_left: &'b mut u64,
     pub changes: &'b mut Runs,
     pub lost: &'b mut Vec<Lost>,
-}
-
-/// Notes that the cursor left every life from `from` up to `to`.
-fn pass_lives(lane: &mut GroupLane, log: &Log, from: u64, to: u64) {
-    let mut base = from;
-    while base < to {
-        let Some(segment) = log.segment_from(base).filter(|segment| segment.base() < to) else { return };
-        if !lane.done.contains(&segment.base()) {
-            lane.pass(segment.base());
-        }
-        base = segment.base() + 1;
-    }
 }
 
 /// A header's widths and a run's are what the journal's are.

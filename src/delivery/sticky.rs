@@ -20,8 +20,9 @@ use crate::types::{LaneId, Seq, mix};
 
 use super::group::Group;
 use super::keys::{KeyHash, Keys, Spot};
+use super::meet::Asked;
 use super::passed::{Found, Pick};
-use super::reserve::{Asked, Candidate, Granted, Take};
+use super::reserve::{Candidate, Granted, Take};
 use super::workers::WorkerId;
 
 /// How many buckets there are.
