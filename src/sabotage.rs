@@ -74,6 +74,10 @@ pub enum Bug {
     KeyFreedEarly,
     /// A task that is passed over behind its key is not noted.
     WaitingForgotten,
+    /// A task whose time is far runs as soon as it is loaded.
+    DelayedEarly,
+    /// A life in which only far tasks are left counts as done, so that a reopen forgets them.
+    DelayedForgotten,
     /// A worker that is dead or replaced keeps its leases.
     StaleWorkerAcks,
     /// A bucket has a new owner while its tasks are on loan to the one before.
@@ -120,7 +124,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 47] = [
+    pub const SIMULATED: [Bug; 49] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -154,6 +158,8 @@ impl Bug {
         Bug::FenceReused,
         Bug::KeyFreedEarly,
         Bug::WaitingForgotten,
+        Bug::DelayedEarly,
+        Bug::DelayedForgotten,
         Bug::StaleWorkerAcks,
         Bug::BucketHandedEarly,
         Bug::BodyNotVerified,

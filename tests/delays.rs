@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use lanelog::{DeadFilter, Queue, Reserve, Task, TaskState, Timestamp};
+use lanelog::{DeadFilter, Options, Queue, Reserve, Task, TaskState, Timestamp};
 use support::{drain, nothing, one, place, small, wall};
 
 const SOON: Duration = Duration::from_millis(60);
@@ -92,4 +92,56 @@ fn a_batch_may_mix_delays() {
     let first = consumer.reserve(Reserve::new().tasks(2)).unwrap();
     assert_eq!(first.iter().map(lanelog::Delivery::id).collect::<Vec<_>>(), ids[1..]);
     assert_eq!(one(&consumer).id(), ids[0]);
+}
+
+#[test]
+fn a_task_that_is_years_away_is_shown_counted_and_cancelled_by_the_id_that_its_enqueue_gave() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let ids: Vec<_> = (0..50).map(|_| queue.enqueue(Task::new("in years").delay(3 * YEAR)).unwrap()).collect();
+    assert!(nothing(&queue.consumer()), "they are met now");
+    let due = queue.task(ids[7]).unwrap().unwrap().run_at.unwrap();
+    let state = |id| queue.task(id).unwrap().unwrap().states[0].1.clone();
+    assert_eq!(state(ids[7]), TaskState::Delayed { attempts: 0, due });
+    let explained = queue.explain("default", ids[7]).unwrap().unwrap();
+    assert_eq!(explained.reasons, [format!("delayed until {} ms", due.0)]);
+    assert!(queue.cancel(ids[7]).unwrap() && !queue.cancel(ids[7]).unwrap());
+    assert_eq!(state(ids[7]), TaskState::Acked);
+    assert_eq!(queue.stats().groups[0].lanes[0].delayed, 49);
+    queue.close().unwrap();
+    let queue = Queue::open(&place.path).unwrap();
+    assert!(nothing(&queue.consumer()));
+    let lane = &queue.stats().groups[0].lanes[0];
+    assert_eq!((lane.delayed, lane.depth), (49, 49), "cancelled for good, and the others are not forgotten");
+    queue.purge_lane(lanelog::LaneId(0)).unwrap();
+    assert_eq!(queue.stats().groups[0].lanes[0].delayed, 0);
+}
+
+#[test]
+fn many_tasks_that_are_far_leave_no_file_behind_and_none_that_is_near_waits_for_them() {
+    let place = place();
+    let queue = Options::new().open(&place.path).unwrap();
+    let far: Vec<_> = (0..1_000).map(|_| Task::new("far").delay(YEAR)).collect();
+    for _ in 0..70 {
+        queue.enqueue_batch(&far).unwrap();
+    }
+    let near = queue.enqueue(Task::new("near").delay(SOON)).unwrap();
+    let consumer = queue.consumer();
+    let delivery = one(&consumer);
+    assert_eq!(delivery.id(), near);
+    delivery.ack().unwrap();
+    let stats = queue.stats();
+    assert_eq!(stats.groups[0].lanes[0].delayed, 70_000);
+    assert!(stats.scratch_bytes > 1 << 20, "a run of them is not in memory");
+    let names = || std::fs::read_dir(&place.path).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names().all(|name| name != "scratch"), "what they take has no name");
+    drop((consumer, queue));
+    // As a process leaves it that dies in the moment between making the file and taking its name away.
+    std::fs::write(place.path.join("scratch"), [0; 4096]).unwrap();
+    assert!(lanelog::inspect(&place.path).unwrap().verify().is_empty(), "it is no damage");
+    let queue = Queue::open(&place.path).unwrap();
+    assert!(queue.damage().is_empty());
+    assert!(nothing(&queue.consumer()), "they are met again, and put away again");
+    assert!(names().all(|name| name != "scratch"));
+    assert_eq!(queue.stats().groups[0].lanes[0].delayed, 70_000);
 }

@@ -11,18 +11,20 @@
 //! ```
 //!
 //! A task that the cursor passed has a slot until it is acked or dead; unless it was passed over, because another task with
-//! its key is not settled for good, and then it has a bit ([`super::passed`]). A lease is a slot and a fence, which no other lease
+//! its key is not settled for good, or its time is far, and then it has a bit ([`super::passed`], [`super::far`]). A lease is a slot and a fence, which no other lease
 //! of the queue ever had; nothing opens the slot once the lease ended, so that an old receipt is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::format::fields::Traits;
 use crate::format::journal::DeadCause;
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
-use crate::types::{Backoff, LaneId, Now, Seq, Timestamp};
+use crate::types::{Backoff, LaneId, LaneSet, Now, Seq, Timestamp};
 
+use super::far::{FarRules, Scratch};
 use super::fences::Fences;
 use super::hand::DeadBounds;
 use super::keys::{KeyHash, Keys};
@@ -47,6 +49,7 @@ pub(crate) struct Rules {
     pub in_flight_max: u64,
     /// The most tasks of these lanes on loan at once in a group.
     pub lanes_in_flight_max: BTreeMap<LaneId, u64>,
+    pub far: FarRules,
 }
 
 /// What a task asks for itself, instead of the queue's rules or beside them.
@@ -144,6 +147,9 @@ pub(crate) struct Group {
     /// In sticky mode.
     pub(super) sticky: Option<Sticky>,
     pub(super) wheel: Wheel,
+    /// Lanes with tasks whose time is far, and where those are kept outside of memory.
+    pub(super) far_lanes: LaneSet,
+    pub(super) scratch: Option<Arc<dyn Scratch>>,
     pub(super) scheduler: Scheduler,
     /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
     pub(super) notes: BTreeMap<TaskKey, Note>,
@@ -172,6 +178,8 @@ impl Group {
             workers: Workers::default(),
             sticky: None,
             wheel: Wheel::new(now.boot_ms),
+            far_lanes: LaneSet::EMPTY,
+            scratch: None,
             scheduler: Scheduler::new(priority, now.boot_ms),
             notes: state.notes,
             // What recovery found may differ from what the checkpoint holds.
@@ -213,6 +221,12 @@ impl Group {
     pub(crate) fn keyed(mut self, seed: u64, sticky: bool) -> Self {
         self.keys = Keys::new(seed);
         self.sticky = sticky.then(Sticky::new);
+        self
+    }
+
+    /// The group with a place outside of memory for tasks whose time is far.
+    pub(crate) fn spilling(mut self, scratch: Arc<dyn Scratch>) -> Self {
+        self.scratch = Some(scratch);
         self
     }
 
@@ -273,6 +287,12 @@ impl Group {
             ((task.lane, task.seq), Note { attempts: task.attempts, due, reason: task.reason.clone() })
         });
         live.chain(self.notes.iter().map(|(key, note)| (*key, note.clone())))
+    }
+
+    /// Tasks that have slots.
+    #[cfg(test)]
+    pub(crate) fn open_slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// How many more tasks may be on loan.

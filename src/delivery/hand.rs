@@ -78,6 +78,10 @@ impl Group {
                 Phase::Delayed { due, .. } => Standing::Delayed { attempts, due },
             };
         }
+        if self.lanes.get(spot.lane).is_some_and(|own| own.is_far(spot.base, spot.index())) {
+            let due = Traits::decode(&spot.fields).run_at.unwrap_or_default();
+            return Standing::Delayed { attempts: 0, due };
+        }
         match self.notes.get(&key) {
             Some(Note { attempts, due: Some((due, _)), .. }) => Standing::Delayed { attempts: *attempts, due: *due },
             Some(note) => Standing::Due { attempts: note.attempts },
@@ -153,7 +157,7 @@ impl Group {
             Some(slot) => self.take_out(slot).map_or(0, |task| task.attempts),
             None => self.notes.remove(&spot.key()).map_or(0, |note| note.attempts),
         };
-        self.in_lane(spot.lane, |own| own.unpass(spot.base, spot.index()));
+        self.in_lane(spot.lane, |own| own.call_off(spot.base, spot.index()));
         let (cause, reason) = (DeadCause::Parked, cut_reason(reason).to_owned());
         let dead = DeadNote { attempts, cause, at: now.wall, bytes: spot.bytes, reason };
         self.put_dead(spot.key(), dead, changes);
@@ -175,7 +179,7 @@ impl Group {
                     None => drop(self.notes.remove(&spot.key())),
                 }
                 self.in_lane(spot.lane, |own| {
-                    own.unpass(spot.base, spot.index());
+                    own.call_off(spot.base, spot.index());
                     own.settled.add(u64::from(spot.bytes));
                 });
             }
@@ -195,6 +199,7 @@ impl Group {
             }
         }
         self.in_lane(lane, |own| own.void_passed(seq));
+        self.in_lane(lane, |own| own.void_far(seq));
         self.notes.retain(|key, _| key.0 != lane || key.1 >= seq);
         let dead: Vec<TaskKey> = self.dead.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
         for key in dead {

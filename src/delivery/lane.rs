@@ -6,6 +6,7 @@ use crate::log::Cursor;
 use crate::types::{LaneId, Seq};
 
 use super::acks::SegmentAcks;
+use super::far::Far;
 use super::passed::Passed;
 
 /// Tasks and their payload bytes.
@@ -40,7 +41,7 @@ impl Amount {
 #[derive(Default)]
 pub(crate) struct LifeAcks {
     pub acks: SegmentAcks,
-    /// Tasks that the cursor passed and that are not acked: leased, due, delayed, passed over or dead.
+    /// Tasks that the cursor passed and that are not acked: leased, due, delayed, far, passed over or dead.
     pub open: u32,
     /// The cursor left the life: `open` is all there is left.
     pub passed: bool,
@@ -63,6 +64,8 @@ pub(crate) struct GroupLane {
     pub due: BTreeMap<Seq, u32>,
     /// Tasks that were passed over because their keys were not free.
     pub passed: Passed,
+    /// Tasks whose time is far, if there are any.
+    pub far: Option<Box<Far>>,
     pub in_flight: u64,
     /// Acked, dead, or found not to be for this group or damaged, since the open.
     pub settled: Amount,
@@ -83,6 +86,7 @@ impl GroupLane {
             done: BTreeSet::new(),
             due: BTreeMap::new(),
             passed: Passed::default(),
+            far: None,
             in_flight: 0,
             settled: Amount::default(),
             delayed: 0,
@@ -138,6 +142,12 @@ impl GroupLane {
         } else {
             self.lives.entry(base).or_default().acks.set(index);
         }
+    }
+
+    /// A task that has no slot, because it was passed over or is far, is settled or set aside by hand.
+    pub(super) fn call_off(&mut self, base: u64, index: u32) {
+        self.unpass(base, index);
+        self.unfar(base, index);
     }
 
     /// The cursor left a life.

@@ -224,6 +224,6 @@ impl Group {
 
     /// When `tick` has work next, on the boot clock.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        [self.wheel.next_due(), self.workers.next_due_ms()].into_iter().flatten().min()
+        [self.wheel.next_due(), self.workers.next_due_ms(), self.far_next_ms()].into_iter().flatten().min()
     }
 }

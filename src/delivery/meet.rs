@@ -3,7 +3,7 @@
 use crate::format::fields::Traits;
 use crate::format::record::{self, Header};
 use crate::log::{Log, Source, Step};
-use crate::types::{Seq, Timestamp};
+use crate::types::{Now, Seq, Timestamp};
 
 use super::group::{Group, Own, Phase, Slot};
 use super::keys::{KeyHash, Keys, Spot};
@@ -99,6 +99,13 @@ impl Group {
                 return None;
             }
         }
+        if let Some((due, delay_ms)) = due.filter(|_| note.is_none()) {
+            let rest_ms = rest_ms(due, delay_ms, take.now);
+            if rest_ms > take.rules.far.far_ms() {
+                self.put_far(spot, rest_ms, take);
+                return None;
+            }
+        }
         let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
         let Note { attempts, reason, .. } = note.unwrap_or_default();
         let (lane, seq) = key;
@@ -111,8 +118,7 @@ impl Group {
         }
         match due {
             Some((due, delay_ms)) => {
-                // A clock that jumped back must not make the delay longer than it was asked for.
-                let rest = (due.0 - take.now.wall.0).min(delay_ms);
+                let rest = rest_ms(due, delay_ms, take.now);
                 // The two clocks don't tick at the same moment: one more, or it would come early by a part of one.
                 self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest).saturating_add(1));
                 None
@@ -145,6 +151,12 @@ impl Asked {
         let key = traits.key.map(|key| keys.hash(key));
         Some(Asked { run_at: traits.run_at, own: Own::of(&traits), key })
     }
+}
+
+/// How long a task waits that is due in the future: a clock that jumped back must not make the delay longer than it was
+/// asked for.
+fn rest_ms(due: Timestamp, delay_ms: u64, now: Now) -> u64 {
+    due.0.saturating_sub(now.wall.0).min(delay_ms)
 }
 
 /// Notes that the cursor left every life from `from` up to `to`.

@@ -5,6 +5,8 @@
 //! Absent: clocks (times come in), files, locks, threads, randomness.
 
 pub(crate) mod acks;
+mod bits;
+pub(crate) mod far;
 pub(crate) mod fences;
 pub(crate) mod group;
 pub(crate) mod hand;

@@ -3,14 +3,12 @@
 //! A task is passed over while its key is not free ([`super::keys`]). It has no slot then, and what a checkpoint told of it
 //! stays among the notes. Its life counts it as open, so that the life is not done before the task is.
 
-use std::collections::BTreeMap;
-
 use crate::format::record::Header;
 use crate::log::{Cursor, Log, Source, Step};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Seq};
 
-use super::acks::SegmentAcks;
+use super::bits::Bits;
 use super::group::{Group, Slot};
 use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
@@ -21,15 +19,14 @@ use super::sticky::Sticky;
 
 /// What a group passed over in one lane.
 pub(crate) struct Passed {
-    /// By base of the life, then by record index. A life without any is not here.
-    bits: BTreeMap<u64, SegmentAcks>,
+    bits: Bits,
     /// Where the last walk ended: the next one begins there or near by, as a rule.
     walker: Cursor,
 }
 
 impl Default for Passed {
     fn default() -> Self {
-        Passed { bits: BTreeMap::new(), walker: Cursor::from_base(0) }
+        Passed { bits: Bits::default(), walker: Cursor::from_base(0) }
     }
 }
 
@@ -59,27 +56,6 @@ pub(super) enum Pick {
 }
 
 impl Passed {
-    fn set(&mut self, spot: Spot) {
-        self.bits.entry(spot.base).or_default().set(spot.index);
-    }
-
-    fn clear(&mut self, base: u64, first: u32, last: u32) {
-        if let Some(bits) = self.bits.get_mut(&base) {
-            bits.forget(first, last);
-            if bits.count() == 0 {
-                self.bits.remove(&base);
-            }
-        }
-    }
-
-    /// The first one at or behind (base, index).
-    fn next(&self, base: u64, index: u32) -> Option<(u64, u32)> {
-        self.bits.range(base..).find_map(|(own, bits)| {
-            let from = if *own == base { index } else { 0 };
-            Some((*own, bits.next_set(from)?))
-        })
-    }
-
     /// Lets go of a life's map, so that it can be given back.
     pub(super) fn leave(&mut self, base: u64) {
         if self.walker.base() == base {
@@ -95,21 +71,19 @@ impl Passed {
     /// Bytes that it takes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        let node = 2 * size_of::<(u64, SegmentAcks)>();
-        self.bits.values().map(|bits| bits.bytes() + node).sum::<usize>() + size_of::<Self>()
+        self.bits.bytes() + size_of::<Self>()
     }
 }
 
 impl GroupLane {
     /// A task that was passed over, if it was, is settled or set aside by hand.
     pub(super) fn unpass(&mut self, base: u64, index: u32) {
-        self.passed.clear(base, index, index);
+        self.passed.bits.clear(base, index);
     }
 
     /// Nobody settles what was passed over before `seq` any more.
     pub(super) fn void_passed(&mut self, seq: Seq) {
-        let bases: Vec<u64> = self.passed.bits.range(..seq.0).map(|(base, _)| *base).collect();
-        for base in bases {
+        for base in self.passed.bits.lives_before(seq) {
             let last = u32::try_from(seq.0 - 1 - base).unwrap_or(u32::MAX);
             self.take_out(base, 0, last, true);
         }
@@ -118,8 +92,10 @@ impl GroupLane {
     /// Takes passed-over records of a life out; `void`: nobody can ever settle them.
     fn take_out(&mut self, base: u64, first: u32, last: u32, void: bool) {
         let mut at = first;
-        while let Some((_, index)) = self.passed.next(base, at).filter(|(own, index)| *own == base && *index <= last) {
-            self.passed.clear(base, index, index);
+        while let Some((_, index)) =
+            self.passed.bits.next(base, at).filter(|(own, index)| *own == base && *index <= last)
+        {
+            self.passed.bits.clear(base, index);
             if void {
                 self.close(base, None);
             }
@@ -135,7 +111,7 @@ impl Group {
         if on(Bug::WaitingForgotten) {
             return;
         }
-        self.in_lane(lane, |lane| lane.passed.set(spot));
+        self.in_lane(lane, |lane| lane.passed.bits.set(spot.base, spot.index));
         match (whose, &mut self.sticky) {
             (Whose::Another, Some(sticky)) => sticky.wait(key, lane, spot),
             _ => self.keys.wait(key, lane, spot),
@@ -188,7 +164,7 @@ impl Group {
         let mut at = from;
         loop {
             let own = self.lanes.get_mut(take.lane)?;
-            let (base, index) = own.passed.next(at.base, at.index)?;
+            let (base, index) = own.passed.bits.next(at.base, at.index)?;
             if base != at.base {
                 at = Spot { base, index: 0, offset: 0 };
             }
@@ -201,12 +177,12 @@ impl Group {
                 || self.dead.contains_key(&(take.lane, seq))
             {
                 // Settled without being handed out.
-                own.passed.clear(base, index, index);
+                own.passed.bits.clear(base, index);
                 continue;
             }
             let asked = Asked::read(&self.keys, self.id, &source, &header).unwrap_or_default();
             if asked.key.is_none() || matches!(pick(&mut self.keys, self.sticky.as_ref(), &asked, spot), Pick::This) {
-                own.passed.clear(base, index, index);
+                own.passed.bits.clear(base, index);
                 return Some(Found { source, header, asked, spot, rest });
             }
         }

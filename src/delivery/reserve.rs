@@ -82,6 +82,7 @@ impl Group {
         changes: &mut Runs,
         lost: &mut Vec<Lost>,
     ) -> Granted {
+        self.load_far(logs, now, lost);
         self.tick(rules, now, changes);
         // No lease without a fence of its own.
         let ask = &Ask { tasks: ask.tasks.min(self.fences.left()), ..*ask };
@@ -127,7 +128,11 @@ impl Group {
         }
         let durable = take.log.durable();
         while granted.grants.len() < take.until {
-            let due = self.next_due(take, granted);
+            let mut due = self.next_due(take, granted);
+            // More may be due than was loaded at once.
+            while due.is_none() && self.load_lane(take.lane, take.log, take.now, take.lost) {
+                due = self.next_due(take, granted);
+            }
             let again = due.or_else(|| self.next_ready(take, granted));
             let again = again.or_else(|| self.next_of_buckets(take, granted));
             let candidate = again.or_else(|| self.walk(take, durable, granted));
@@ -211,16 +216,7 @@ impl Group {
     fn find_again(&self, slot: u32, log: &Log) -> Result<(Source, Header), Option<Lost>> {
         let task = self.slots.slot(slot).ok_or(None)?;
         let segment = log.segment_of(task.seq).ok_or(None)?;
-        let offset = task.offset;
-        let lost = segment.index(task.seq).map(|index| (index, index));
-        let found = segment.region().and_then(|region| Ok((segment.read_again(&region, offset)?, region)));
-        match found {
-            Ok((Found::Record(header), region)) if header.kind == Kind::Task => {
-                Ok((Source { segment, region }, header))
-            }
-            Ok(_) => Err(Some(Lost::Damaged { segment, offset, bytes: 8, lost })),
-            Err(error) => Err(Some(Lost::Unreadable { segment, offset, lost, error })),
-        }
+        read_task(segment, task.seq, task.offset).map_err(Some)
     }
 
     /// Puts the task on loan, or gives up on it if its attempts are used up or nobody wants it any more.
@@ -284,6 +280,17 @@ impl Group {
 
 /// How long bytes ahead of a cursor that were checked are taken to be in memory still.
 const CHECK_HOLDS_MS: u64 = 1_000;
+
+/// Reads a task's header where it was met before, and makes sure that all of its record can be read.
+pub(super) fn read_task(segment: Arc<Segment>, seq: Seq, offset: u32) -> Result<(Source, Header), Lost> {
+    let lost = segment.index(seq).map(|index| (index, index));
+    let found = segment.region().and_then(|region| Ok((segment.read_again(&region, offset)?, region)));
+    match found {
+        Ok((Found::Record(header), region)) if header.kind == Kind::Task => Ok((Source { segment, region }, header)),
+        Ok(_) => Err(Lost::Damaged { segment, offset, bytes: 8, lost }),
+        Err(error) => Err(Lost::Unreadable { segment, offset, lost, error }),
+    }
+}
 
 /// What a lane had to offer.
 enum More {

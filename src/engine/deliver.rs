@@ -115,12 +115,14 @@ impl Engine {
     /// Ends expired leases and wakes delayed tasks of every group. Returns when there is work next, in
     /// milliseconds on the boot clock.
     pub(crate) fn tick(&self, now: Now) -> Result<Option<u64>> {
-        let mut next = None;
+        let (mut next, mut lost) = (None, Vec::new());
         for cell in self.groups() {
             let mut work = cell.state.lock();
             let work = &mut *work;
             let due = work.group.next_due_ms();
-            if due.is_some_and(|due| due <= now.boot_ms) || work.group.exceeds(&self.settings.rules.dead, now.wall) {
+            let is_due = due.is_some_and(|due| due <= now.boot_ms) || work.group.far_wants(now);
+            if is_due || work.group.exceeds(&self.settings.rules.dead, now.wall) {
+                work.group.load_far(&self.lanes, now, &mut lost);
                 work.group.tick(&self.settings.rules, now, &mut work.changes);
                 self.write_changes(work, now.wall)?;
                 self.arrivals.wake_all();
@@ -129,6 +131,9 @@ impl Engine {
                 (Some(a), Some(b)) => Some(std::cmp::min::<u64>(a, b)),
                 (a, b) => a.or(b),
             };
+        }
+        for lost in lost {
+            self.report_lost(lost);
         }
         Ok(next)
     }

@@ -101,7 +101,7 @@ impl Engine {
             let starts = starts.into_iter().collect();
             let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
             let group = Group::open(id, state, &self.settings.priority, now);
-            let group = group.keyed(self.queue.0, self.settings.sticky);
+            let group = group.keyed(self.queue.0, self.settings.sticky).spilling(self.scratch.clone());
             // Without a range it asks for one at its first reserve.
             let group = match self.take_sequences(FENCES_PER_RANGE) {
                 Some(first) => group.fenced(first),

@@ -8,7 +8,8 @@
 //! # Locks, in the order they are taken
 //!
 //! checkpoint → groups → deciding → who joins the bounds → one group, or several with their ids ascending → what is
-//! paused, what waits → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided. A
+//! paused, what waits → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided, the
+//! places of the scratch file. A
 //! settle or a reserve changes its group *and* claims its journal entry under the group's lock; so whoever reads the
 //! journal's head first and locks the groups after has every entry below the head in the groups' state. That is what a
 //! checkpoint does.
@@ -35,6 +36,7 @@ pub(crate) mod receipt;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
 mod redrive;
+pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod stats;
@@ -48,6 +50,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "sim"))]
+use crate::delivery::far::FarRules;
 use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment, Undecided};
@@ -62,6 +66,7 @@ use damage::DamageList;
 use groups::GroupCell;
 use pause::Pauses;
 use recovery::lives::Strays;
+use scratch::ScratchFile;
 use settings::Settings;
 
 /// An open queue without threads.
@@ -96,6 +101,8 @@ pub(crate) struct Engine {
     retired: Mutex<Vec<Arc<Segment>>>,
     /// Files that the open found to be no life of any log, not removed yet.
     strays: Mutex<Strays>,
+    /// For what of the groups need not be in memory.
+    scratch: Arc<ScratchFile>,
     /// Lives that this open could not read: every checkpoint goes on listing them.
     unread: Vec<ListedLife>,
     next_file: AtomicU32,
@@ -146,6 +153,13 @@ impl Engine {
     /// The engine with every commit padded to a physical block, or not.
     pub(crate) fn padding_commits(mut self, pad: bool) -> Self {
         self.settings.pad_commits = pad;
+        self
+    }
+
+    /// The engine with other bounds on what is far.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn putting_far(mut self, far: FarRules) -> Self {
+        self.settings.rules.far = far;
         self
     }
 

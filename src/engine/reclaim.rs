@@ -11,6 +11,7 @@ use crate::types::LaneId;
 
 use super::Engine;
 use super::prepare::JOURNAL_READY;
+use super::scratch::ScratchFile;
 
 /// A segment of which somebody holds payloads: it can't be given back before they are dropped.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,7 +61,13 @@ impl Engine {
     /// Removes the files that the open found to be no life, as far as no checkpoint needs them. Large ones take the file
     /// system milliseconds each, which nobody who opens a queue should wait for.
     pub(crate) fn sweep_strays(&self) {
-        let strays = std::mem::take(&mut self.strays.lock().free);
+        let strays = {
+            let mut strays = self.strays.lock();
+            if std::mem::take(&mut strays.scratch) {
+                ScratchFile::sweep(&*self.storage);
+            }
+            std::mem::take(&mut strays.free)
+        };
         for number in &strays {
             // What can't be removed now is found stray again at the next open.
             let _later = self.storage.remove(&file_name(*number));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::delivery::far::FarRules;
 use crate::delivery::scheduler::WEIGHT_MAX;
 use crate::delivery::{Amount, DeadBounds, Priority, Rules};
 use crate::format::meta::{StoredOptions, option};
@@ -67,6 +68,7 @@ impl Settings {
                 },
                 in_flight_max: stored.further(option::IN_FLIGHT_MAX).unwrap_or(0),
                 lanes_in_flight_max: (0..=u8::MAX).filter_map(|lane| in_flight_of(stored, lane)).collect(),
+                far: FarRules::USUAL,
             },
             priority: stored_priority(stored),
             limits: Limits::of_stored(stored),

@@ -33,6 +33,8 @@ pub struct Stats {
     pub checkpoint_bytes: u64,
     /// Bytes of segments that wait for whoever holds their payloads.
     pub pinned_bytes: u64,
+    /// Bytes of the scratch file, which has no name: what is noted of tasks whose time is far.
+    pub scratch_bytes: u64,
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
     /// Checkpoints written since the open.
@@ -193,10 +195,15 @@ impl Engine {
         }
         stats.journal_bytes = self.journal.segments().iter().map(|segment| segment.file_bytes()).sum();
         stats.checkpoint_bytes = self.checkpoint_bytes();
+        stats.scratch_bytes = self.scratch.bytes();
         stats.pinned_bytes = self.pins().iter().map(|pin| pin.bytes).sum();
         let lanes: u64 = stats.lanes.iter().map(|lane| lane.disk_bytes).sum();
-        stats.disk_bytes =
-            lanes + stats.ready_bytes + stats.journal_bytes + stats.checkpoint_bytes + stats.pinned_bytes;
+        stats.disk_bytes = lanes
+            + stats.ready_bytes
+            + stats.journal_bytes
+            + stats.checkpoint_bytes
+            + stats.pinned_bytes
+            + stats.scratch_bytes;
         let counts = &self.counts;
         stats.checkpoints = counts.checkpoints.load(Ordering::Relaxed);
         stats.commits = counts.commits.load(Ordering::Relaxed);

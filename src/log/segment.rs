@@ -250,6 +250,12 @@ impl Segment {
         if region.has_failed() { Err(map_failed()) } else { Ok(found) }
     }
 
+    /// Lets go of the map, so that the next reader has to make it again.
+    #[cfg(test)]
+    pub(crate) fn forget_map(&self) {
+        *self.region.lock() = None;
+    }
+
     fn fault_in(&self, region: &Region, from: u32, to: u32) -> io::Result<()> {
         if region.has_failed() {
             return Err(map_failed());

@@ -26,6 +26,14 @@ pub(crate) enum Op {
         ttl_ms: u32,
         attempts: u8,
     },
+    /// Tasks one by one, each with a delay of its own: the first of `delay_ms`, others of up to some `step_ms` more.
+    Later {
+        lane: u8,
+        tasks: u8,
+        delay_ms: u16,
+        step_ms: u16,
+        power: bool,
+    },
     /// `wait`: until it is durable.
     Batch {
         lane: u8,

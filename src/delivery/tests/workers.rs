@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::far::FarRules;
 use super::super::group::Rules;
 use super::super::state::{GroupState, Runs};
 use super::super::workers::{Pulse, WorkerId};
@@ -20,6 +21,7 @@ fn tick(group: &mut Group, boot_ms: u64) {
         dead: DeadBounds::default(),
         in_flight_max: 0,
         lanes_in_flight_max: BTreeMap::new(),
+        far: FarRules::USUAL,
     };
     group.tick(&rules, at(boot_ms), &mut Runs::default());
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
+use crate::engine::scratch::SCRATCH_FILE;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::meta::ListedLife;
 use crate::format::segment::{
@@ -97,6 +98,8 @@ pub(crate) struct Strays {
     pub free: Vec<u32>,
     /// The checkpoint that this open began with lists them, and it stays usable until the next but one is durable.
     pub listed: Vec<u32>,
+    /// A process died with a name for its scratch file.
+    pub scratch: bool,
 }
 
 impl Strays {
@@ -128,7 +131,8 @@ pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
     let names = search.storage.list().map_err(|error| Error::io(".", "list", error))?;
     let mut listed: BTreeMap<u32, ListedLife> = search.listed.iter().map(|life| (life.file, life.clone())).collect();
     let mut candidates: BTreeMap<u16, Vec<Candidate>> = BTreeMap::new();
-    let (mut highest_file, mut strays) = (0, Strays::default());
+    let scratch = names.iter().any(|name| name == SCRATCH_FILE);
+    let (mut highest_file, mut strays) = (0, Strays { scratch, ..Strays::default() });
     for number in names.iter().filter_map(|name| parse_file_name(name)) {
         highest_file = highest_file.max(number);
         let own = listed.remove(&number);

@@ -27,6 +27,7 @@ use crate::engine::damage::DamageList;
 use crate::engine::groups::GroupCell;
 use crate::engine::pause::Pauses;
 use crate::engine::prepare::Needed;
+use crate::engine::scratch::ScratchFile;
 use crate::engine::settings::{Limits, Settings};
 use crate::engine::{Blocks, Counts, Engine};
 
@@ -116,7 +117,8 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         picture.groups.insert(id, default_group());
     }
     let settings = Settings::from_stored(&stored);
-    let groups = open_groups(&mut picture, &settings, now);
+    let scratch = Arc::new(ScratchFile::new(Arc::clone(&storage)));
+    let groups = open_groups(&mut picture, &settings, &scratch, now);
     let bounds = count_waiting(settings.limits.clone(), &lanes, &groups);
     let engine = Engine {
         queue: picture.queue,
@@ -138,6 +140,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         large_wanted: AtomicU64::new(0),
         retired: Mutex::new(Vec::new()),
         strays: Mutex::new(picture.strays),
+        scratch,
         unread: picture.unread,
         next_file: AtomicU32::new(picture.highest_file + 1),
         checkpoints: Mutex::new(Checkpoints { store, saved: picture.saved, journal_from }),
@@ -160,7 +163,12 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
 }
 
 /// The groups as they go on, each with a range of fences of its own.
-fn open_groups(picture: &mut Picture, settings: &Settings, now: Now) -> BTreeMap<u32, Arc<GroupCell>> {
+fn open_groups(
+    picture: &mut Picture,
+    settings: &Settings,
+    scratch: &Arc<ScratchFile>,
+    now: Now,
+) -> BTreeMap<u32, Arc<GroupCell>> {
     // The ceiling that the first checkpoint makes durable is above the groups' fences too.
     let fences = picture.next_base;
     let behind = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
@@ -169,7 +177,7 @@ fn open_groups(picture: &mut Picture, settings: &Settings, now: Now) -> BTreeMap
     let queue = picture.queue;
     let open_group = |((id, state), number)| {
         let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
-        let group = Group::open(id, state, &settings.priority, now);
+        let group = Group::open(id, state, &settings.priority, now).spilling(scratch.clone());
         (id, Arc::new(GroupCell::new(group.fenced(first).keyed(queue.0, settings.sticky))))
     };
     std::mem::take(&mut picture.groups).into_iter().zip(0..).map(open_group).collect()

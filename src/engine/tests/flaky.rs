@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::world::options;
 use crate::engine::Engine;
 use crate::engine::recovery::{self, Given};
+use crate::engine::scratch::SCRATCH_FILE;
 use crate::sim::SimDisk;
 use crate::storage::{File, Medium, Prepare, Region, Storage};
 use crate::sync::Mutex;
@@ -25,6 +26,9 @@ pub(super) struct Flaky {
 pub(super) struct Switches {
     /// Mapping fails: no address space, too many maps.
     pub maps: AtomicBool,
+    /// Reading and writing the scratch file fails.
+    pub scratch_reads: AtomicBool,
+    pub scratch_writes: AtomicBool,
     /// Removing a name fails.
     pub removes: AtomicBool,
     /// What happens before each sync of a file, by its name.
@@ -70,6 +74,8 @@ pub(super) fn open_flaky(disk: &SimDisk, now: Now) -> (Engine, Arc<Switches>) {
     (recovery::open(Arc::new(flaky), Path::new("sim"), &given, now).unwrap(), switches)
 }
 
+const EIO: i32 = 5;
+
 fn refuse(switch: &AtomicBool, errno: i32) -> io::Result<()> {
     if switch.load(Ordering::SeqCst) { Err(io::Error::from_raw_os_error(errno)) } else { Ok(()) }
 }
@@ -112,10 +118,16 @@ impl File for FlakyFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.name == SCRATCH_FILE {
+            refuse(&self.switches.scratch_reads, EIO)?;
+        }
         self.file.read_at(offset, buf)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.name == SCRATCH_FILE {
+            refuse(&self.switches.scratch_writes, EIO)?;
+        }
         self.file.write_at(offset, bytes)
     }
 

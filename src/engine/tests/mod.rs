@@ -3,6 +3,8 @@
 
 mod contained;
 mod crash;
+mod far;
+mod far_day;
 mod faults;
 mod flaky;
 mod hostile;

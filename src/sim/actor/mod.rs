@@ -6,6 +6,7 @@
 mod consume;
 mod hand;
 mod keyed;
+mod later;
 mod order;
 mod pause;
 mod produce;
@@ -25,6 +26,7 @@ use super::disk::SimDisk;
 use super::model::{Model, Sure, Verdict, Violation, ensure};
 use super::operation::Op;
 use super::schedule::Setting;
+use crate::delivery::far::FarRules;
 use crate::engine::append::TaskDraft;
 use crate::engine::groups::Start;
 use crate::engine::recovery::{self, Given};
@@ -36,6 +38,9 @@ use crate::types::{Durability, LaneId, LaneSet, Now, Seq};
 
 /// Most groups of a queue here, the default one included.
 const SIDES_MAX: usize = 3;
+
+/// Most tasks with a delay are far here, runs have several pages, and few tasks are loaded at once.
+const FAR: FarRules = FarRules { near_ms: 250, run_entries: 3, page_entries: 2, loaded_max: 3 };
 
 /// One open queue and its callers.
 pub(super) struct Actor<'a> {
@@ -79,7 +84,7 @@ pub(super) fn open(disk: &SimDisk, setting: Setting, now: Now) -> Result<Engine,
     let given = Given { resolve: &|_| Ok(setting.options()), fail_on_damage: false };
     let engine = recovery::open(Arc::new(disk.clone()), Path::new("sim"), &given, now)?;
     engine.sweep_strays();
-    Ok(engine.padding_commits(setting.pad_commits))
+    Ok(engine.padding_commits(setting.pad_commits).putting_far(FAR))
 }
 
 impl<'a> Actor<'a> {
@@ -119,6 +124,7 @@ impl<'a> Actor<'a> {
             Op::Enqueue { lane, bytes, power } => self.enqueue(LaneId(lane), bytes, power),
             Op::Batch { lane, tasks, bytes, power, wait } => self.batch(LaneId(lane), tasks, bytes, power, wait),
             Op::Special { .. } => self.special(op),
+            Op::Later { .. } => self.later(op),
             Op::Park { group, pick } => self.park(self.side(group), usize::from(pick)),
             Op::Shelf { group, pick, how, power } => {
                 self.shelf(self.side(group), usize::from(pick), how)?;

@@ -119,7 +119,7 @@ impl Op {
 
     /// Tasks that ask for something, what is done by hand, and transactions.
     fn draw_asking<R: Choices>(rng: &mut R, lanes: u8, bytes: impl Fn(&mut R) -> u16) -> Op {
-        match rng.below(14) {
+        match rng.below(16) {
             0..=2 => Op::Special {
                 lane: small(rng, lanes),
                 bytes: bytes(rng),
@@ -145,6 +145,13 @@ impl Op {
             8 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
             9 if rng.once_in(3) => Op::Purge { lane: small(rng, lanes), power: rng.once_in(2) },
             9 => Op::Cancel { pick: small(rng, 255), power: rng.once_in(2) },
+            14 | 15 => Op::Later {
+                lane: small(rng, lanes),
+                tasks: 2 + small(rng, 6),
+                delay_ms: 200 + u16::try_from(rng.below(1_600)).unwrap_or(0),
+                step_ms: u16::try_from(rng.below(150)).unwrap_or(0),
+                power: rng.once_in(3),
+            },
             number @ 10.. => Op::Transaction {
                 lane: small(rng, lanes),
                 tasks: small(rng, 4),

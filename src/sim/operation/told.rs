@@ -60,6 +60,11 @@ impl Op {
                 "enqueue {bytes} bytes into lane {lane} at {}, delay {delay_ms} ms, to live {ttl_ms} ms, {attempts} attempts",
                 at(power)
             ),
+            Op::Later { lane, tasks, delay_ms, step_ms, power } => write!(
+                f,
+                "enqueue {tasks} tasks into lane {lane} at {}, delays from {delay_ms} ms on by {step_ms} ms",
+                at(power)
+            ),
             Op::Park { group, pick } => write!(f, "group {group} parks task {pick}"),
             Op::Shelf { group, pick, how, power } => {
                 write!(f, "group {group}: {how:?} dead letter {pick} at {}", at(power))
