@@ -149,14 +149,14 @@ impl Actor<'_> {
         let Some(dead) = self.picked(at, usize::from(pick), |mine| mine.dead >= Sure::Process) else { return Ok(()) };
         let Some(id) = self.id_of(dead) else { return Ok(()) };
         let cell = self.cell(at)?;
-        let faults = self.disk.faults() > 0;
+        let disk = self.disk;
         let moved = self.ready(|engine, now| match engine.redrive_to(&cell, id, lane, now) {
             // Its record can't be read now.
-            Err(Error::Io { .. }) if faults && engine.check_poison().is_ok() => Ok(Attempt::Done(None)),
+            Err(Error::Io { .. }) if disk.faults() > 0 && engine.check_poison().is_ok() => Ok(Attempt::Done(None)),
             outcome => outcome,
         })?;
         let Some(Decided { tasks, ends }) = moved else {
-            ensure!(faults, "dead letter {dead} was not moved");
+            ensure!(disk.faults() > 0, "dead letter {dead} was not moved");
             return Ok(());
         };
         ensure!(tasks.len() == 1, "a dead letter became {tasks:?}");
