@@ -135,6 +135,10 @@ pub(crate) enum Op {
         lane: u8,
         power: bool,
     },
+    /// A sync of a file fails: the next one, or the one behind so many.
+    FailSync {
+        skipped: u8,
+    },
     /// A consumer goes away and gives back what it holds.
     Leave {
         group: u8,

@@ -251,7 +251,7 @@ fn arm(disk: &SimDisk, fault: Option<Fault>) {
         Some(Fault::Fails { call, choice, onwards }) => {
             fail_from(disk, call, choice, if onwards { Which::Onwards } else { Which::This });
         }
-        Some(Fault::SyncFails { call, choice }) => fail_from(disk, call, choice, Which::NextSync),
+        Some(Fault::SyncFails { call, choice }) => fail_from(disk, call, choice, Which::Sync { skipped: 0 }),
         Some(Fault::Space { bytes }) => disk.set_space(Some(u64::from(bytes))),
         None => {}
     }

@@ -214,6 +214,9 @@ impl Stretch {
         let mut ops: Vec<Op> = (0..count).map(|_| Op::draw_for(rng, setting)).collect();
         // A checkpoint whose sync fails, and a restart on what the cache shows of it, is rare enough by itself.
         if rng.once_in(3) {
+            if rng.once_in(4) {
+                ops.push(Op::FailSync { skipped: super::operation::small(rng, 3) });
+            }
             ops.push(Op::Checkpoint);
         }
         let fault = rng.once_in(4).then(|| draw_fault(rng, 4 * count));

@@ -22,7 +22,7 @@ pub(super) use keyed::PULSE;
 use produce::Stall;
 use transact::Waiting;
 
-use super::disk::SimDisk;
+use super::disk::{Failing, SimDisk, Which};
 use super::model::{Model, Sure, Verdict, Violation, ensure};
 use super::operation::Op;
 use super::schedule::Setting;
@@ -179,6 +179,11 @@ impl<'a> Actor<'a> {
             Op::Clock { boot_ms, wall_ms } => {
                 self.now.boot_ms += u64::from(boot_ms);
                 self.now.wall.0 = self.now.wall.0.saturating_add_signed(i64::from(wall_ms));
+                Ok(())
+            }
+            Op::FailSync { skipped } => {
+                let (at, which) = (self.disk.calls(), Which::Sync { skipped });
+                self.disk.set_failing(Some(Failing { at, choice: 0, which }));
                 Ok(())
             }
             Op::Tick => self.tick(),

@@ -97,8 +97,10 @@ pub(crate) enum Which {
     This,
     /// All from it on.
     Onwards,
-    /// The next sync of a file.
-    NextSync,
+    /// The next sync of a file, or the one behind so many.
+    Sync {
+        skipped: u8,
+    },
 }
 
 /// A call that is to fail.
@@ -365,11 +367,15 @@ impl SimDisk {
         let fails = |failing: &Failing| match failing.which {
             Which::This => number == failing.at,
             Which::Onwards => number >= failing.at,
-            Which::NextSync => number >= failing.at && call == Call::Sync,
+            Which::Sync { .. } => number >= failing.at && call == Call::Sync,
         };
         if let Some(failing) = state.failing.filter(fails) {
-            if failing.which == Which::NextSync {
-                state.failing = None;
+            if let Which::Sync { skipped } = failing.which {
+                let which = skipped.checked_sub(1).map(|skipped| Which::Sync { skipped });
+                state.failing = which.map(|which| Failing { which, ..failing });
+                if which.is_some() {
+                    return Ok(());
+                }
             }
             let errors = call.errors();
             state.faults += 1;

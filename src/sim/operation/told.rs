@@ -43,6 +43,7 @@ impl fmt::Display for Op {
             Op::SyncAll | Op::MarkIdle | Op::Footers | Op::Checkpoint | Op::Recycle | Op::Prepare => {
                 write!(f, "{self:?}")
             }
+            Op::FailSync { skipped } => write!(f, "a sync will fail, behind {skipped} others"),
             Op::Tick => write!(f, "tick"),
             Op::WriteBack => write!(f, "the kernel writes back"),
             Op::Reopen => write!(f, "close cleanly and open"),
