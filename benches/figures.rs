@@ -1,6 +1,6 @@
 //! The figures that the README names, measured in one run. Prints; asserts nothing about time.
 //!
-//! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power]]`: DIR is where the queues are made, by default
+//! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power] [dedup]]`: DIR is where the queues are made, by default
 //! the target directory, which lies on a disk more often than the system's temporary directory does.
 #![expect(
     clippy::disallowed_methods,
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use lanelog::{ConsumerOptions, Durability, Options, Queue, Reserve, Result, Task};
 
 /// What can be asked for by name.
-const SECTIONS: [&str; 3] = ["bulk", "reopen", "power"];
+const SECTIONS: [&str; 4] = ["bulk", "reopen", "power", "dedup"];
 
 fn main() -> Result<()> {
     let (mut root, mut wanted) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Vec::new());
@@ -42,6 +42,9 @@ fn main() -> Result<()> {
     }
     if is_wanted("power") {
         power(dir.path())?;
+    }
+    if is_wanted("dedup") {
+        dedup(dir.path(), 1_000_000)?;
     }
     Ok(())
 }
@@ -186,4 +189,37 @@ fn many_threads(queue: &Queue, threads: usize, time: Duration) -> f64 {
         workers.into_iter().map(|worker| worker.join().expect("no panic")).sum()
     });
     done as f64 / began.elapsed().as_secs_f64()
+}
+
+/// A million enqueues with dedup ids of their own, and then the same again: what each costs, and what an id takes.
+fn dedup(dir: &Path, tasks: usize) -> Result<()> {
+    let path = dir.join("dedup");
+    let queue = Options::new().dedup_ids_max(tasks as u64).open(&path)?;
+    let enqueue = |queue: &Queue| -> Result<()> {
+        for n in 0..tasks {
+            let task = Task::new(&[7; 100]).durability(Durability::Process);
+            queue.enqueue(task.dedup_id(&n.to_le_bytes()).dedup_for(Duration::from_secs(86_400)))?;
+        }
+        Ok(())
+    };
+    for what in ["new", "there before"] {
+        let began = Lap::start();
+        enqueue(&queue)?;
+        println!("dedup: {tasks} ids, {what}: {}", began.end());
+    }
+    queue.checkpoint()?;
+    let stats = queue.stats();
+    let bytes = |bytes: u64| bytes / stats.dedup_ids.max(1);
+    println!(
+        "dedup: {} ids, {} hits; bytes an id: {} in memory, {} in the checkpoint's file",
+        stats.dedup_ids,
+        stats.dedup_hits,
+        bytes(stats.dedup_bytes),
+        bytes(stats.checkpoint_bytes)
+    );
+    drop(queue);
+    let began = Lap::start();
+    let queue = Queue::open(&path)?;
+    println!("dedup: reopened in {}, {} ids", began.end(), queue.stats().dedup_ids);
+    queue.close().map(drop)
 }

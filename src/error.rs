@@ -128,6 +128,18 @@ pub enum Error {
         /// How long the call waited for room.
         waited_ms: u64,
     },
+    /// Refused: as many dedup ids count as may ([`Options::dedup_ids_max`](crate::Options::dedup_ids_max)), and none of them
+    /// is forgotten before its time. Enqueue without one, or wait until windows are over or tasks are settled; or give ids
+    /// less time, or raise the bound.
+    #[error(
+        "{ids} dedup ids are remembered, and {max} is the most: try again when some are over, or raise Options::dedup_ids_max"
+    )]
+    DedupFull {
+        /// How many count.
+        ids: u64,
+        /// The bound.
+        max: u64,
+    },
     /// Refused: the lease ran out, was settled before, or belongs to an earlier open. The task is or will be
     /// someone else's; drop the result of the work or make it idempotent.
     #[error("the lease on task {task} is lost: it ran out, was settled already, or the queue was reopened since")]
@@ -194,7 +206,8 @@ pub enum Error {
         /// What this build reads.
         supported: u32,
     },
-    /// The queue is damaged and was opened with `OnDamage::Fail`. Open with `OnDamage::Serve` to get the rest.
+    /// The queue is damaged and was opened with `OnDamage::Fail`. Open with `OnDamage::Serve` to get the rest. Of an enqueue
+    /// with a dedup id: where it stands whether the id counts is damaged, so it was refused.
     #[error("the queue is damaged: {first}{}", if *count > 1 { format!(" (and {} more places)", count - 1) } else { String::new() })]
     Damaged {
         /// The first damage found.

@@ -106,6 +106,16 @@ pub enum Bug {
     DeliveredUndecided,
     /// What is void is written over in more than one piece.
     VoidInPieces,
+    /// An open knows no dedup ids.
+    DedupForgotten,
+    /// A dedup hit is acknowledged before the first task has the durability asked for.
+    HitBeforeDurable,
+    /// A dedup id counts although its task did not survive.
+    IdOfLostRecord,
+    /// Dedup ids of lives that were sealed since the checkpoint are not looked for.
+    SealedIdsForgotten,
+    /// A dedup id that counts until its task is settled is free as soon as one group settled it.
+    IdFreedEarly,
 
     /// An extent's final word is stored without release order.
     RelaxedPublish,
@@ -124,7 +134,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 49] = [
+    pub const SIMULATED: [Bug; 54] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -174,6 +184,11 @@ impl Bug {
         Bug::UndecidedKept,
         Bug::DeliveredUndecided,
         Bug::VoidInPieces,
+        Bug::DedupForgotten,
+        Bug::HitBeforeDurable,
+        Bug::IdOfLostRecord,
+        Bug::SealedIdsForgotten,
+        Bug::IdFreedEarly,
     ];
 }
 

@@ -133,6 +133,13 @@ impl Store {
         value.ok_or(BlobError::Damaged { offset: offset_of(blob.unit), bytes: u64::from(blob.bytes) })
     }
 
+    /// Where a blob lies, for reading parts of it without this store. It stays there until the next commit but one after
+    /// that which drops or replaces it.
+    pub(crate) fn place_of(&self, key: Key) -> Option<(Arc<dyn File>, u64)> {
+        let blob = self.index.get(&key)?;
+        Some((Arc::clone(&self.file), offset_of(blob.unit)))
+    }
+
     /// Bytes of the file.
     pub(crate) fn file_bytes(&self) -> u64 {
         offset_of(self.units)

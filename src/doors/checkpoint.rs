@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Key, Store};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, RootCopy, UNIT_BYTES, decode_entries, encode_entries};
+use crate::format::dedup::{decode_pages, encode_pages};
 use crate::format::meta::{
     ListedGroup, ListedLife, Meta, Paused, decode_done, decode_notes, encode_done, encode_notes,
 };
@@ -53,6 +54,9 @@ fn read_blobs(bytes: &[u8]) {
     if let Some(notes) = decode_notes(bytes) {
         let again = decode_notes(&encode_notes(notes.iter())).map(|notes| notes.len());
         assert!(again == Some(notes.len()), "notes come back");
+    }
+    if let Some(ids) = decode_pages(bytes) {
+        assert!(decode_pages(&encode_pages(&ids)) == Some(ids), "dedup ids come back");
     }
     if let Some(done) = decode_done(bytes) {
         assert!(decode_done(&encode_done(done.iter().copied())) == Some(done), "done lives come back");

@@ -2,7 +2,7 @@
 //!
 //! # The protocol
 //!
-//! 1. The list of groups is held for reading until the end, so that no group begins meanwhile.
+//! 1. The dedup ids are held until the lives are listed, and copied as far as they changed. The list of groups is held for reading until the end, so that no group begins meanwhile.
 //! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
 //!    because entries are claimed under the group's lock after the state changed.
 //! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, likewise.
@@ -29,6 +29,7 @@ use std::sync::Arc;
 use crate::checkpoint::{Changes, Key, Store};
 use crate::delivery::Group;
 use crate::error::{Error, Result};
+use crate::format::dedup::encode_order;
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
 use crate::log::{Log, Place, Segment};
 use crate::sabotage::{Bug, on};
@@ -36,6 +37,7 @@ use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, Seq};
 
 use super::Engine;
+use super::dedup::{Index, Keep, ids_key};
 use super::groups::GroupCell;
 
 /// Sequences that may be handed out before the next checkpoint must raise the ceiling.
@@ -65,6 +67,8 @@ struct Snapshot {
     /// Dirty marks that were taken, to be put back on failure: of chunks of acks, and of blobs of dead letters.
     taken: Vec<(u32, LaneId, u64, u32)>,
     taken_dead: Vec<(u32, u64)>,
+    /// Slices of dedup ids that it has as they are.
+    slices: Vec<u32>,
 }
 
 impl Engine {
@@ -81,12 +85,15 @@ impl Engine {
     pub(crate) fn try_checkpoint(&self, now: Now, clean: bool) -> Result<bool> {
         let mut checkpoints = self.checkpoints.lock();
         self.check_poison()?;
+        // Held until the lives are listed: see `dedup`.
+        let mut ids = self.dedup.index.lock();
         let groups = self.groups.read();
         self.changed.store(false, Ordering::Relaxed);
         let journal_position = self.journal.published();
         let lanes_position = self.lanes_durable();
         let from = self.journal.next_place();
         let mut snapshot = Snapshot::default();
+        self.snapshot_ids(&mut ids, now, &mut snapshot);
         let candidates = self.finished_candidates();
         let mut gone = candidates;
         for cell in groups.values() {
@@ -96,11 +103,9 @@ impl Engine {
         for cell in groups.values() {
             snapshot_counts(cell, &mut snapshot);
         }
-        let paused = self.paused();
-        if !paused.is_empty() && !on(Bug::PauseForgotten) {
-            snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
-        }
+        self.snapshot_paused(&mut snapshot);
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
+        drop(ids);
         let (next_base, ceiling) = {
             let blocks = self.blocks.lock();
             (blocks.next, blocks.ceiling.max(blocks.next + CEILING_STEP))
@@ -128,8 +133,10 @@ impl Engine {
             for cell in groups.values() {
                 put_back(cell, &snapshot);
             }
+            self.dedup.not_written(&snapshot.slices);
             return written;
         }
+        self.dedup.written(&snapshot.slices, &checkpoints.store);
         self.blocks.lock().ceiling = ceiling;
         if self.counts.checkpoints.fetch_add(1, Ordering::Relaxed) > 0 {
             self.free_listed_strays();
@@ -156,6 +163,7 @@ impl Engine {
         // On a full disk the journal gets its own segments back by checkpoints alone.
         let starved = changed && self.journal_pool.lock().len() == 0;
         starved
+            || self.dedup.grown.load(Ordering::Relaxed)
             || grown >= self.settings.checkpoint_bytes
             || lanes_grown >= self.settings.checkpoint_bytes.saturating_mul(LANE_BYTES_PER_JOURNAL_BYTE)
             || (changed && age >= self.settings.checkpoint_interval_ms)
@@ -274,6 +282,30 @@ impl Engine {
         last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
     }
 
+    fn snapshot_paused(&self, snapshot: &mut Snapshot) {
+        let paused = self.paused();
+        if !paused.is_empty() && !on(Bug::PauseForgotten) {
+            snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
+        }
+    }
+
+    /// All dedup ids that count.
+    fn snapshot_ids(&self, ids: &mut Index, now: Now, snapshot: &mut Snapshot) {
+        for keep in self.ids_to_keep(ids, now) {
+            match keep {
+                Keep::AsItIs(number) => drop(snapshot.kept.insert(ids_key(number))),
+                Keep::Write(number, pages) => {
+                    snapshot.values.insert(ids_key(number), pages);
+                    snapshot.slices.push(number);
+                }
+            }
+        }
+        if ids.order > 0 {
+            let key = Key { kind: kind::IDS_ORDER, a: 0, b: 0, c: 0 };
+            snapshot.values.insert(key, encode_order(ids.order));
+        }
+    }
+
     fn write(&self, checkpoints: &mut Checkpoints, meta: &Meta, snapshot: &Snapshot) -> Result<()> {
         let saved = &checkpoints.saved;
         let mut puts = Vec::new();
@@ -357,7 +389,7 @@ fn life_key(life: &ListedLife) -> Key {
 /// A life as a checkpoint lists it.
 fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) -> ListedLife {
     let header = segment.header();
-    let mut listed = ListedLife::unproven(header);
+    let mut listed = ListedLife { has_ids: segment.has_ids(), ..ListedLife::unproven(header) };
     let wholly_durable =
         |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
     match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {

@@ -122,6 +122,7 @@ impl Inspection {
         }
         let journal = self.picture.logs.get(&LogId::JOURNAL.0);
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
+        stats.dedup_ids = self.picture.ids.count() as u64;
         stats.paused_lanes = self.picture.paused.lanes.iter().copied().collect();
         for (id, group) in &self.picture.groups {
             let paused = self.picture.paused.groups.contains(id);

@@ -7,9 +7,9 @@
 //!
 //! # Locks, in the order they are taken
 //!
-//! checkpoint → groups → deciding → who joins the bounds → one group, or several with their ids ascending → what is
-//! paused, what waits → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided, the
-//! places of the scratch file. A
+//! checkpoint → dedup ids → groups → deciding → who joins the bounds → one group, or several with their ids ascending →
+//! what is paused, what waits → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided,
+//! the places of the scratch file. A
 //! settle or a reserve changes its group *and* claims its journal entry under the group's lock; so whoever reads the
 //! journal's head first and locks the groups after has every entry below the head in the groups' state. That is what a
 //! checkpoint does.
@@ -25,6 +25,7 @@ pub(crate) mod bounds;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod damage;
+pub(crate) mod dedup;
 pub(crate) mod deliver;
 pub(crate) mod groups;
 pub(crate) mod hand;
@@ -63,6 +64,7 @@ use crate::types::{QueueId, Seq};
 use bounds::Bounds;
 use checkpoint::Checkpoints;
 use damage::DamageList;
+use dedup::Dedup;
 use groups::GroupCell;
 use pause::Pauses;
 use recovery::lives::Strays;
@@ -83,6 +85,7 @@ pub(crate) struct Engine {
     journal: Arc<Log>,
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
     pauses: Pauses,
+    dedup: Dedup,
     /// `None` where no bound on what waits is set.
     bounds: Option<Bounds>,
     /// Held by a transaction, shared, from its first claim to its last publish.

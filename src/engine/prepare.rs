@@ -136,6 +136,8 @@ impl Engine {
         if ended.is_empty() || !self.commit_decisions(time)? {
             return Ok(());
         }
+        // Whoever appended a task with a dedup id to one of them has noted it.
+        drop(self.dedup.index.lock());
         for segment in ended {
             self.write_footer(&segment)?;
         }
@@ -149,6 +151,7 @@ impl Engine {
             records: sealed.records,
             tasks: segment.tasks(),
             end: sealed.end,
+            has_ids: segment.has_ids(),
             seek: segment.seek_table(sealed.records),
         };
         let bytes = footer.encode(segment.life());

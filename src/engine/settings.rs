@@ -21,6 +21,10 @@ const FIRST_JOURNAL_BYTES: u64 = 256 << 10;
 /// The journal's largest segment: it is folded into a checkpoint long before more is needed.
 const JOURNAL_SEGMENT_BYTES_MAX: u64 = 8 << 20;
 
+/// How long a dedup id counts and how many may, unless told.
+const DEDUP_WINDOW_MS: u64 = 5 * 60 * 1000;
+const DEDUP_IDS_MAX: u64 = 1_000_000;
+
 /// What the running engine goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -33,6 +37,9 @@ pub(crate) struct Settings {
     pub limits: Limits,
     /// A key's tasks go to the worker that its bucket belongs to.
     pub sticky: bool,
+    /// How long a dedup id counts, and how many may.
+    pub dedup_window_ms: u64,
+    pub dedup_ids_max: u64,
     /// A checkpoint is due when the journal grew by this much since the last.
     pub checkpoint_bytes: u64,
     /// A checkpoint is due when something changed and the last is this old.
@@ -73,6 +80,8 @@ impl Settings {
             priority: stored_priority(stored),
             limits: Limits::of_stored(stored),
             sticky: stored.further(option::STICKY) == Some(1),
+            dedup_window_ms: stored.further(option::DEDUP_WINDOW_MS).unwrap_or(DEDUP_WINDOW_MS),
+            dedup_ids_max: stored.further(option::DEDUP_IDS_MAX).unwrap_or(DEDUP_IDS_MAX),
             checkpoint_bytes: stored.checkpoint_bytes,
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,

@@ -47,6 +47,12 @@ pub struct Stats {
     pub recycled: u64,
     /// Segments removed since the open.
     pub removed: u64,
+    /// Dedup ids that are remembered, those included that are over and not forgotten yet.
+    pub dedup_ids: u64,
+    /// Bytes that they take in memory.
+    pub dedup_bytes: u64,
+    /// Enqueues since the open that gave a task which was there before.
+    pub dedup_hits: u64,
 }
 
 /// One lane.
@@ -210,6 +216,7 @@ impl Engine {
         stats.stalls = counts.stalls.load(Ordering::Relaxed);
         stats.recycled = counts.recycled.load(Ordering::Relaxed);
         stats.removed = counts.removed.load(Ordering::Relaxed);
+        (stats.dedup_ids, stats.dedup_hits, stats.dedup_bytes) = self.dedup_counts();
         stats
     }
 

@@ -10,7 +10,7 @@
 //! | 2 | 8 | not to be delivered before this wall time (ms) |
 //! | 3 | 8 | not to be delivered from this wall time (ms) on |
 //! | 4 | 1 to 255 | its key |
-//! | 5 | 25 | dedup: lifetime 1 (0 a window, 1 until settled), window in ms 8, fingerprint 16, its high half first |
+//! | 5 | 32 | dedup: fingerprint of its id 16, its high half first; wall time (ms) at which the id is free again 8, all ones: once the task is settled; number among all enqueues with an id 8, of two with one id the greater counts |
 //! | 6 | 4 | most attempts, instead of the queue's |
 //! | 7 | 18 | backoff, instead of the queue's: curve 1 (0 fixed, 1 linear, 2 exponential), jitter percent 1, first ms 8, most ms 8 |
 //! | 8 | 8 | longest time of one attempt in ms, extensions included |
@@ -22,6 +22,7 @@
 
 use crate::types::{Backoff, Curve, LaneId, Seq, Timestamp};
 
+use super::segment::SEQUENCES_END;
 use super::wire::{Reader, Writer};
 
 /// Most bytes that a task's fields can take.
@@ -54,21 +55,15 @@ pub(crate) struct Traits<'a> {
     pub decision: Option<(u64, u32)>,
 }
 
-/// How long a dedup id is remembered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lifetime {
-    /// For a window from the enqueue on, whatever becomes of the task.
-    Window,
-    /// Until the first task with it is settled.
-    Settled,
-}
-
 /// A task's dedup id as its record has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct DedupTrait {
-    pub lifetime: Lifetime,
-    pub window_ms: u64,
+    /// See [`super::dedup::fingerprint`].
     pub fingerprint: u128,
+    /// From this wall time on the id is free again; [`UNTIL_SETTLED`](super::dedup::UNTIL_SETTLED): once the task is settled.
+    pub ends: Timestamp,
+    /// Its number among all enqueues with an id: of two that have the same id, the later one has the greater.
+    pub order: u64,
 }
 
 /// The dead letter that a task was made from.
@@ -115,7 +110,7 @@ impl<'a> Traits<'a> {
         if let Some(dedup) = self.dedup {
             let (high, low) = halves(dedup.fingerprint);
             put(TAG_DEDUP, &|item| {
-                item.u8(dedup.lifetime.code()).u64(dedup.window_ms).u64(high).u64(low);
+                item.u64(high).u64(low).u64(dedup.ends.0).u64(dedup.order);
             });
         }
         if let Some(attempts) = self.max_attempts {
@@ -184,24 +179,27 @@ pub(crate) fn set_decision(fields: &mut [u8], (base, offset): (u64, u32)) {
     }
 }
 
-impl Lifetime {
-    fn code(self) -> u8 {
-        match self {
-            Lifetime::Window => 0,
-            Lifetime::Settled => 1,
+/// Stores the order in the first dedup item, which [`Traits::encode`] wrote before it was known.
+pub(crate) fn set_dedup_order(fields: &mut [u8], order: u64) {
+    let mut rest = fields;
+    while let Some(([tag, length @ ..], behind)) = rest.split_first_chunk_mut::<3>() {
+        let (tag, length) = (*tag, usize::from(u16::from_le_bytes(*length)));
+        let Some((item, next)) = behind.split_at_mut_checked(length) else { return };
+        if tag == TAG_DEDUP {
+            if let Some(place) = item.last_chunk_mut::<8>() {
+                *place = order.to_le_bytes();
+            }
+            return;
         }
+        rest = next;
     }
 }
 
 impl DedupTrait {
     fn take(from: &mut Reader<'_>) -> Option<Self> {
-        let lifetime = match from.u8()? {
-            0 => Lifetime::Window,
-            1 => Lifetime::Settled,
-            _ => return None,
-        };
-        let (window_ms, high, low) = (from.u64()?, from.u64()?, from.u64()?);
-        Some(DedupTrait { lifetime, window_ms, fingerprint: u128::from(high) << 64 | u128::from(low) })
+        let (high, low, ends, order) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
+        let fingerprint = u128::from(high) << 64 | u128::from(low);
+        (order < SEQUENCES_END).then_some(DedupTrait { fingerprint, ends: Timestamp(ends), order })
     }
 }
 
@@ -212,7 +210,7 @@ impl Origin {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
-fn halves(value: u128) -> (u64, u64) {
+pub(crate) fn halves(value: u128) -> (u64, u64) {
     ((value >> 64) as u64, value as u64)
 }
 

@@ -48,6 +48,10 @@ pub(crate) mod kind {
     pub(crate) const DEAD: u8 = 6;
     /// What is paused; absent if nothing is.
     pub(crate) const PAUSED: u8 = 7;
+    /// A slice of dedup ids: `a` = its number.
+    pub(crate) const IDS: u8 = 16;
+    /// Order of the next enqueue with a dedup id; absent if there was none.
+    pub(crate) const IDS_ORDER: u8 = 17;
 }
 
 /// No group's number reaches this.
@@ -101,6 +105,10 @@ pub(crate) mod option {
     pub(crate) const WEIGHT: u16 = 0x100;
     /// 1: the tasks of a key go to the worker that its bucket belongs to.
     pub(crate) const STICKY: u16 = 40;
+    /// How long a dedup id is remembered, in milliseconds, unless its task says otherwise.
+    pub(crate) const DEDUP_WINDOW_MS: u16 = 50;
+    /// The most dedup ids.
+    pub(crate) const DEDUP_IDS_MAX: u16 = 51;
 }
 
 impl StoredOptions {
@@ -216,6 +224,8 @@ pub(crate) struct ListedLife {
     pub file: u32,
     pub log: LogId,
     pub base: u64,
+    /// Sequences that it may use, from its base on.
+    pub block: u32,
     pub salt: u64,
     /// Sealed: the end of the last extent. Else: everything below is durable, and an extent begins here.
     pub offset: u32,
@@ -224,6 +234,8 @@ pub(crate) struct ListedLife {
     /// Task records below `offset`.
     pub tasks: u32,
     pub sealed: bool,
+    /// A record may have a dedup id.
+    pub has_ids: bool,
     /// Offset of every stride's record, 0 where unknown; for sealed lives.
     pub seek: Vec<u32>,
 }
@@ -232,13 +244,14 @@ impl ListedLife {
     /// A life of which nothing is known durable, not even its prelude: that is what offset 0 says.
     pub(crate) fn unproven(header: &LifeHeader) -> Self {
         let (offset, records, tasks, sealed, seek) = (0, 0, 0, false, Vec::new());
-        let (file, log, base, salt) = (header.file, header.log, header.base, header.salt);
-        ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek }
+        let (file, log, base, block, salt) = (header.file, header.log, header.base, header.block, header.salt);
+        ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids: false, seek }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
-        out.u32(self.file).u16(self.log.0).u8(u8::from(self.sealed)).u8(0).u64(self.base).u64(self.salt);
+        out.u32(self.file).u16(self.log.0).u8(u8::from(self.sealed)).u8(u8::from(self.has_ids));
+        out.u64(self.base).u64(self.salt).u32(self.block);
         out.u32(self.offset).u32(self.records).u32(self.tasks);
         out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX));
         for offset in &self.seek {
@@ -250,8 +263,8 @@ impl ListedLife {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader::new(bytes);
         let (file, log, sealed) = (from.u32()?, LogId(from.u16()?), from.u8()? == 1);
-        from.skip(1)?;
-        let (base, salt) = (from.u64()?, from.u64()?);
+        let has_ids = from.u8()? == 1;
+        let (base, salt, block) = (from.u64()?, from.u64()?, from.u32()?);
         let (offset, records, tasks) = (from.u32()?, from.u32()?, from.u32()?);
         let count = from.u32()? as usize;
         if from.left() < count.checked_mul(4)? {
@@ -262,7 +275,7 @@ impl ListedLife {
             && u64::from(offset) <= SEGMENT_BYTES_MAX
             && records <= offset / 32
             && tasks <= records;
-        fits.then_some(ListedLife { file, log, base, salt, offset, records, tasks, sealed, seek })
+        fits.then_some(ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids, seek })
     }
 }
 

@@ -5,6 +5,7 @@
 //! from disk are hostile: checked, compared, then sliced.
 
 pub(crate) mod checkpoint;
+pub(crate) mod dedup;
 pub(crate) mod far;
 pub(crate) mod fields;
 #[cfg(any(test, feature = "sim"))]

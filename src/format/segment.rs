@@ -36,7 +36,8 @@
 //! | 28 | 4 | task records |
 //! | 24 | 4 | end of the last extent |
 //! | 20 | 4 | n |
-//! | 16 | 12 | zero: room |
+//! | 16 | 4 | 1 if a record may have a dedup id, else 0: then nobody looks for any |
+//! | 12 | 8 | zero: room |
 //! | 4 | 4 | CRC-32 of the table and the 44 bytes before, from a state made of the salt |
 //!
 //! Valid if and only if magic, CRC and base are right, the end lies before the table, and there are at most end / 32
@@ -205,6 +206,8 @@ pub(crate) struct Footer {
     pub records: u32,
     pub tasks: u32,
     pub end: u32,
+    /// A record may have a dedup id.
+    pub has_ids: bool,
     pub seek: Vec<u32>,
 }
 
@@ -216,7 +219,7 @@ impl Footer {
             out.u32(*offset);
         }
         out.u64(FOOTER_MAGIC).u64(self.base).u32(self.records).u32(self.tasks).u32(self.end);
-        out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX)).u64(0).u32(0);
+        out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX)).u32(u32::from(self.has_ids)).u64(0);
         let mut bytes = out.into_bytes();
         let check = footer_crc(life, &bytes);
         bytes.extend_from_slice(&check.to_le_bytes());
@@ -250,9 +253,10 @@ impl Footer {
         if u64::from(from.u32()?) * 4 != table.len() as u64 || base != life.base || !fits {
             return None;
         }
+        let has_ids = from.u32()? != 0;
         let mut from = Reader::new(table);
         let seek = std::iter::from_fn(|| from.u32()).collect();
-        Some(Footer { base, records, tasks, end, seek })
+        Some(Footer { base, records, tasks, end, has_ids, seek })
     }
 }
 

@@ -2,6 +2,7 @@
 //! byte tables in the docs say where things are.
 
 mod checkpoint;
+mod dedup;
 mod far;
 mod fields;
 mod journal;

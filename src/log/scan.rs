@@ -19,7 +19,7 @@
 //! Above the last mark nothing is found by searching, with one exception that decides where the last mark
 //! is: marks, which alone can show that the bytes before them were durable.
 
-use crate::format::fields::Traits;
+use crate::format::fields::{DedupTrait, Traits};
 use crate::format::record::{self, Body, Found, HEADER_BYTES, Header, Kind, Life, MARK_BYTES};
 use crate::format::segment::SEEK_STRIDE;
 use crate::sabotage::{Bug, on};
@@ -96,6 +96,8 @@ pub(crate) struct Scan {
     pub cut: u32,
     /// Everything below is proven durable by a mark, a footer or a checkpoint.
     pub durable: u32,
+    /// Dedup ids of the tasks that are kept, by record index.
+    pub ids: Vec<(u32, DedupTrait)>,
 }
 
 impl Scan {
@@ -178,6 +180,25 @@ pub(crate) fn voids(life: Life, bytes: &[u8], from: u32, records: u32) -> Vec<(u
     }
     gap_before(records, next);
     voids
+}
+
+/// Dedup ids of the tasks that verify in `bytes` (a sealed life from offset 0 on) from record start `from` on.
+pub(crate) fn ids(life: Life, bytes: &[u8], from: u32) -> Vec<(u32, DedupTrait)> {
+    let (mut at, mut ids) = (from, Vec::new());
+    while let Some(rest) = bytes.get(at as usize..).filter(|rest| rest.len() >= 8) {
+        match record::read(life, at, rest) {
+            Found::Record(header) => {
+                ids.extend(record::verify(life, &header, rest).and_then(|body| id_of(&header, &body)));
+                at = at.saturating_add(header.step());
+            }
+            Found::Padding { bytes } | Found::Hole { bytes } => at = at.saturating_add(bytes),
+            Found::Empty | Found::Invalid => match resync(life, at, rest) {
+                Some(header) => at = header.offset,
+                None => break,
+            },
+        }
+    }
+    ids
 }
 
 /// The next record header that verifies behind `from`; `bytes` begin at `from`.
@@ -278,7 +299,7 @@ impl Walk<'_> {
             Kind::Task | Kind::Entry => {
                 self.gap(header.index);
                 if let Some(body) = record::verify(self.life, header, rest) {
-                    self.keep(header);
+                    self.keep(header, &body);
                     if !header.is_inner()
                         && let Some(decision) = decision_of(header, &body)
                     {
@@ -336,8 +357,8 @@ impl Walk<'_> {
             if let Some(decision) = inner.first().and_then(|(header, body)| decision_of(header, body)) {
                 self.note_part(batch, (batch.index, batch.index.saturating_add(count - 1)), count, decision);
             }
-            for (header, _) in &inner {
-                self.keep(header);
+            for (header, body) in &inner {
+                self.keep(header, body);
             }
         } else {
             let lost = count.checked_sub(1).map(|more| (batch.index, batch.index.saturating_add(more)));
@@ -347,7 +368,8 @@ impl Walk<'_> {
         self.at += batch.bytes;
     }
 
-    fn keep(&mut self, header: &Header) {
+    fn keep(&mut self, header: &Header, body: &Body<'_>) {
+        self.scan.ids.extend(id_of(header, body));
         self.scan.tasks += u32::from(header.kind == Kind::Task);
         self.scan.records = self.scan.records.max(header.index + 1);
         if header.index.is_multiple_of(SEEK_STRIDE) {
@@ -386,6 +408,12 @@ impl Walk<'_> {
 fn decision_of(header: &Header, body: &Body<'_>) -> Option<Place> {
     let (base, offset) = header.is_special().then(|| Traits::decode(body.fields).decision)??;
     Some(Place { base, offset })
+}
+
+/// A task's index and its dedup id, if it has one.
+fn id_of(header: &Header, body: &Body<'_>) -> Option<(u32, DedupTrait)> {
+    let is_task = header.kind == Kind::Task && header.is_special();
+    Some((header.index, is_task.then(|| Traits::decode(body.fields).dedup)??))
 }
 
 fn word_at(bytes: &[u8], at: u32) -> Option<u64> {

@@ -45,6 +45,8 @@ pub(crate) struct Segment {
     voids: AtomicU32,
     /// Tasks that wait for a reopen because they can't be read in this one.
     parked: AtomicU32,
+    /// A record may have a dedup id. Set by who appended it, before it gives up the index's lock.
+    has_ids: AtomicBool,
     /// Offset of every `SEEK_STRIDE`-th record: (index, offset), increasing.
     seek: Mutex<Vec<(u32, u32)>>,
     /// The footer was written, or is not wanted any more.
@@ -96,11 +98,24 @@ impl Segment {
             tasks: AtomicU32::new(0),
             voids: AtomicU32::new(0),
             parked: AtomicU32::new(0),
+            has_ids: AtomicBool::new(false),
             seek: Mutex::new(Vec::new()),
             footed: AtomicBool::new(false),
             file_bytes,
             synced: AtomicU32::new(0),
         }
+    }
+
+    /// Notes that a record may have a dedup id, or not.
+    pub(crate) fn note_ids(&self, has_ids: bool) {
+        if has_ids {
+            // Relaxed: who must see it takes the lock under which it was stored.
+            self.has_ids.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn has_ids(&self) -> bool {
+        self.has_ids.load(Ordering::Relaxed)
     }
 
     /// The same life, of which `records` indices were used before this open.

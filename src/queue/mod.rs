@@ -10,6 +10,7 @@ mod core;
 mod delivery;
 mod hand;
 mod keeper;
+mod once;
 mod options;
 mod pending;
 mod producer;
@@ -173,8 +174,9 @@ impl Queue {
     ///
     /// # Errors
     /// Refused, with nothing written: [`Error::TaskTooLarge`], [`Error::HeadersTooLarge`], [`Error::InvalidOption`] for
-    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::OverBound`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`]. In doubt:
-    /// [`Error::InDoubt`] with the task's id, if the sync failed or an I/O error hit the segment.
+    /// a header's name, [`Error::NoSuchLane`], [`Error::Full`], [`Error::OverBound`], [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`];
+    /// of a task with a dedup id also [`Error::DedupFull`], and [`Error::Io`] or [`Error::Damaged`] where it can't be read
+    /// whether the id counts. In doubt: [`Error::InDoubt`] with the task's id, if the sync failed or an I/O error hit the segment.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&self, task: Task<'_>) -> Result<TaskId> {
         producer::enqueue(self.core(), &task)

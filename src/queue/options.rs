@@ -75,6 +75,8 @@ pub struct Options {
     in_flight_max: Option<u64>,
     lanes_in_flight_max: BTreeMap<LaneId, u64>,
     sticky: Option<bool>,
+    dedup_window: Option<Duration>,
+    dedup_ids_max: Option<u64>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -206,6 +208,23 @@ impl Options {
         self
     }
 
+    /// How long a dedup id counts ([`Task::dedup_id`](crate::Task::dedup_id)) unless its task says otherwise; at least 1 ms,
+    /// default 5 minutes. Applies to later enqueues.
+    #[must_use]
+    pub fn dedup_window(mut self, window: Duration) -> Self {
+        self.dedup_window = Some(window);
+        self
+    }
+
+    /// The most dedup ids that count at once; at least 1, default 1,000,000. One more is refused
+    /// ([`Error::DedupFull`]): none is forgotten before its time. The newest 65,536 take about 64 bytes of memory each, all
+    /// others about 2, and 35 bytes in the checkpoint file.
+    #[must_use]
+    pub fn dedup_ids_max(mut self, ids: u64) -> Self {
+        self.dedup_ids_max = Some(ids);
+        self
+    }
+
     /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
@@ -331,6 +350,10 @@ impl Options {
             within("lane_in_flight_max (lane)", u64::from(lane.0), 0, lanes as u64 - 1)?;
             set(option::LANE_IN_FLIGHT_MAX + u16::from(lane.0), Some(*tasks));
         }
+        let window_ms = self.dedup_window.map(millis);
+        set(option::DEDUP_WINDOW_MS, window_ms.map(|ms| within("dedup_window (ms)", ms, 1, u64::MAX)).transpose()?);
+        let ids_max = self.dedup_ids_max;
+        set(option::DEDUP_IDS_MAX, ids_max.map(|ids| within("dedup_ids_max", ids, 1, u64::MAX)).transpose()?);
         set(option::STICKY, self.sticky.map(u64::from));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
         if let Some(DeadLettersMax { tasks, bytes, age }) = self.dead_letters_max {

@@ -11,7 +11,7 @@ use crate::types::{Durability, LaneId, Seq, TaskId};
 
 use super::core::Core;
 use super::task::Fields;
-use super::{Pending, Queue, Task};
+use super::{Pending, Queue, Task, once};
 
 /// Enqueues with a lane and a durability that are chosen once.
 ///
@@ -102,6 +102,9 @@ impl Producer {
 /// Publishes a task and waits for its durability.
 #[inline]
 pub(super) fn enqueue(core: &Arc<Core>, task: &Task<'_>) -> Result<TaskId> {
+    if task.has_dedup_id() {
+        return once::submit(core, task)?.wait();
+    }
     let (id, appended) = publish(core, task)?;
     if task.durability == Durability::Process {
         core.engine.arrivals.wake_all();
@@ -112,6 +115,9 @@ pub(super) fn enqueue(core: &Arc<Core>, task: &Task<'_>) -> Result<TaskId> {
 
 /// Publishes a task; its durability is the pending's.
 pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId>> {
+    if task.has_dedup_id() {
+        return once::submit(core, task);
+    }
     let (id, appended) = publish(core, task)?;
     Ok(follow_up(core, task.lane, task.durability, &appended, id, Some(id)))
 }
@@ -120,7 +126,7 @@ pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId
 fn publish(core: &Core, task: &Task<'_>) -> Result<(TaskId, Appended)> {
     core.check(task.durability)?;
     let time = clock::coarse_wall();
-    let fields = task.fields(|| clock::now().wall)?;
+    let fields = task.fields(core, || clock::now().wall)?;
     let draft = fields.draft(task.payload, task.durability);
     let appended = core.append(task.wait, || core.engine.append(task.lane, &draft, time))?;
     Ok((id_of(core, task.lane, appended.first), appended))
@@ -137,7 +143,11 @@ pub(super) fn submit_batch(core: &Arc<Core>, tasks: &[Task<'_>]) -> Result<Pendi
     let durability = if powered { Durability::Power } else { Durability::Process };
     core.check(durability)?;
     let time = clock::coarse_wall();
-    let fields: Vec<Fields> = tasks.iter().map(|task| task.fields(|| clock::now().wall)).collect::<Result<_>>()?;
+    let fields: Vec<Fields> =
+        tasks.iter().map(|task| task.fields(core, || clock::now().wall)).collect::<Result<_>>()?;
+    if tasks.iter().any(Task::has_dedup_id) {
+        return once::submit_batch(core, (lane, durability), tasks, &fields);
+    }
     let drafts: Vec<TaskDraft<'_>> =
         tasks.iter().zip(&fields).map(|(task, fields)| fields.draft(task.payload, durability)).collect();
     let wait = tasks.iter().filter_map(|task| task.wait).max();

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::engine::append::TaskDraft;
 use crate::error::{Error, Result};
-use crate::format::fields::{FIELDS_BYTES_MAX, KEY_BYTES_MAX, Traits, encode_headers};
+use crate::format::dedup::{ID_BYTES_MAX, UNTIL_SETTLED, fingerprint};
+use crate::format::fields::{DedupTrait, FIELDS_BYTES_MAX, KEY_BYTES_MAX, Traits, encode_headers};
 use crate::types::{Backoff, Durability, LaneId, Timestamp, millis};
+
+use super::core::Core;
 
 /// A task to be enqueued. Borrows its payload and headers; making one allocates nothing unless it has headers or asks
 /// for something that a plain task does not have.
@@ -37,6 +40,18 @@ struct Asks<'a> {
     max_attempts: Option<u32>,
     backoff: Option<Backoff>,
     time_limit: Option<Duration>,
+    dedup_id: Option<&'a [u8]>,
+    dedup: Lifetime,
+}
+
+/// How long a dedup id counts.
+#[derive(Clone, Copy, Debug, Default)]
+enum Lifetime {
+    /// For the queue's window.
+    #[default]
+    Window,
+    For(Duration),
+    UntilSettled,
 }
 
 /// When a task may run at the earliest.
@@ -157,6 +172,55 @@ impl<'a> Task<'a> {
         self
     }
 
+    /// Its dedup id, 1 to 255 bytes: as long as it counts, an enqueue with the same one, into whatever lane, gives this
+    /// task's id and adds nothing. It counts from the enqueue that was accepted on, for the queue's window
+    /// ([`Options::dedup_window`](crate::Options::dedup_window), 5 minutes unless told) whatever becomes of the task; or as
+    /// [`dedup_for`](Task::dedup_for) or [`dedup_until_settled`](Task::dedup_until_settled) says.
+    ///
+    /// Exact over a crash: an id whose task survived counts, and one whose task did not survive is free. An enqueue that
+    /// gives an earlier task waits until that one has the durability asked for now; if that fails, so does it.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let queue = lanelog::Options::new().open(dir.path().join("queue"))?;
+    /// use lanelog::Task;
+    ///
+    /// let first = queue.enqueue(Task::new("charge card").dedup_id("order 17"))?;
+    /// let again = queue.enqueue(Task::new("charge card").dedup_id("order 17"))?;
+    /// assert_eq!(first, again);
+    /// # queue.close()?;
+    /// # Ok::<(), lanelog::Error>(())
+    /// ```
+    ///
+    /// What is remembered is a fingerprint of 128 bits: of a million ids two have the same with a probability of
+    /// 1 in 10^27.
+    #[must_use]
+    pub fn dedup_id<I: AsRef<[u8]> + ?Sized>(mut self, id: &'a I) -> Self {
+        self.asks().dedup_id = Some(id.as_ref());
+        self
+    }
+
+    /// How long the dedup id counts, whatever becomes of the task; at least 1 ms.
+    #[must_use]
+    pub fn dedup_for(mut self, time: Duration) -> Self {
+        self.asks().dedup = Lifetime::For(time);
+        self
+    }
+
+    /// The dedup id counts until every group settled this task: acked it, or made a dead letter of it; or it expired, or
+    /// was cancelled or purged. A parked task is not settled.
+    #[must_use]
+    pub fn dedup_until_settled(mut self) -> Self {
+        self.asks().dedup = Lifetime::UntilSettled;
+        self
+    }
+
+    /// True if it may turn out to be there already.
+    #[inline]
+    pub(super) fn has_dedup_id(&self) -> bool {
+        self.asks.as_ref().is_some_and(|asks| asks.dedup_id.is_some())
+    }
+
     fn asks(&mut self) -> &mut Asks<'a> {
         self.asks.get_or_insert_default()
     }
@@ -164,10 +228,11 @@ impl<'a> Task<'a> {
     /// The optional fields as they lie in the record. `now` reads the clock: only a task that asks for something needs it,
     /// and then to the millisecond, or it would come early.
     #[inline]
-    pub(super) fn fields(&self, now: impl Fn() -> Timestamp) -> Result<Fields> {
+    pub(super) fn fields(&self, core: &Core, now: impl Fn() -> Timestamp) -> Result<Fields> {
         let mut fields = Fields::default();
         if let Some(asks) = &self.asks {
-            let traits = asks.traits(now())?;
+            let now = now();
+            let traits = Traits { dedup: asks.dedup(core, now)?, ..asks.traits(now)? };
             fields.special = !traits.is_plain();
             traits.encode(&mut fields.bytes);
         }
@@ -185,6 +250,30 @@ impl<'a> Task<'a> {
 }
 
 impl Asks<'_> {
+    /// Its dedup id, without the order, which the engine gives it.
+    fn dedup(&self, core: &Core, now: Timestamp) -> Result<Option<DedupTrait>> {
+        let refuse = |option: &'static str, why: String| Err(Error::InvalidOption { option, why });
+        let Some(id) = self.dedup_id else {
+            return match self.dedup {
+                Lifetime::Window => Ok(None),
+                _ => refuse("dedup_id", "the task says how long its dedup id counts, and has none".to_owned()),
+            };
+        };
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
+            return refuse("dedup_id", format!("a dedup id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len()));
+        }
+        let within = |ms: u64| Timestamp(now.0.saturating_add(ms).min(UNTIL_SETTLED.0 - 1));
+        let ends = match self.dedup {
+            Lifetime::Window => within(core.engine.settings().dedup_window_ms),
+            Lifetime::For(time) if millis(time) == 0 => {
+                return refuse("dedup_for", "a dedup id counts for at least 1 ms".to_owned());
+            }
+            Lifetime::For(time) => within(millis(time)),
+            Lifetime::UntilSettled => UNTIL_SETTLED,
+        };
+        Ok(Some(DedupTrait { fingerprint: fingerprint(core.engine.queue(), id), ends, order: 0 }))
+    }
+
     fn traits(&self, now: Timestamp) -> Result<Traits<'_>> {
         let refuse = |option: &'static str, why: String| Err(Error::InvalidOption { option, why });
         if let Some(key) = self.key.filter(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {

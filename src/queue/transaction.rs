@@ -6,7 +6,7 @@ use crate::engine::append::TaskDraft;
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
 use crate::engine::transaction::{Decided, Plan};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::disk::clock;
 use crate::types::{Durability, LaneId, LogId, Seq, TaskId, millis};
 
@@ -107,11 +107,16 @@ impl Transaction {
     /// from now.
     ///
     /// # Errors
-    /// [`Error::TaskTooLarge`](crate::Error::TaskTooLarge), [`Error::HeadersTooLarge`](crate::Error::HeadersTooLarge), [`Error::InvalidOption`](crate::Error::InvalidOption) for what the task asks for,
+    /// [`Error::TaskTooLarge`](crate::Error::TaskTooLarge), [`Error::HeadersTooLarge`](crate::Error::HeadersTooLarge), [`Error::InvalidOption`](crate::Error::InvalidOption) for what the task asks for, and for
+    /// a dedup id: whether it counts is known at the commit, and by then other tasks may refer to this one;
     /// [`Error::NoSuchLane`](crate::Error::NoSuchLane), [`Error::Poisoned`](crate::Error::Poisoned). The transaction is as it was before.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&mut self, task: Task<'_>) -> Result<()> {
-        let fields = task.fields(|| clock::now().wall)?;
+        if task.has_dedup_id() {
+            let why = "a transaction takes no task with a dedup id: enqueue it by itself".to_owned();
+            return Err(Error::InvalidOption { option: "dedup_id", why });
+        }
+        let fields = task.fields(self.queue.core(), || clock::now().wall)?;
         let draft = fields.draft(task.payload, self.durability);
         self.queue.core().engine.check_part(task.lane, &draft)?;
         self.tasks.push(Buffered { lane: task.lane, payload: task.payload.to_vec(), fields });

@@ -19,6 +19,7 @@ mod exhaust;
 mod flips;
 mod mishaps;
 mod model;
+mod once;
 mod operation;
 mod oracle;
 mod rng;

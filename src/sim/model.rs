@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::once::Ids;
 use super::operation::How;
 use crate::delivery::workers::WorkerId;
 use crate::engine::deliver::Handed;
@@ -355,6 +356,7 @@ pub(super) struct Model {
     /// Those that a power loss may undo, and how many there ever were.
     pub transactions: Vec<Transaction>,
     pub transactions_begun: u32,
+    pub ids: Ids,
     pub payloads: u32,
     pub groups: u32,
     /// How far the wall clock was ahead of the boot clock at most.

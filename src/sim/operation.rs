@@ -93,6 +93,17 @@ pub(crate) enum Op {
         key: u8,
         power: bool,
     },
+    /// A task with one of a few dedup ids, or a batch of such; 0 ms: until the first one is settled. `wait`: until all of
+    /// it is durable.
+    Once {
+        lane: u8,
+        tasks: u8,
+        bytes: u16,
+        id: u8,
+        window_ms: u32,
+        power: bool,
+        wait: bool,
+    },
     /// A worker registers, in place of whoever had its name.
     Enlist {
         group: u8,

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::{PULSE, ask, dead_of, later};
 use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, WORN_OUT, ensure};
+use super::once::{IDS, Survival, fingerprint};
 use super::operation::How;
+use super::schedule::Setting;
 use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::engine::deliver::Handed;
@@ -31,6 +33,7 @@ pub(super) struct Before {
     pub hurt: Option<Harm>,
     /// Attempts after which the queue gives up on a task; 0 is never.
     pub attempts_max: u32,
+    pub setting: Setting,
     /// The wall time at which everything is taken; the check sets it.
     pub late_ms: u64,
 }
@@ -73,6 +76,8 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     model.sides.iter_mut().for_each(Side::restart);
     groups_are_there(model, engine, before)?;
     pauses_are_as_told(model, engine, before, now)?;
+    model.ids.wall_most = model.ids.wall_most.max(now.wall.0);
+    let gave = ids_give(engine, now)?;
     let late = later(now);
     let before = &Before { late_ms: late.wall.0, ..before.clone() };
     let mut shown = Vec::new();
@@ -89,9 +94,21 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
         batches_are_whole(model, side, shown, before)?;
     }
     transactions_are_whole(model, &shown, before)?;
+    let is_shown = |seq: Seq| shown.iter().any(|shown| shown.contains(seq));
+    let (power_lost, forgets, hurt) = (before.power_lost, before.forgets(), before.hurt.is_some());
+    model.ids_survive(&Survival { shown: &is_shown, power_lost, forgets, hurt });
     take_over(model, &shown, before.late_ms);
+    for (id, gave) in gave {
+        model.id_gave(id, now.wall, before.setting, gave)?;
+    }
     let owed = model.sides.iter().zip(shown);
     Ok(owed.map(|(side, shown)| (side.name.clone(), shown.handed.iter().map(|one| one.receipt).collect())).collect())
+}
+
+/// What each dedup id gives.
+fn ids_give(engine: &Engine, now: Now) -> Verdict<BTreeMap<u8, Option<(LaneId, Seq)>>> {
+    let wrong = |error: crate::error::Error| Violation(format!("a recovered queue does not know its ids: {error}"));
+    (0..IDS).map(|id| Ok((id, engine.first_of(fingerprint(id), now).map_err(wrong)?))).collect()
 }
 
 fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {

@@ -39,6 +39,14 @@ pub(crate) struct Setting {
     pub order: Order,
     pub room: Room,
     pub keyed: Keyed,
+    /// The most dedup ids; 0 is the default.
+    pub ids_max: u64,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Setting::plain(4096)
+    }
 }
 
 /// What the tasks are like, and what becomes of them.
@@ -125,6 +133,7 @@ impl Setting {
             order: Order::Strict,
             room: Room::ANY,
             keyed: Keyed::No,
+            ids_max: 0,
         }
     }
 
@@ -140,6 +149,9 @@ impl Setting {
             further,
             ..StoredOptions::tiny(u16::from(self.lanes))
         };
+        if self.ids_max > 0 {
+            options.further.insert(option::DEDUP_IDS_MAX, self.ids_max);
+        }
         if self.keyed == Keyed::Sticky {
             options.further.insert(option::STICKY, 1);
         }
@@ -171,7 +183,8 @@ impl Setting {
             1 => Keyed::Sticky,
             _ => Keyed::No,
         };
-        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, load, order, room, keyed }
+        let ids_max = if rng.once_in(4) { 2 + rng.below(4) } else { 0 };
+        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, load, order, room, keyed, ids_max }
     }
 }
 

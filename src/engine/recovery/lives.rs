@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use crate::engine::scratch::SCRATCH_FILE;
 use crate::error::{Damage, DamageKind, Error, Result};
+use crate::format::fields::DedupTrait;
 use crate::format::meta::ListedLife;
 use crate::format::segment::{
     BadPrelude, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name, parse_file_name,
 };
 use crate::log::scan::{self, Flaw, Scan};
 use crate::log::{Place, map_failed};
+use crate::sabotage::{Bug, on};
 use crate::storage::{File, Region, Storage};
 use crate::types::{LogId, QueueId, Seq, Timestamp};
 
@@ -34,6 +36,9 @@ pub(crate) struct FoundLife {
     pub voids: Vec<(u32, u32)>,
     /// The checkpoint that was used lists it.
     pub listed: bool,
+    /// A record may have a dedup id; and those ids that the checkpoint may not know, by record index.
+    pub has_ids: bool,
+    pub ids: Vec<(u32, DedupTrait)>,
 }
 
 impl FoundLife {
@@ -328,6 +333,8 @@ impl Search<'_> {
             seek: Vec::new(),
             voids: Vec::new(),
             listed: is_listed,
+            has_ids: listed.as_ref().is_some_and(|listed| listed.has_ids),
+            ids: Vec::new(),
         };
         match (listed, footer) {
             (Some(listed), _) if listed.sealed => {
@@ -337,10 +344,8 @@ impl Search<'_> {
             (_, Some(footer)) => {
                 (life.end, life.records, life.tasks) = (footer.end, footer.records, footer.tasks);
                 life.seek = seek_pairs(&footer.seek);
-                // A recovery that did not come to its end sealed it, and what it made padding the journal may still name.
-                if life.tasks < life.records && life.header.log.lane().is_some() {
-                    life.voids = voids_of(&life).map_err(|error| Error::io(life.name(), "read", error))?;
-                }
+                life.has_ids |= footer.has_ids;
+                read_sealed(&mut life).map_err(|error| Error::io(life.name(), "read", error))?;
             }
             (listed, None) => {
                 let scan = scan_life(&life.header, bytes, listed.as_ref(), durable, successor_says);
@@ -350,6 +355,8 @@ impl Search<'_> {
                 }
                 (life.end, life.records, life.tasks) = (scan.end, scan.records, scan.tasks);
                 life.seek.clone_from(&scan.seek);
+                life.has_ids |= !scan.ids.is_empty();
+                life.ids.clone_from(&scan.ids);
                 if u64::from(scan.durable) > life.file_bytes {
                     life.end = scan.durable;
                 } else if life.file_bytes < PRELUDE_BYTES as u64 {
@@ -428,13 +435,25 @@ fn scan_life(
     scan
 }
 
-/// Indices of a sealed life at which there is no task.
-fn voids_of(life: &FoundLife) -> io::Result<Vec<(u32, u32)>> {
+/// Looks for what a footer does not say, in a life that was sealed since the checkpoint: indices at which there is no task
+/// (a recovery that did not come to its end sealed it, and what it made padding the journal may still name), and dedup ids.
+fn read_sealed(life: &mut FoundLife) -> io::Result<()> {
+    let wants_voids = life.tasks < life.records;
+    let wants_ids = life.has_ids && !on(Bug::SealedIdsForgotten);
+    if life.header.log.lane().is_none() || !(wants_voids || wants_ids) {
+        return Ok(());
+    }
     let end = u64::from(life.end).min(life.file_bytes);
     let mut bytes = vec![0; usize::try_from(end).unwrap_or(0)];
     life.file.read_at(0, &mut bytes)?;
     let start = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
-    Ok(scan::voids(life.header.life(), &bytes, start, life.records))
+    if wants_voids {
+        life.voids = scan::voids(life.header.life(), &bytes, start, life.records);
+    }
+    if wants_ids {
+        life.ids = scan::ids(life.header.life(), &bytes, start);
+    }
+    Ok(())
 }
 
 /// A seek table as (index, offset) pairs; 0 is unknown.

@@ -137,6 +137,7 @@ fn seal(life: &mut FoundLife) -> Result<()> {
         records: life.records,
         tasks: life.tasks,
         end: life.end,
+        has_ids: life.has_ids,
         seek: seek_table(&life.seek, life.records),
     };
     let bytes = footer.encode(life.header.life());

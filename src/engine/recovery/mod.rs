@@ -32,6 +32,7 @@
 mod cut;
 mod decide;
 mod draft;
+mod ids;
 pub(crate) mod lives;
 pub(crate) mod mend;
 pub(crate) mod open;
@@ -40,5 +41,6 @@ mod replay;
 mod report;
 mod tail;
 
+pub(crate) use ids::FoundIds;
 pub(crate) use open::{Given, open};
 pub(crate) use read::{DEFAULT_GROUP, refuse_foreign};

@@ -18,12 +18,14 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 
+use super::ids::FoundIds;
 use super::lives::{FoundLife, FoundLog, Strays};
 use super::mend::mend;
 use super::read::{DEFAULT_GROUP, Picture, default_group, read};
 use crate::engine::bounds::Bounds;
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
+use crate::engine::dedup::Dedup;
 use crate::engine::groups::GroupCell;
 use crate::engine::pause::Pauses;
 use crate::engine::prepare::Needed;
@@ -64,6 +66,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
         paused: Paused::default(),
+        ids: FoundIds::default(),
         logs: BTreeMap::new(),
         last_bases: BTreeMap::new(),
         damage: Vec::new(),
@@ -130,6 +133,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         journal: Arc::new(journal),
         groups: RwLock::new(groups),
         pauses: Pauses::new(picture.paused),
+        dedup: Dedup::open(picture.ids, &store),
         bounds,
         deciding: RwLock::new(()),
         undecided,
@@ -236,7 +240,9 @@ fn room_behind(life: &FoundLife) -> io::Result<Region> {
 
 fn found_segment(life: FoundLife, start: u64) -> Segment {
     let sealed = Sealed { end: life.end, records: life.records };
-    Segment::found(life.header, life.file, start, life.file_bytes, sealed, life.tasks, life.seek)
+    let segment = Segment::found(life.header, life.file, start, life.file_bytes, sealed, life.tasks, life.seek);
+    segment.note_ids(life.has_ids);
+    segment
 }
 
 /// Goes on in a life that a clean close left open.
@@ -244,6 +250,7 @@ fn go_on(log: &Log, life: FoundLife, region: Region, start: u64) {
     let frontier = region.resume(life.end as usize);
     let segment = Segment::active(life.header, life.file, Arc::clone(frontier.region()), start).resuming(life.records);
     segment.set_tasks(life.tasks);
+    segment.note_ids(life.has_ids);
     for (index, offset) in life.seek {
         segment.note_record(index, offset);
     }

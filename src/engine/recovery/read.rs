@@ -17,6 +17,7 @@ use crate::storage::Storage;
 use crate::types::{LaneId, QueueId, Seq};
 
 use super::decide::{Basis, decide};
+use super::ids::FoundIds;
 use super::lives::{self, FoundLife, FoundLives, FoundLog, Search, Strays};
 use super::replay::{Records, replay};
 
@@ -37,6 +38,7 @@ pub(crate) struct Picture {
     pub saved: BTreeMap<Key, u32>,
     pub groups: BTreeMap<u32, GroupState>,
     pub paused: Paused,
+    pub ids: FoundIds,
     pub logs: BTreeMap<u16, FoundLog>,
     pub last_bases: BTreeMap<u16, u64>,
     pub damage: Vec<Damage>,
@@ -99,6 +101,7 @@ struct Base {
     saved: BTreeMap<Key, u32>,
     groups: BTreeMap<u32, GroupState>,
     paused: Paused,
+    ids: FoundIds,
     listed: Vec<ListedLife>,
     fallback: bool,
 }
@@ -156,8 +159,8 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
         let bad = vec![malformed("the root's meta bytes are malformed")];
         return Loaded { base: None, is_whole: false, bad };
     };
-    let (groups, paused, listed) = (BTreeMap::new(), Paused::default(), Vec::new());
-    let mut base = Base { meta, saved: BTreeMap::new(), groups, paused, listed, fallback, store };
+    let (groups, paused, ids, listed) = (BTreeMap::new(), Paused::default(), FoundIds::default(), Vec::new());
+    let mut base = Base { meta, saved: BTreeMap::new(), groups, paused, ids, listed, fallback, store };
     let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
@@ -182,6 +185,9 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
             }
             if key.kind == kind::PAUSED {
                 base.paused = Paused::decode(&value).ok_or_else(|| malformed("a blob is malformed"))?;
+                return Ok(());
+            }
+            if base.ids.load(key.kind, key.a, &value).ok_or_else(|| malformed("a blob is malformed"))? {
                 return Ok(());
             }
             load_blob(key, &value, &mut base.groups, &mut base.listed).ok_or_else(|| malformed("a blob is malformed"))
@@ -249,7 +255,7 @@ fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
 
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, mut groups, mut paused, listed, fallback } = base;
+    let Base { meta, store, saved, mut groups, mut paused, mut ids, listed, fallback } = base;
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
         storage,
@@ -273,6 +279,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
     forget_lost(&mut groups, &logs);
+    ids.take_in(&logs, &listed, &unread);
     replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut paused, &mut damage)?;
     damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
     forget_gone(&mut groups, &logs, &unread);
@@ -290,6 +297,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         saved,
         groups,
         paused,
+        ids,
         last_bases: newest_bases(last_bases, &logs),
         logs,
         damage,
@@ -371,7 +379,8 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
     });
     let mut groups = BTreeMap::from([(0, default_group())]);
     let records = Records::of(&logs, &[], &unread);
-    let mut paused = Paused::default();
+    let (mut paused, mut ids) = (Paused::default(), FoundIds::default());
+    ids.take_in(&logs, &[], &unread);
     replay(&logs, &records, (0, 0), &mut groups, &mut paused, &mut damage)?;
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
@@ -380,6 +389,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         saved: BTreeMap::new(),
         groups,
         paused,
+        ids,
         last_bases: newest_bases(BTreeMap::new(), &logs),
         next_base: above(&logs).saturating_add(FALLBACK_SEQUENCES),
         next_epoch: storage.random() >> 8,

@@ -155,11 +155,13 @@ fn listed_life_with_the_highest_numbers() {
         file: 1,
         log: header.log,
         base: 1,
+        block: header.block,
         salt: header.salt,
         offset: 512,
         records: 0,
         tasks: 0,
         sealed: true,
+        has_ids: false,
         seek: Vec::new(),
     };
     for (what, listed) in [

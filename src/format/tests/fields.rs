@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::super::fields::{
-    DECISION_BYTES, DedupTrait, FIELDS_BYTES_MAX, Lifetime, Origin, Traits, encode_headers, headers, put_decision,
-    set_decision,
+    DECISION_BYTES, DedupTrait, FIELDS_BYTES_MAX, Origin, Traits, encode_headers, headers, put_decision, set_decision,
 };
 use super::super::wire::{Reader, Writer};
 use super::each_harm;
@@ -127,7 +126,7 @@ fn every_trait() -> Traits<'static> {
         run_at: Some(Timestamp(1)),
         expires: Some(Timestamp(u64::MAX)),
         key: Some(b"account 7"),
-        dedup: Some(DedupTrait { lifetime: Lifetime::Settled, window_ms: 300_000, fingerprint: 7 << 100 | 9 }),
+        dedup: Some(DedupTrait { fingerprint: 7 << 100 | 9, ends: Timestamp(300_000), order: 5 }),
         max_attempts: Some(0),
         backoff: Some(Backoff::linear(Duration::from_millis(3), Duration::from_secs(4)).jitter(5)),
         time_limit_ms: Some(6),

@@ -39,11 +39,13 @@ fn life() -> ListedLife {
         file: 1,
         log: LogId::JOURNAL,
         base: LAST,
+        block: u32::MAX,
         salt: 2,
         offset: 1 << 30,
         records: 1 << 25,
         tasks: 1 << 25,
         sealed: true,
+        has_ids: true,
         seek: vec![512, 0, u32::MAX],
     }
 }

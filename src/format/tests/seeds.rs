@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::checkpoint::{Root, encode_entries};
+use super::super::dedup::encode_pages;
 use super::super::journal::{self, DeadCause, Of, Run};
 use super::super::record::{self, Kind, POWER, Record, mark_payload};
 use super::super::segment::{Footer, LifeHeader, PRELUDE_BYTES};
@@ -60,8 +61,14 @@ fn segment() -> Vec<u8> {
     bytes.resize(bytes.len() + 24, 0);
     bytes.extend(sealed(LIFE, offset(&bytes), &task(5, b"", b"the last")));
     let end = offset(&bytes);
-    let footer =
-        Footer { base: LIFE.base, records: 6, tasks: 5, end, seek: vec![u32::try_from(PRELUDE_BYTES).unwrap()] };
+    let footer = Footer {
+        base: LIFE.base,
+        records: 6,
+        tasks: 5,
+        end,
+        has_ids: true,
+        seek: vec![u32::try_from(PRELUDE_BYTES).unwrap()],
+    };
     bytes.extend(footer.encode(LIFE));
     bytes
 }
@@ -83,6 +90,7 @@ fn checkpoints() -> Vec<(&'static str, Vec<u8>)> {
         ("bare", root(Vec::new(), Vec::new()).encode().unwrap()),
         ("entries", encode_entries([(key(1), blob), (key(9), blob)].into_iter())),
         ("meta", meta::meta().encode()),
+        ("ids", encode_pages(&super::dedup::entries(20))),
     ]
 }
 

@@ -122,6 +122,7 @@ fn footer(strides: u32) -> Footer {
         records: strides * SEEK_STRIDE,
         tasks: strides * SEEK_STRIDE / 2,
         end: 0x03AB_CDE8,
+        has_ids: strides.is_multiple_of(2),
         seek: (0..strides).map(|at| 512 + at * 40_960).collect(),
     }
 }

@@ -169,7 +169,8 @@ fn prelude_is_as_its_table_says_in_both_copies() {
 
 #[test]
 fn footer_is_as_its_table_says_counted_from_the_end() {
-    let footer = Footer { base: LIFE.base, records: 0x2222, tasks: 0x3333, end: 0x4444, seek: vec![0xAAAA, 0xBBBB] };
+    let (records, tasks, seek) = (0x2222, 0x3333, vec![0xAAAA, 0xBBBB]);
+    let footer = Footer { base: LIFE.base, records, tasks, end: 0x4444, has_ids: true, seek };
     let bytes = footer.encode(LIFE);
     let checked = &bytes[..bytes.len() - 4];
     let check = naive_crc(u32::try_from(LIFE.salt & 0xFFFF_FFFF).unwrap(), checked);
@@ -180,7 +181,8 @@ fn footer_is_as_its_table_says_counted_from_the_end() {
         ("task records", le::<4>(0x3333)),
         ("end of the last extent", le::<4>(0x4444)),
         ("n", le::<4>(2)),
-        ("zero", vec![0; 12]),
+        ("1 if a record may have a dedup id", le::<4>(1)),
+        ("zero", vec![0; 8]),
         ("CRC-32", le::<4>(check.into())),
     ];
     let rows = table(include_str!("../segment.rs"), 1);

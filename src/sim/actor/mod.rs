@@ -7,6 +7,7 @@ mod consume;
 mod hand;
 mod keyed;
 mod later;
+mod once;
 mod order;
 mod pause;
 mod produce;
@@ -102,6 +103,7 @@ impl<'a> Actor<'a> {
     pub(super) fn step(&mut self, op: Op) -> Verdict<Flow> {
         self.now.boot_ms += 1;
         self.now.wall.0 += 1;
+        self.model.ids.wall_most = self.model.ids.wall_most.max(self.now.wall.0);
         let ahead = self.now.wall.0.cast_signed() - self.now.boot_ms.cast_signed();
         self.model.ahead_most = self.model.ahead_most.max(ahead);
         match self.act(op) {
@@ -149,6 +151,7 @@ impl<'a> Actor<'a> {
                 if power { self.commit(None) } else { Ok(()) }
             }
             Op::Keyed { lane, bytes, key, power } => self.enqueue_keyed(LaneId(lane), bytes, key, power),
+            Op::Once { .. } => self.once(op),
             Op::Enlist { group, name } => self.enlist(self.side(group), name),
             Op::Beat { group, name } => self.beat(self.side(group), name),
             Op::Work { group, name, tasks, lane, lease_ms } => {
@@ -258,6 +261,7 @@ impl<'a> Actor<'a> {
             self.model.journal_durable();
         }
         self.observe_transactions();
+        self.model.observe_ids(self.setting);
     }
 
     fn lane_log(&self, lane: LaneId) -> Option<&Log> {

@@ -1,10 +1,14 @@
 //! What a schedule's steps are drawn from.
 
+use super::super::once::IDS;
 use super::{Choices, DELAY_MS_MAX, How, Keyed, Load, Move, Op, Setting, Stands, small};
 
 impl Op {
     /// A step as a queue in use sees it, with or without keys and workers.
     pub(crate) fn draw_for<R: Choices>(rng: &mut R, setting: Setting) -> Op {
+        if rng.once_in(9) {
+            return Op::draw_once(rng, setting.lanes);
+        }
         let plain = match setting.keyed {
             Keyed::No => true,
             Keyed::Keys => !rng.once_in(3),
@@ -36,6 +40,25 @@ impl Op {
                 lane: rng.once_in(4).then(|| small(rng, setting.lanes)),
                 lease_ms: if rng.once_in(4) { 20 } else { 900 },
             },
+        }
+    }
+
+    fn draw_once<R: Choices>(rng: &mut R, lanes: u8) -> Op {
+        let window_ms = match rng.below(4) {
+            0 => 1 + rng.below(30),
+            1 => 1 + rng.below(1_500),
+            2 => 100_000,
+            _ => 0,
+        };
+        let bytes_most = if rng.once_in(3) { 700 } else { 60 };
+        Op::Once {
+            lane: small(rng, lanes),
+            tasks: if rng.once_in(3) { 2 + small(rng, 5) } else { 1 },
+            bytes: u16::try_from(rng.below(bytes_most)).unwrap_or(0),
+            id: small(rng, IDS),
+            window_ms: u32::try_from(window_ms).unwrap_or(0),
+            power: rng.once_in(2),
+            wait: !rng.once_in(3),
         }
     }
 

@@ -78,6 +78,11 @@ impl Op {
             Op::Keyed { lane, bytes, key, power } => {
                 write!(f, "enqueue {bytes} bytes with key {key} into lane {lane} at {}", at(power))
             }
+            Op::Once { lane, tasks, bytes, id, window_ms, power, wait } => {
+                let waits = if wait { ", wait" } else { "" };
+                write!(f, "enqueue {tasks} of up to {bytes} bytes into lane {lane}, dedup ids from {id} on")?;
+                write!(f, " for {window_ms} ms, at {}{waits}", at(power))
+            }
             Op::Enlist { group, name } => write!(f, "worker {name} of group {group} registers"),
             Op::Beat { group, name } => write!(f, "worker {name} of group {group} lives"),
             Op::Work { group, name, tasks, lane, lease_ms } => {

@@ -1,0 +1,70 @@
+//! Enqueueing tasks with dedup ids, alone and in batches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::append::TaskDraft;
+use crate::engine::dedup::Accepted;
+use crate::error::Result;
+use crate::storage::disk::clock;
+use crate::types::{Durability, LaneId, Seq, TaskId};
+
+use super::core::Core;
+use super::task::Fields;
+use super::{Pending, Task};
+
+/// Submits one task that has a dedup id.
+pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId>> {
+    core.check(task.durability)?;
+    let fields = task.fields(core, || clock::now().wall)?;
+    let draft = fields.draft(task.payload, task.durability);
+    let accepted = append(core, task.lane, &[draft], task.wait)?;
+    // As many come out as went in: one.
+    let none = TaskId { queue: core.engine.queue(), lane: task.lane, seq: Seq(0) };
+    let id = ids(core, &accepted).next().unwrap_or(none);
+    Ok(follow_up(core, task.durability, &accepted, id, id))
+}
+
+/// Submits a batch of which some tasks have dedup ids. All of it has one durability.
+pub(super) fn submit_batch(
+    core: &Arc<Core>,
+    (lane, durability): (LaneId, Durability),
+    tasks: &[Task<'_>],
+    fields: &[Fields],
+) -> Result<Pending<Vec<TaskId>>> {
+    let drafts: Vec<TaskDraft<'_>> =
+        tasks.iter().zip(fields).map(|(task, fields)| fields.draft(task.payload, durability)).collect();
+    let wait = tasks.iter().filter_map(|task| task.wait).max();
+    let accepted = append(core, lane, &drafts, wait)?;
+    let ids: Vec<TaskId> = ids(core, &accepted).collect();
+    Ok(follow_up(core, durability, &accepted, ids.first().copied(), ids))
+}
+
+fn append(core: &Core, lane: LaneId, drafts: &[TaskDraft<'_>], wait: Option<Duration>) -> Result<Accepted> {
+    core.append(wait, || core.engine.append_once(lane, drafts, clock::now()))
+}
+
+fn ids(core: &Core, accepted: &Accepted) -> impl Iterator<Item = TaskId> {
+    let queue = core.engine.queue();
+    accepted.tasks.iter().map(move |(lane, seq)| TaskId { queue, lane: *lane, seq: *seq })
+}
+
+/// What is left to do once the records are published: every task, those that were there before too, is waited for.
+fn follow_up<T>(
+    core: &Arc<Core>,
+    durability: Durability,
+    accepted: &Accepted,
+    about: impl Into<Option<TaskId>>,
+    value: T,
+) -> Pending<T> {
+    if durability == Durability::Process {
+        core.engine.arrivals.wake_all();
+        return Pending::done(value);
+    }
+    let goals = accepted.ends.iter().filter_map(|(lane, end)| Some((core.engine.lanes().log(*lane)?, *end)));
+    let pending = goals.fold(Pending::done(value), |pending, (log, end)| {
+        log.note_power();
+        pending.and_until(core, log, end)
+    });
+    pending.about(about.into())
+}
