@@ -114,7 +114,9 @@ Exit status: 0 all enqueued, 2 an error, 128 + n stopped by signal n.
 Examples:
   ls *.jpg | lanelog enqueue --queue jobs --lanes 3 --lane 1
   echo remind | lanelog enqueue --queue jobs --delay 10m --ttl 1h
-  cat orders | lanelog enqueue --queue jobs --key customer-7";
+  cat orders | lanelog enqueue --queue jobs --key customer-7
+  echo nightly | lanelog enqueue --queue jobs --dedup-id \"report $(date +%F)\" --dedup-for 1d
+  ls *.jpg | lanelog enqueue --queue jobs --dedup-id {} --dedup-until-settled";
 
 /// Where the queue is and how its lanes are cut.
 #[derive(clap::Args)]
@@ -222,6 +224,16 @@ pub struct Enqueue {
     /// When a task counts as accepted
     #[arg(long, value_enum, default_value_t = Durability::Power)]
     pub durability: Durability,
+    /// Of items with the same id one is enqueued: what comes later, in this run or another, adds nothing for as long as the
+    /// id counts; {} in it is replaced by the item
+    #[arg(long, value_name = "ID")]
+    pub dedup_id: Option<String>,
+    /// How long the id counts, whatever becomes of the task [default: as stored, 5m for a new queue]
+    #[arg(long, value_name = "TIME", value_parser = time, requires = "dedup_id")]
+    pub dedup_for: Option<Duration>,
+    /// The id counts until the task is settled
+    #[arg(long, requires = "dedup_id", conflicts_with = "dedup_for")]
+    pub dedup_until_settled: bool,
 }
 
 /// The two durabilities.

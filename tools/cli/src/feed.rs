@@ -1,6 +1,7 @@
 //! Standard input to tasks.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
 use lanelog::{Durability, LaneId, Options, Pending, Queue, Task, TaskId};
@@ -19,17 +20,39 @@ pub fn enqueue(args: &Enqueue) -> Result<u8> {
     let stop = Stop::on_signals()?;
     let queue = queue::open_with_lane(&args.place, args.input.lane, Options::new())?;
     let tally = Tally::new(0);
-    let fed = feed(&queue, &args.input, args.durability.into(), &stop, &tally);
+    let dedup =
+        args.dedup_id.as_deref().map(|id| Dedup { id, time: args.dedup_for, until_settled: args.dedup_until_settled });
+    let fed = feed_with(&queue, &args.input, dedup, args.durability.into(), &stop, &tally);
+    let hits = queue.stats().dedup_hits;
     let closed = queue.close();
-    tally.say_enqueued();
+    tally.say_enqueued(hits);
     fed?;
     closed.context("the tasks are enqueued, but closing the queue failed")?;
     Ok(stop.signal().map_or(0, |signal| 128 + signal))
 }
 
+/// What the items' dedup ids are, and how long they count.
+#[derive(Clone, Copy)]
+struct Dedup<'a> {
+    id: &'a str,
+    time: Option<Duration>,
+    until_settled: bool,
+}
+
 /// Enqueues every item of standard input. An item that can be read is accepted before more input is waited for.
 pub fn feed(queue: &Queue, how: &args::Input, durability: Durability, stop: &Stop, tally: &Tally) -> Result<()> {
-    let mut feeder = Feeder { queue, how, durability, pending: Vec::new(), tally };
+    feed_with(queue, how, None, durability, stop, tally)
+}
+
+fn feed_with(
+    queue: &Queue,
+    how: &args::Input,
+    dedup: Option<Dedup<'_>>,
+    durability: Durability,
+    stop: &Stop,
+    tally: &Tally,
+) -> Result<()> {
+    let mut feeder = Feeder { queue, how, dedup, durability, pending: Vec::new(), tally };
     let fed = feeder.take_all(&Input::standard(stop)?, if how.null { 0 } else { b'\n' });
     // However it ended, what was submitted counts.
     let settled = feeder.settle().map_err(Error::from);
@@ -40,6 +63,7 @@ pub fn feed(queue: &Queue, how: &args::Input, durability: Durability, stop: &Sto
 struct Feeder<'a> {
     queue: &'a Queue,
     how: &'a args::Input,
+    dedup: Option<Dedup<'a>>,
     durability: Durability,
     pending: Vec<Pending<TaskId>>,
     tally: &'a Tally,
@@ -83,6 +107,12 @@ impl Feeder<'_> {
         if let Some(key) = &self.how.key {
             task = task.key(key);
         }
+        let id = self.dedup.map(|dedup| dedup.id_of(item));
+        if let (Some(id), Some(dedup)) = (&id, self.dedup) {
+            task = task.dedup_id(id);
+            task = dedup.time.map_or(task.clone(), |time| task.dedup_for(time));
+            task = if dedup.until_settled { task.dedup_until_settled() } else { task };
+        }
         self.pending.push(self.queue.submit(task)?);
         if self.pending.len() >= PENDING_MAX { self.settle() } else { Ok(()) }
     }
@@ -95,6 +125,13 @@ impl Feeder<'_> {
         }
         self.tally.add_enqueued(count);
         Ok(())
+    }
+}
+
+impl Dedup<'_> {
+    fn id_of(self, item: &[u8]) -> Vec<u8> {
+        let parts: Vec<&[u8]> = self.id.split("{}").map(str::as_bytes).collect();
+        parts.join(item)
     }
 }
 

@@ -131,6 +131,9 @@ fn stats_text(stats: &Stats) -> String {
     if !paused.is_empty() {
         text += &format!("\npaused: {}\n", paused.join(", "));
     }
+    if stats.dedup_ids > 0 {
+        text += &format!("\ndedup ids: {}\n", stats.dedup_ids);
+    }
     text += &format!(
         "\non disk {} bytes: journal {}, checkpoint {}, ready {} in {} segments\n",
         stats.disk_bytes, stats.journal_bytes, stats.checkpoint_bytes, stats.ready_bytes, stats.ready_segments
@@ -172,6 +175,7 @@ fn stats_json(stats: &Stats) -> Value {
         "checkpoint_bytes": stats.checkpoint_bytes,
         "ready_bytes": stats.ready_bytes,
         "ready_segments": stats.ready_segments,
+        "dedup_ids": stats.dedup_ids,
     })
 }
 

@@ -49,11 +49,12 @@ impl Tally {
         self.bar.suspend(write)
     }
 
-    /// The bar goes, and what `enqueue` did comes.
-    pub fn say_enqueued(&self) {
+    /// The bar goes, and what `enqueue` did comes; `hits` of the items were there before.
+    pub fn say_enqueued(&self, hits: u64) {
         self.bar.finish_and_clear();
-        let enqueued = self.enqueued.load(Ordering::Relaxed);
-        output::tell(&format!("enqueued {enqueued} in {:.1} s", self.began.elapsed().as_secs_f64()));
+        let enqueued = self.enqueued.load(Ordering::Relaxed).saturating_sub(hits);
+        let before = if hits > 0 { format!(", {hits} were there before") } else { String::new() };
+        output::tell(&format!("enqueued {enqueued}{before} in {:.1} s", self.began.elapsed().as_secs_f64()));
     }
 
     /// The bar goes, the summary comes: what is left in the queue, and how many died in this run.
