@@ -89,6 +89,9 @@ fn a_page_that_does_not_verify_is_an_error_and_only_for_what_it_may_hold() {
     file.read_at(100, &mut byte).unwrap();
     file.write_at(100, &[byte[0] ^ 8]).unwrap();
     let bad = (0..64).filter(|n| index.find(id(*n)).is_err()).count();
-    assert_eq!(bad, 15, "those of one page");
+    assert!(
+        (15..=16).contains(&bad),
+        "{bad}: those of one page, and perhaps the first of the next, which may begin in it"
+    );
     assert!((100..200).filter(|n| matches!(index.find(id(*n)), Ok(None))).count() > 95);
 }
