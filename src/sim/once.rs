@@ -78,8 +78,12 @@ impl Model {
         ensure!(gave.is_none(), "id {id} gives {gave:?}, which was never accepted with it, or did not survive");
         // What was in doubt and would count is not there.
         let wall_most = self.ids.wall_most;
-        let is_gone = |one: &Accepted| !one.known && one.ends != UNTIL_SETTLED && one.ends.0 > wall_most;
-        self.ids.accepted.entry(id).or_default().retain(|one| !is_gone(one));
+        let would_count = |one: &Accepted| match one.ends {
+            UNTIL_SETTLED => !one.over && self.is_open(one, setting),
+            ends => ends.0 > wall_most,
+        };
+        let left = candidates.into_iter().filter(|one| one.known || !would_count(one)).collect();
+        self.ids.accepted.insert(id, left);
         Ok(())
     }
 
