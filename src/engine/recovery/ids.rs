@@ -36,10 +36,11 @@ pub(crate) struct NewerId {
 /// What became of the records of a life.
 enum Fate<'a> {
     Found(&'a FoundLife),
-    /// It can't be read, or is missing, which is reported: what was known of it stays.
-    Unknown,
-    /// Nothing of it was durable.
-    Vanished,
+    /// It can't be read now: what was known of it stays.
+    Unread,
+    /// It is not there; so many of its records were durable. Of the others nobody knows, and an id that counts for a task
+    /// that is lost would lose the next one too.
+    Gone(u32),
 }
 
 impl FoundIds {
@@ -92,11 +93,10 @@ impl<'a> Fates<'a> {
     fn of(logs: &'a BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) -> Self {
         let mut fates = Fates(BTreeMap::new());
         for life in listed {
-            let fate = if life.offset == 0 && !life.sealed { Fate::Vanished } else { Fate::Unknown };
-            fates.put(life.log.lane(), life.base, life.block, fate);
+            fates.put(life.log.lane(), life.base, life.block, Fate::Gone(life.records));
         }
         for life in unread {
-            fates.put(life.log.lane(), life.base, life.block, Fate::Unknown);
+            fates.put(life.log.lane(), life.base, life.block, Fate::Unread);
         }
         for life in logs.values().flat_map(|log| &log.lives) {
             fates.put(life.header.log.lane(), life.header.base, life.header.block, Fate::Found(life));
@@ -119,8 +119,8 @@ impl<'a> Fates<'a> {
         let lives = self.0.get(&lane);
         let life = lives.and_then(|lives| lives.range(..=seq.0).next_back()).filter(|(_, (end, _))| seq.0 < *end);
         match life {
-            None | Some((_, (_, Fate::Unknown))) => true,
-            Some((_, (_, Fate::Vanished))) => false,
+            None | Some((_, (_, Fate::Unread))) => true,
+            Some((base, (_, Fate::Gone(durable)))) => seq.0 - base < u64::from(*durable),
             Some((base, (_, Fate::Found(life)))) => {
                 let index = u32::try_from(seq.0 - base).unwrap_or(u32::MAX);
                 index < life.records && !life.lost().any(|(first, last)| (first..=last).contains(&index))

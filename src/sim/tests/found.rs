@@ -406,3 +406,25 @@ fn void_batch_whose_recovery_crashed_does_not_come_back_when_its_padding_is_dama
     let hurt = Some(Hurt::Flip { file: 2_341_363_704, bit: 4_292_451_490 });
     keeps_its_promises_in(small, 400, &[one], hurt);
 }
+
+#[test]
+fn id_of_a_task_that_did_not_survive_does_not_come_back_with_an_older_checkpoint() {
+    let one = [
+        batch(6, 49, true, true),
+        enqueue(1, 22, true),
+        Op::Purge { lane: 1, power: true },
+        Op::Once { lane: 1, tasks: 1, bytes: 358, id: 5, window_ms: 100_000, power: true, wait: false },
+        Op::Checkpoint,
+        Op::Once { lane: 0, tasks: 6, bytes: 341, id: 3, window_ms: 888, power: false, wait: true },
+        Op::Reserve { group: 2, tasks: 5, lane: Some(0), lease_ms: 500, consumer: 1 },
+        Op::Checkpoint,
+        Op::Checkpoint,
+    ];
+    for call in 16..28 {
+        for at in 5..10 {
+            let mut second = stretch(&[], Crash { at: Some(at), loss: Loss::Process });
+            second.hindrance = Some(Fault::Fails { call, choice: 9, onwards: false });
+            keeps_its_promises(4, &[stretch(&[], POWERLESS), stretch(&one, POWERLESS), second], None);
+        }
+    }
+}
