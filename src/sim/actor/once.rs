@@ -43,7 +43,9 @@ impl Actor<'_> {
             Ok(accepted) => accepted,
             Err(full @ Error::DedupFull { .. }) => {
                 let asked = ids.iter().flatten().count();
-                ensure!(counting.1 + asked > max, "at most {} ids count, {asked} are new: {full}", counting.1);
+                // An id whose task can't be looked at now counts until it can.
+                let is_full = counting.1 + asked > max || disk.faults() > 0;
+                ensure!(is_full, "at most {} ids count, {asked} are new: {full}", counting.1);
                 return Ok(());
             }
             Err(_) => return Ok(()),
