@@ -168,6 +168,13 @@ impl<'a> Actor<'a> {
                 self.pause(lane.map(LaneId), self.side(group), resume)?;
                 if power { self.commit(None) } else { Ok(()) }
             }
+            other => self.keep_house(other),
+        }
+    }
+
+    /// What the queue's own threads do, and what happens to the machine.
+    fn keep_house(&mut self, op: Op) -> Step {
+        match op {
             Op::Commit { lane } => self.commit(lane.map(LaneId)),
             Op::SyncAll => self.call(|actor| actor.engine.sync_all(actor.now.wall)),
             Op::MarkIdle => self.call(|actor| actor.engine.mark_idle(actor.now.wall)),
@@ -195,6 +202,7 @@ impl<'a> Actor<'a> {
                 Ok(())
             }
             Op::Reopen => self.close(),
+            _ => Ok(()),
         }
     }
 
