@@ -202,7 +202,7 @@ impl<'a> Actor<'a> {
                 Ok(())
             }
             Op::Reopen => self.close(),
-            _ => Ok(()),
+            other => Err(Violation(format!("nobody takes the step: {other}")).into()),
         }
     }
 
