@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::format::record::{self, Found, Header, Kind};
+use crate::format::record::{self, Found, HEADER_BYTES, Header, Kind};
 use crate::format::segment::PRELUDE_BYTES;
 use crate::types::Seq;
 
@@ -21,10 +21,16 @@ impl Log {
         let region = segment.region()?;
         let (life, readable) = (segment.life(), offset_of(region.advance()));
         let mut at = segment.seek(index).map_or(offset_of(PRELUDE_BYTES), |(_, offset)| offset);
+        // The kernel is asked once for a window of records, not for each.
+        let mut checked = at;
         while at < readable {
-            let found = segment.read_again(&region, at)?;
-            match found {
+            let header_end = at.saturating_add(offset_of(HEADER_BYTES)).min(readable);
+            if header_end > checked {
+                checked = segment.check_readable(&region, at, header_end)?;
+            }
+            match record::read(life, at, region.slice(at as usize..readable as usize).unwrap_or_default()) {
                 Found::Record(header) if header.kind == Kind::Task && header.index == index => {
+                    segment.read_again(&region, at)?;
                     return Ok(Some((Source { segment, region }, header)));
                 }
                 Found::Record(header) if header.kind == Kind::Task && header.index > index => return Ok(None),

@@ -218,7 +218,7 @@ impl Options {
 
     /// The most dedup ids that count at once; at least 1, default 1,000,000. One more is refused
     /// ([`Error::DedupFull`]): none is forgotten before its time. The newest 65,536 take about 64 bytes of memory each, all
-    /// others about 2, and 35 bytes in the checkpoint file.
+    /// others about 2, and 35 bytes in the checkpoint file, which may hold them twice.
     #[must_use]
     pub fn dedup_ids_max(mut self, ids: u64) -> Self {
         self.dedup_ids_max = Some(ids);
