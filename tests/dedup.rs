@@ -199,3 +199,19 @@ fn bad_ids_and_ids_in_transactions_are_refused_with_the_reason() {
     assert!(matches!(Options::new().dedup_ids_max(0).open(&place.path), Err(Error::InvalidOption { .. })));
     assert_eq!(tasks(&queue), 0);
 }
+
+#[test]
+fn enqueues_with_ids_new_groups_and_checkpoints_do_not_wait_for_one_another_for_ever() {
+    let place = place();
+    let queue = small().append_wait(LONG).open(&place.path).unwrap();
+    let rounds = 0..60;
+    std::thread::scope(|scope| {
+        scope.spawn(|| rounds.clone().for_each(|_| queue.checkpoint().unwrap()));
+        scope.spawn(|| rounds.clone().for_each(|n| _ = queue.create_group(&format!("g{n}"), Start::Oldest)));
+        for thread in 0..2 {
+            let (queue, rounds) = (&queue, rounds.clone());
+            scope.spawn(move || rounds.for_each(|n| _ = until_settled(queue, &format!("{thread} {}", n / 2))));
+        }
+    });
+    assert_eq!(tasks(&queue), 60);
+}

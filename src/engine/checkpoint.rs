@@ -93,7 +93,7 @@ impl Engine {
         let lanes_position = self.lanes_durable();
         let from = self.journal.next_place();
         let mut snapshot = Snapshot::default();
-        self.snapshot_ids(&mut ids, now, &mut snapshot);
+        self.snapshot_ids(&mut ids, &groups, now, &mut snapshot);
         let candidates = self.finished_candidates();
         let mut gone = candidates;
         for cell in groups.values() {
@@ -133,10 +133,10 @@ impl Engine {
             for cell in groups.values() {
                 put_back(cell, &snapshot);
             }
+            drop(groups);
             self.dedup.not_written(&snapshot.slices);
             return written;
         }
-        self.dedup.written(&snapshot.slices, &checkpoints.store);
         self.blocks.lock().ceiling = ceiling;
         if self.counts.checkpoints.fetch_add(1, Ordering::Relaxed) > 0 {
             self.free_listed_strays();
@@ -150,6 +150,9 @@ impl Engine {
         for cell in groups.values() {
             forget(cell, &snapshot.gone);
         }
+        // The ids' lock is taken before the groups', never behind it.
+        drop(groups);
+        self.dedup.written(&snapshot.slices, &checkpoints.store);
         self.retire(leaving);
         Ok(true)
     }
@@ -290,8 +293,8 @@ impl Engine {
     }
 
     /// All dedup ids that count.
-    fn snapshot_ids(&self, ids: &mut Index, now: Now, snapshot: &mut Snapshot) {
-        for keep in self.ids_to_keep(ids, now) {
+    fn snapshot_ids(&self, ids: &mut Index, groups: &BTreeMap<u32, Arc<GroupCell>>, now: Now, snapshot: &mut Snapshot) {
+        for keep in self.ids_to_keep(ids, groups, now) {
             match keep {
                 Keep::AsItIs(number) => drop(snapshot.kept.insert(ids_key(number))),
                 Keep::Write(number, pages) => {

@@ -189,9 +189,9 @@ impl Engine {
     }
 
     /// What a checkpoint has to keep. What is over goes before, as far as that costs little.
-    pub(super) fn ids_to_keep(&self, index: &mut Index, now: Now) -> Vec<Keep> {
+    pub(super) fn ids_to_keep(&self, index: &mut Index, groups: &BTreeMap<u32, Arc<GroupCell>>, now: Now) -> Vec<Keep> {
         self.dedup.grown.store(false, Ordering::Relaxed);
-        let cells = self.groups();
+        let cells: Vec<Arc<GroupCell>> = groups.values().cloned().collect();
         index.tidy(now.wall, |once| self.is_surely_over(&cells, once, now.wall));
         index.snapshot()
     }
@@ -298,11 +298,14 @@ impl Engine {
 
     /// True if an id is free again.
     fn is_over(&self, once: &Once, now: Now) -> Result<bool> {
+        if once.ends != UNTIL_SETTLED {
+            return Ok(once.ends <= now.wall);
+        }
         let cells = self.groups();
         if self.is_surely_over(&cells, once, now.wall) {
             return Ok(true);
         }
-        if once.ends != UNTIL_SETTLED || self.is_unread(once) {
+        if self.is_unread(once) {
             return Ok(false);
         }
         // Expired tasks are settled, whether a group has met them or not; what is on loan may be finished.
