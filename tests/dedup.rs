@@ -7,18 +7,10 @@ mod support;
 use std::time::Duration;
 
 use lanelog::{Consumer, Durability, Error, LaneId, Options, Queue, Start, Task, TaskId};
-use support::{as_a_death_leaves_it, drain, one, place, small};
+use support::{as_a_death_leaves_it, drain, one, place, small, wait_over};
 
 const SHORT: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(3600);
-
-#[expect(clippy::disallowed_methods, reason = "the queue's clock is the machine's")]
-fn wait_over(span: Duration) {
-    let began = std::time::Instant::now();
-    while began.elapsed() <= span {
-        std::thread::yield_now();
-    }
-}
 
 fn tasks(queue: &Queue) -> u64 {
     queue.stats().lanes.iter().map(|lane| lane.tasks).sum()

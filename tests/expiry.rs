@@ -5,18 +5,10 @@ mod support;
 use std::time::Duration;
 
 use lanelog::{DeadCause, Error, Queue, Task};
-use support::{drain, nothing, one, place, small};
+use support::{drain, nothing, one, place, small, wait_over};
 
 const SHORT: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(3600);
-
-#[expect(clippy::disallowed_methods, reason = "the queue's clock is the machine's")]
-fn wait_over(span: Duration) {
-    let began = std::time::Instant::now();
-    while began.elapsed() <= span {
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 fn an_expired_task_is_skipped_and_counted_and_its_space_comes_back() {

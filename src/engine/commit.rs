@@ -33,10 +33,7 @@ impl Engine {
 
     /// Log position below which everything of a log is on stable storage.
     fn durable_of(&self, log: LogId) -> u64 {
-        match log.lane() {
-            Some(lane) => self.lanes.log(lane).map_or(0, |log| log.durable()),
-            None => self.journal.durable(),
-        }
+        self.log_of(log).map_or(0, |log| log.durable())
     }
 
     /// What must be durable for all decisions so far to be.
@@ -53,8 +50,7 @@ impl Engine {
         // The lanes first: they have lower numbers than the journal, and a decision is worth nothing without its records.
         for (id, end) in self.undecided.furthest() {
             if self.durable_of(id) < end {
-                let log = id.lane().map_or(Some(&self.journal), |lane| self.lanes.log(lane));
-                all &= log.map_or(Ok(false), |log| Ok::<_, Error>(self.commit(log, time)? >= end))?;
+                all &= self.log_of(id).map_or(Ok(false), |log| Ok::<_, Error>(self.commit(log, time)? >= end))?;
             }
         }
         Ok(all)

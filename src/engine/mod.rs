@@ -59,7 +59,7 @@ use crate::log::{Lanes, Log, Pool, Segment, Undecided};
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
-use crate::types::{QueueId, Seq};
+use crate::types::{LogId, QueueId, Seq};
 
 use bounds::Bounds;
 use checkpoint::Checkpoints;
@@ -180,6 +180,11 @@ impl Engine {
 
     pub(crate) fn journal(&self) -> &Arc<Log> {
         &self.journal
+    }
+
+    /// A lane's log, if the lane was used, or the journal.
+    pub(crate) fn log_of(&self, id: LogId) -> Option<&Arc<Log>> {
+        id.lane().map_or(Some(&self.journal), |lane| self.lanes.log(lane))
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {

@@ -10,7 +10,7 @@ use crate::engine::settle::{Settle, Settled};
 use crate::error::{Error, Result};
 use crate::storage::disk::clock;
 use crate::sync::atomic::Ordering;
-use crate::types::{Durability, LaneSet, millis};
+use crate::types::{Durability, LaneSet, millis, nanos};
 
 use super::core::Core;
 use super::{Delivery, Pending, Queue};
@@ -277,8 +277,4 @@ pub(super) fn follow_up(core: &Arc<Core>, durability: Durability, end: Option<u6
         (Durability::Power, Some(end)) => Pending::until((), core, core.engine.journal(), end, None),
         _ => Pending::done(()),
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,7 +12,7 @@ use crate::storage::disk::clock;
 use crate::storage::disk::fork::ForkGuard;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Mutex, WaitWord};
-use crate::types::{Durability, LANES_MAX, LogId};
+use crate::types::{Durability, LANES_MAX, LogId, nanos};
 
 use super::keeper::Keeper;
 use super::options::OnVolatile;
@@ -147,10 +147,7 @@ impl Core {
 
     /// Waits until all these logs are durable up to there.
     pub(super) fn wait_for_all(&self, ends: &Ends) -> Result<()> {
-        ends.iter().try_for_each(|(id, end)| {
-            let log = id.lane().map_or(Some(self.engine.journal()), |lane| self.engine.lanes().log(lane));
-            log.map_or(Ok(()), |log| self.wait_durable(log, *end))
-        })
+        ends.iter().try_for_each(|(id, end)| self.engine.log_of(*id).map_or(Ok(()), |log| self.wait_durable(log, *end)))
     }
 
     /// Repeats a step that needs a ready segment until one is there, at most for `wait`.
@@ -193,8 +190,4 @@ impl Core {
             _ => Error::Full { log: log(), waited_ms, cause: None },
         }
     }
-}
-
-fn nanos(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -65,12 +65,10 @@ impl Queue {
         let mut moved = Vec::new();
         let mut ends = Vec::new();
         let outcome = engine.dead_that_fit(&cell, filter, Shelf::Dead).iter().try_for_each(|letter| {
-            let decided = core.append(None, || engine.redrive_to(&cell, letter.id, lane, clock::now()))?;
-            let decided = decided.into_iter();
-            decided.for_each(|decided| {
+            if let Some(decided) = core.append(None, || engine.redrive_to(&cell, letter.id, lane, clock::now()))? {
                 moved.extend(decided.tasks.iter().map(|seq| TaskId { queue: engine.queue(), lane, seq: *seq }));
                 ends = decided.ends;
-            });
+            }
             Ok(())
         });
         // The ends of the last are behind those of all before it.

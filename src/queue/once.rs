@@ -22,7 +22,7 @@ pub(super) fn submit(core: &Arc<Core>, task: &Task<'_>) -> Result<Pending<TaskId
     // As many come out as went in: one.
     let none = TaskId { queue: core.engine.queue(), lane: task.lane, seq: Seq(0) };
     let id = ids(core, &accepted).next().unwrap_or(none);
-    Ok(follow_up(core, task.durability, &accepted, id, id))
+    Ok(Pending::after(id, core, task.durability, &accepted.ends, Some(id)))
 }
 
 /// Submits a batch of which some tasks have dedup ids. All of it has one durability.
@@ -37,7 +37,8 @@ pub(super) fn submit_batch(
     let wait = tasks.iter().filter_map(|task| task.wait).max();
     let accepted = append(core, lane, &drafts, wait)?;
     let ids: Vec<TaskId> = ids(core, &accepted).collect();
-    Ok(follow_up(core, durability, &accepted, ids.first().copied(), ids))
+    let first = ids.first().copied();
+    Ok(Pending::after(ids, core, durability, &accepted.ends, first))
 }
 
 fn append(core: &Core, lane: LaneId, drafts: &[TaskDraft<'_>], wait: Option<Duration>) -> Result<Accepted> {
@@ -47,24 +48,4 @@ fn append(core: &Core, lane: LaneId, drafts: &[TaskDraft<'_>], wait: Option<Dura
 fn ids(core: &Core, accepted: &Accepted) -> impl Iterator<Item = TaskId> {
     let queue = core.engine.queue();
     accepted.tasks.iter().map(move |(lane, seq)| TaskId { queue, lane: *lane, seq: *seq })
-}
-
-/// What is left to do once the records are published: every task, those that were there before too, is waited for.
-fn follow_up<T>(
-    core: &Arc<Core>,
-    durability: Durability,
-    accepted: &Accepted,
-    about: impl Into<Option<TaskId>>,
-    value: T,
-) -> Pending<T> {
-    if durability == Durability::Process {
-        core.engine.arrivals.wake_all();
-        return Pending::done(value);
-    }
-    let goals = accepted.ends.iter().filter_map(|(lane, end)| Some((core.engine.lanes().log(*lane)?, *end)));
-    let pending = goals.fold(Pending::done(value), |pending, (log, end)| {
-        log.note_power();
-        pending.and_until(core, log, end)
-    });
-    pending.about(about.into())
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::log::Log;
-use crate::types::TaskId;
+use crate::log::{Ends, Log};
+use crate::types::{Durability, LogId, TaskId};
 
 use super::core::Core;
 
@@ -39,22 +39,20 @@ impl<T> Pending<T> {
         Pending { value, goal: Some(goal) }
     }
 
-    /// Done when it would be, and `log` is durable up to `end`.
-    pub(super) fn and_until(self, core: &Arc<Core>, log: &Arc<Log>, end: u64) -> Self {
-        let mut pending = Pending::until(self.value, core, log, end, None);
-        if let (Some(goal), Some(Goal { log, end, mut before, .. })) = (&mut pending.goal, self.goal) {
-            before.push((log, end));
-            goal.before = before;
+    /// What is left to do once records of several logs are published: done at `Process`, and at `Power` when all these logs
+    /// are durable up to there. Named after a task should it end in doubt.
+    pub(super) fn after(value: T, core: &Arc<Core>, durability: Durability, ends: &Ends, task: Option<TaskId>) -> Self {
+        if durability == Durability::Process {
+            core.engine.arrivals.wake_all();
+            return Pending::done(value);
         }
-        pending
-    }
-
-    /// The same, named after a task should it end in doubt.
-    pub(super) fn about(mut self, task: Option<TaskId>) -> Self {
-        if let Some(goal) = &mut self.goal {
-            goal.task = task;
+        let logs = ends.iter().filter_map(|(id, end)| Some((Arc::clone(core.engine.log_of(*id)?), *end)));
+        let mut before: Vec<(Arc<Log>, u64)> = logs.collect();
+        for (log, _) in before.iter().filter(|(log, _)| log.id() != LogId::JOURNAL) {
+            log.note_power();
         }
-        self
+        let goal = before.pop().map(|(log, end)| Goal { core: Arc::clone(core), log, end, task, before });
+        Pending { value, goal }
     }
 
     /// The operation's answer, whose durability is not known yet.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::engine::append::TaskDraft;
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
-use crate::engine::transaction::{Decided, Plan};
+use crate::engine::transaction::Plan;
 use crate::error::{Error, Result};
 use crate::storage::disk::clock;
-use crate::types::{Durability, LaneId, LogId, Seq, TaskId, millis};
+use crate::types::{Durability, LaneId, Seq, TaskId, millis};
 
 use super::task::Fields;
 use super::{Delivery, Pending, Queue, Task};
@@ -180,7 +180,8 @@ impl Transaction {
         let lanes = drafts.iter().map(|(lane, _)| *lane);
         let id = |(lane, seq): (LaneId, &Seq)| TaskId { queue: core.engine.queue(), lane, seq: *seq };
         let ids: Vec<TaskId> = lanes.zip(&decided.tasks).map(id).collect();
-        Ok(follow_up(&queue, durability, &decided, ids))
+        let first = ids.first().copied();
+        Ok(Pending::after(ids, core, durability, &decided.ends, first))
     }
 }
 
@@ -209,22 +210,4 @@ impl Leased {
             let _over = delivery.detach();
         }
     }
-}
-
-/// What is left to do once everything is published.
-fn follow_up(queue: &Queue, durability: Durability, decided: &Decided, ids: Vec<TaskId>) -> Pending<Vec<TaskId>> {
-    let core = queue.core();
-    if durability == Durability::Process {
-        return Pending::done(ids);
-    }
-    let log_of = |id: LogId| id.lane().map_or(Some(core.engine.journal()), |lane| core.engine.lanes().log(lane));
-    let goals = decided.ends.iter().filter_map(|(log, end)| Some((log_of(*log)?, *end)));
-    let first = ids.first().copied();
-    let pending = goals.fold(Pending::done(ids), |pending, (log, end)| {
-        if log.id() != LogId::JOURNAL {
-            log.note_power();
-        }
-        pending.and_until(core, log, end)
-    });
-    pending.about(first)
 }

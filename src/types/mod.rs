@@ -12,7 +12,7 @@ mod number;
 
 pub(crate) use backoff::Curve;
 pub use backoff::{Backoff, parse_span};
-pub(crate) use number::{millis, mix};
+pub(crate) use number::{millis, mix, nanos};
 
 /// The most lanes a queue can have.
 pub const LANES_MAX: usize = 256;

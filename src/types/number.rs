@@ -7,6 +7,11 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Whole nanoseconds, likewise.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The finalizer of splitmix64 (Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014): a
 /// bijection of 64 bits in which every input bit reaches every output bit.
 #[inline]

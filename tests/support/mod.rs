@@ -32,6 +32,15 @@ pub fn wall() -> u64 {
     u64::try_from(since.as_millis()).unwrap()
 }
 
+/// Returns when this time is over.
+#[expect(clippy::disallowed_methods, reason = "the queue's clock is the machine's")]
+pub fn wait_over(span: Duration) {
+    let began = std::time::Instant::now();
+    while began.elapsed() <= span {
+        std::thread::yield_now();
+    }
+}
+
 /// One task, which must be there within reason.
 pub fn one(consumer: &Consumer) -> Delivery {
     let mut taken = consumer.reserve(Reserve::new().wait(Duration::from_secs(20))).unwrap();

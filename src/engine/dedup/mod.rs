@@ -56,11 +56,11 @@ use crate::format::dedup::{Once, UNTIL_SETTLED, decode_pages};
 use crate::format::fields::{DedupTrait, Traits, set_dedup_order};
 use crate::format::journal::DeadCause;
 use crate::format::meta::kind;
-use crate::log::Appended;
+use crate::log::{Appended, Ends};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::types::{LaneId, Now, Seq, TaskId, Timestamp};
+use crate::types::{LaneId, LogId, Now, Seq, TaskId, Timestamp};
 
 use super::append::TaskDraft;
 use super::groups::GroupCell;
@@ -84,7 +84,7 @@ pub(crate) struct Accepted {
     /// Each task, or the one that was accepted before it with the same id.
     pub tasks: Vec<(LaneId, Seq)>,
     /// Log positions that are to be durable for all of them to be.
-    pub ends: Vec<(LaneId, u64)>,
+    pub ends: Ends,
     /// How many were there before.
     pub hits: u64,
 }
@@ -115,9 +115,7 @@ impl Dedup {
         }
         Dedup { index: Mutex::new(index), hits: AtomicU64::new(0), grown: AtomicBool::new(false) }
     }
-}
 
-impl Dedup {
     /// A checkpoint that has these slices did not become durable.
     pub(super) fn not_written(&self, numbers: &[u32]) {
         self.index.lock().not_written(numbers.iter().copied());
@@ -163,7 +161,7 @@ impl Engine {
             accepted.tasks.push(match part {
                 Part::New(number) => (lane, nth(appended, number)),
                 Part::First(once, end) => {
-                    accepted.ends.extend(end.map(|end| (once.lane, end)));
+                    accepted.ends.extend(end.map(|end| (LogId::from(once.lane), end)));
                     (once.lane, once.seq)
                 }
             });
@@ -175,7 +173,7 @@ impl Engine {
             }
         }
         accepted.hits = (tasks.len() - new.len()) as u64;
-        accepted.ends.extend(appended.map(|appended| (lane, appended.end)));
+        accepted.ends.extend(appended.map(|appended| (LogId::from(lane), appended.end)));
         self.dedup.hits.fetch_add(accepted.hits, Ordering::Relaxed);
         Ok(Attempt::Done(accepted))
     }

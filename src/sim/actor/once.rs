@@ -11,7 +11,7 @@ use crate::engine::dedup::Accepted;
 use crate::error::Error;
 use crate::format::dedup::UNTIL_SETTLED;
 use crate::format::fields::{DedupTrait, Traits};
-use crate::types::{LaneId, Seq, Timestamp};
+use crate::types::{LaneId, LogId, Seq, Timestamp};
 
 impl Actor<'_> {
     /// A task with an id, or a batch in which ids come twice and some tasks have none.
@@ -99,10 +99,10 @@ impl Actor<'_> {
         if !power {
             return Ok(());
         }
-        for (lane, _) in &accepted.ends {
-            self.commit(Some(*lane))?;
+        for (log, _) in &accepted.ends {
+            self.commit(log.lane())?;
         }
-        let is_durable = |(lane, end): &(LaneId, u64)| self.lane_log(*lane).is_some_and(|log| log.durable() >= *end);
+        let is_durable = |(log, end): &(LogId, u64)| self.engine.log_of(*log).is_some_and(|log| log.durable() >= *end);
         if accepted.ends.iter().all(is_durable) {
             for (_, seq) in &accepted.tasks {
                 if let Some(task) = self.model.tasks.get_mut(seq) {

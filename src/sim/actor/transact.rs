@@ -188,10 +188,7 @@ impl Actor<'_> {
     /// Takes over which transactions became durable.
     pub(super) fn observe_transactions(&mut self) {
         let engine = &self.engine;
-        let durable = |log: LogId| match log.lane() {
-            Some(lane) => engine.lanes().log(lane).map_or(0, |log| log.durable()),
-            None => engine.journal().durable(),
-        };
+        let durable = |log: LogId| engine.log_of(log).map_or(0, |log| log.durable());
         let is_durable = |waiting: &mut Waiting| waiting.ends.iter().all(|(log, end)| durable(*log) >= *end);
         let over: Vec<Waiting> = self.waiting.extract_if(.., is_durable).collect();
         over.iter().for_each(|waiting| self.model.transaction_durable(waiting.number));
