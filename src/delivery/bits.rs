@@ -18,12 +18,19 @@ impl Bits {
 
     /// Clears a bit; true if it was set.
     pub(super) fn clear(&mut self, base: u64, index: u32) -> bool {
-        let Some(bits) = self.0.get_mut(&base).filter(|bits| bits.contains(index)) else { return false };
-        bits.forget(index, index);
-        if bits.count() == 0 {
+        self.take_out(base, index, index) > 0
+    }
+
+    /// Clears the bits of a life from `first` to `last`. Gives how many were set.
+    pub(super) fn take_out(&mut self, base: u64, first: u32, last: u32) -> u32 {
+        let Some(bits) = self.0.get_mut(&base) else { return 0 };
+        let before = bits.count();
+        bits.forget(first, last);
+        let left = bits.count();
+        if left == 0 {
             self.0.remove(&base);
         }
-        true
+        before - left
     }
 
     pub(super) fn contains(&self, base: u64, index: u32) -> bool {
@@ -38,9 +45,10 @@ impl Bits {
         })
     }
 
-    /// The lives that begin before `seq` and have any.
-    pub(super) fn lives_before(&self, seq: Seq) -> Vec<u64> {
-        self.0.range(..seq.0).map(|(base, _)| *base).collect()
+    /// The lives that begin before `seq` and have any, each with the last index that is before it.
+    pub(super) fn lives_before(&self, seq: Seq) -> Vec<(u64, u32)> {
+        let last = |base: u64| u32::try_from(seq.0 - 1 - base).unwrap_or(u32::MAX);
+        self.0.range(..seq.0).map(|(base, _)| (*base, last(*base))).collect()
     }
 
     /// Bytes that it takes.

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! A task that the cursor passed has a slot until it is acked or dead; unless it was passed over, because another task with
-//! its key is not settled for good, or its time is far, and then it has a bit ([`super::passed`], [`super::far`]). A lease is a slot and a fence, which no other lease
-//! of the queue ever had; nothing opens the slot once the lease ended, so that an old receipt is refused.
+//! its key is not settled for good, or its time is far, and then it has a bit ([`super::passed`], [`super::far`]). A lease is
+//! a slot and a fence, which no other lease of the queue ever had; nothing opens the slot once the lease ended, so that an
+//! old receipt is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::types::{LaneId, Now, Seq, Timestamp};
 use super::group::{Group, Own, Phase, Slot, dead_blob};
 use super::keys::KeyHash;
 use super::lane::Amount;
+use super::meet::fire_ms;
 use super::state::{Change, DeadNote, Note, Runs, TaskKey};
 
 /// Where a task is that somebody asks for: key, life, and what its record's header says.
@@ -123,7 +124,7 @@ impl Group {
             match traits.run_at.filter(|at| *at > now.wall) {
                 Some(due) => {
                     let rest = due.0 - now.wall.0;
-                    self.delay(slot, due, rest, now.boot_ms.saturating_add(rest).saturating_add(1));
+                    self.delay(slot, due, rest, fire_ms(rest, now));
                 }
                 None => self.make_due(slot),
             }

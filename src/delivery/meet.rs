@@ -118,9 +118,7 @@ impl Group {
         }
         match due {
             Some((due, delay_ms)) => {
-                let rest = rest_ms(due, delay_ms, take.now);
-                // The two clocks don't tick at the same moment: one more, or it would come early by a part of one.
-                self.delay(slot, due, delay_ms, take.now.boot_ms.saturating_add(rest).saturating_add(1));
+                self.delay(slot, due, delay_ms, fire_ms(rest_ms(due, delay_ms, take.now), take.now));
                 None
             }
             None => Some(slot),
@@ -155,8 +153,14 @@ impl Asked {
 
 /// How long a task waits that is due in the future: a clock that jumped back must not make the delay longer than it was
 /// asked for.
-fn rest_ms(due: Timestamp, delay_ms: u64, now: Now) -> u64 {
+pub(super) fn rest_ms(due: Timestamp, delay_ms: u64, now: Now) -> u64 {
     due.0.saturating_sub(now.wall.0).min(delay_ms)
+}
+
+/// When a task is due that waits for so long, on the boot clock. The two clocks don't tick at the same moment: one more, or
+/// it would come early by a part of one.
+pub(super) fn fire_ms(rest_ms: u64, now: Now) -> u64 {
+    now.boot_ms.saturating_add(rest_ms).saturating_add(1)
 }
 
 /// Notes that the cursor left every life from `from` up to `to`.

@@ -83,25 +83,15 @@ impl GroupLane {
 
     /// Nobody settles what was passed over before `seq` any more.
     pub(super) fn void_passed(&mut self, seq: Seq) {
-        for base in self.passed.bits.lives_before(seq) {
-            let last = u32::try_from(seq.0 - 1 - base).unwrap_or(u32::MAX);
+        for (base, last) in self.passed.bits.lives_before(seq) {
             self.take_out(base, 0, last, true);
         }
     }
 
     /// Takes passed-over records of a life out; `void`: nobody can ever settle them.
     fn take_out(&mut self, base: u64, first: u32, last: u32, void: bool) {
-        let mut at = first;
-        while let Some((_, index)) =
-            self.passed.bits.next(base, at).filter(|(own, index)| *own == base && *index <= last)
-        {
-            self.passed.bits.clear(base, index);
-            if void {
-                self.close(base, None);
-            }
-            let Some(next) = index.checked_add(1) else { return };
-            at = next;
-        }
+        let taken = self.passed.bits.take_out(base, first, last);
+        (0..taken).filter(|_| void).for_each(|_| self.close(base, None));
     }
 }
 

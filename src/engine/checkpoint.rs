@@ -2,7 +2,8 @@
 //!
 //! # The protocol
 //!
-//! 1. The dedup ids are held until the lives are listed, and copied as far as they changed. The list of groups is held for reading until the end, so that no group begins meanwhile.
+//! 1. The dedup ids are held until the lives are listed, and copied as far as they changed. The list of groups is held for
+//!    reading until the end, so that no group begins meanwhile.
 //! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
 //!    because entries are claimed under the group's lock after the state changed.
 //! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, likewise.

@@ -159,36 +159,34 @@ pub(crate) fn last_end(life: Life, bytes: &[u8], from: u32) -> u32 {
 /// Indices (first, last) below `records` at which no task's header verifies, in `bytes` (a sealed life from offset 0 on)
 /// from record start `from` on.
 pub(crate) fn voids(life: Life, bytes: &[u8], from: u32, records: u32) -> Vec<(u32, u32)> {
-    let (mut at, mut next, mut voids) = (from, 0, Vec::new());
+    let (mut next, mut voids) = (0, Vec::new());
     let mut gap_before = |index: u32, next: u32| voids.extend((next < index).then(|| (next, index - 1)));
-    while let Some(rest) = bytes.get(at as usize..).filter(|rest| rest.len() >= 8) {
-        match record::read(life, at, rest) {
-            Found::Record(header) => {
-                if header.kind == Kind::Task {
-                    gap_before(header.index, next);
-                    next = header.index.saturating_add(1);
-                }
-                // Of a batch only the header: its records follow.
-                at = at.saturating_add(header.step());
-            }
-            Found::Padding { bytes } | Found::Hole { bytes } => at = at.saturating_add(bytes),
-            Found::Empty | Found::Invalid => match resync(life, at, rest) {
-                Some(header) => at = header.offset,
-                None => break,
-            },
+    each_header(life, bytes, from, |header, _| {
+        if header.kind == Kind::Task {
+            gap_before(header.index, next);
+            next = header.index.saturating_add(1);
         }
-    }
+    });
     gap_before(records, next);
     voids
 }
 
 /// Dedup ids of the tasks that verify in `bytes` (a sealed life from offset 0 on) from record start `from` on.
 pub(crate) fn ids(life: Life, bytes: &[u8], from: u32) -> Vec<(u32, DedupTrait)> {
-    let (mut at, mut ids) = (from, Vec::new());
+    let mut ids = Vec::new();
+    each_header(life, bytes, from, |header, rest| {
+        ids.extend(record::verify(life, header, rest).and_then(|body| id_of(header, &body)));
+    });
+    ids
+}
+
+/// Shows every record header that verifies, with the bytes from it on; of a batch its own and those of its records.
+fn each_header(life: Life, bytes: &[u8], from: u32, mut visit: impl FnMut(&Header, &[u8])) {
+    let mut at = from;
     while let Some(rest) = bytes.get(at as usize..).filter(|rest| rest.len() >= 8) {
         match record::read(life, at, rest) {
             Found::Record(header) => {
-                ids.extend(record::verify(life, &header, rest).and_then(|body| id_of(&header, &body)));
+                visit(&header, rest);
                 at = at.saturating_add(header.step());
             }
             Found::Padding { bytes } | Found::Hole { bytes } => at = at.saturating_add(bytes),
@@ -198,7 +196,6 @@ pub(crate) fn ids(life: Life, bytes: &[u8], from: u32) -> Vec<(u32, DedupTrait)>
             },
         }
     }
-    ids
 }
 
 /// The next record header that verifies behind `from`; `bytes` begin at `from`.

@@ -8,9 +8,9 @@
 /// those of payloads.
 ///
 /// An enqueue that would exceed a bound waits for room as long as [`Options::append_wait`] or [`Task::wait`] says, and is
-/// then refused with [`Error::OverBound`]; a batch counts as a whole. Nothing that was accepted is ever dropped to make room, and settles
-/// always work. A bound below what waits already takes nothing away. After a power loss that undid acks at `Process`
-/// more may wait than a bound allows.
+/// then refused with [`Error::OverBound`]; a batch counts as a whole. Nothing that was accepted is ever dropped to make
+/// room, and settles always work. A bound below what waits already takes nothing away. After a power loss that undid acks
+/// at `Process` more may wait than a bound allows.
 ///
 /// [`Options::lane_bound`]: crate::Options::lane_bound
 /// [`Options::queue_bound`]: crate::Options::queue_bound

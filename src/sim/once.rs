@@ -77,12 +77,7 @@ impl Model {
         }
         ensure!(gave.is_none(), "id {id} gives {gave:?}, which was never accepted with it, or did not survive");
         // What was in doubt and would count is not there.
-        let wall_most = self.ids.wall_most;
-        let would_count = |one: &Accepted| match one.ends {
-            UNTIL_SETTLED => !one.over && self.is_open(one, setting),
-            ends => ends.0 > wall_most,
-        };
-        let left = candidates.into_iter().filter(|one| one.known || !would_count(one)).collect();
+        let left = candidates.into_iter().filter(|one| one.known || !self.would_count(one, setting)).collect();
         self.ids.accepted.insert(id, left);
         Ok(())
     }
@@ -137,9 +132,14 @@ impl Model {
     }
 
     fn must_count(&self, one: &Accepted, setting: Setting) -> bool {
+        one.known && self.would_count(one, setting)
+    }
+
+    /// It counts, if the queue knows it.
+    fn would_count(&self, one: &Accepted, setting: Setting) -> bool {
         match one.ends {
-            UNTIL_SETTLED => one.known && !one.over && self.is_open(one, setting),
-            ends => one.known && ends.0 > self.ids.wall_most,
+            UNTIL_SETTLED => !one.over && self.is_open(one, setting),
+            ends => ends.0 > self.ids.wall_most,
         }
     }
 

@@ -31,8 +31,6 @@ pub(super) struct Before {
     pub degraded: bool,
     /// A file that was damaged on purpose.
     pub hurt: Option<Harm>,
-    /// Attempts after which the queue gives up on a task; 0 is never.
-    pub attempts_max: u32,
     pub setting: Setting,
     /// The wall time at which everything is taken; the check sets it.
     pub late_ms: u64,
@@ -268,7 +266,7 @@ fn dead_letters_are_right(side: &Side, shown: &Shown, model: &Model, before: &Be
         };
         let task = model.tasks.get(seq);
         let began = mine.attempts_most.saturating_add(mine.taken_back + u32::from(side.reserve_failed));
-        let max = task.map_or(before.attempts_max, |task| task.attempts_max(before.attempts_max));
+        let max = task.map_or(before.setting.attempts_max, |task| task.attempts_max(before.setting.attempts_max));
         let worn_out = max > 0 && began >= max;
         let expired = task.is_some_and(|task| task.is_expired(before.late_ms));
         ensure!(mine.dead.may_be() || worn_out || expired, "task {seq} is dead for {}: {mine:?}", side.name);

@@ -111,7 +111,7 @@ impl Run<'_> {
     }
 
     fn before(&self) -> Before {
-        Before { attempts_max: self.schedule.setting.attempts_max, setting: self.schedule.setting, ..Before::default() }
+        Before { setting: self.schedule.setting, ..Before::default() }
     }
 
     fn open_well(&mut self, disk: &SimDisk) -> Verdict<Engine> {

@@ -9,7 +9,7 @@ use crate::types::{LaneId, Now, Seq};
 use super::super::group::{Group, Phase, Slot};
 use super::super::keys::Spot;
 use super::super::lane::GroupLane;
-use super::super::meet::Asked;
+use super::super::meet::{Asked, rest_ms};
 use super::super::reserve::{Lost, Take, read_task};
 use super::Far;
 
@@ -21,29 +21,21 @@ impl GroupLane {
 
     /// A far task, if it is one, waits no more: it is loaded, settled or set aside.
     pub(crate) fn unfar(&mut self, base: u64, index: u32) {
-        if self.far.as_mut().is_some_and(|far| far.unmark(base, index)) {
-            self.delayed -= 1;
-        }
+        self.take_far_out(base, index, index, Fate::Held);
     }
 
     /// Nobody settles the far tasks before `seq` any more.
     pub(crate) fn void_far(&mut self, seq: Seq) {
-        let Some(far) = &self.far else { return };
-        for base in far.bits.lives_before(seq) {
-            self.take_far_out(base, 0, u32::try_from(seq.0 - 1 - base).unwrap_or(u32::MAX), Fate::Void);
+        let lives = self.far.as_ref().map(|far| far.bits.lives_before(seq)).unwrap_or_default();
+        for (base, last) in lives {
+            self.take_far_out(base, 0, last, Fate::Void);
         }
     }
 
     fn take_far_out(&mut self, base: u64, first: u32, last: u32, fate: Fate) {
-        let mut at = first;
-        while let Some((_, index)) = self.next_far(base, at).filter(|(own, index)| *own == base && *index <= last) {
-            self.unfar(base, index);
-            if fate == Fate::Void {
-                self.close(base, None);
-            }
-            let Some(next) = index.checked_add(1) else { return };
-            at = next;
-        }
+        let taken = self.far.as_mut().map_or(0, |far| far.unmark(base, first, last));
+        self.delayed -= u64::from(taken);
+        (0..taken).filter(|_| fate == Fate::Void).for_each(|_| self.close(base, None));
     }
 
     fn next_far(&self, base: u64, index: u32) -> Option<(u64, u32)> {
@@ -227,7 +219,7 @@ impl Group {
     fn rest_of(&self, source: &Source, header: &Header, now: Now) -> u64 {
         let asked = Asked::read(&self.keys, self.id, source, header).unwrap_or_default();
         let run_at = asked.run_at.unwrap_or_default();
-        run_at.0.saturating_sub(now.wall.0).min(run_at.0.saturating_sub(header.time.0))
+        rest_ms(run_at, run_at.0.saturating_sub(header.time.0), now)
     }
 
     fn gather_again(&mut self, lane: LaneId, seq: Seq, offset: u32, rest_ms: u64, now: Now) {

@@ -48,6 +48,7 @@ use crate::format::far::FarEntry;
 use crate::types::{Now, Seq};
 
 use super::bits::Bits;
+use super::meet::fire_ms;
 use run::Run;
 pub(crate) use run::Scratch;
 
@@ -123,9 +124,7 @@ impl Far {
     /// A task waits for `rest_ms` from now. The caller counts its bit as it sets it.
     fn gather(&mut self, seq: Seq, offset: u32, rest_ms: u64, now: Now, scratch: Option<&dyn Scratch>) {
         let key = self.clock(now).saturating_add(rest_ms);
-        // The two clocks don't tick at the same moment: one more, or it would come early by a part of one.
-        let fire_ms = now.boot_ms.saturating_add(rest_ms).saturating_add(1);
-        self.gather_entry(FarEntry { key, fire_ms, seq, offset }, scratch);
+        self.gather_entry(FarEntry { key, fire_ms: fire_ms(rest_ms, now), seq, offset }, scratch);
     }
 
     fn gather_entry(&mut self, entry: FarEntry, scratch: Option<&dyn Scratch>) {
@@ -144,11 +143,11 @@ impl Far {
         is_new
     }
 
-    /// Takes a task's bit away; true if it was set.
-    pub(super) fn unmark(&mut self, base: u64, index: u32) -> bool {
-        let was = self.bits.clear(base, index);
-        self.count -= u64::from(was);
-        was
+    /// Takes the bits of a life from `first` to `last` away. Gives how many were set.
+    pub(super) fn unmark(&mut self, base: u64, first: u32, last: u32) -> u32 {
+        let taken = self.bits.take_out(base, first, last);
+        self.count -= u64::from(taken);
+        taken
     }
 
     /// The clock that keys are on; it never goes back.

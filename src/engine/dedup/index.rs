@@ -64,15 +64,14 @@ impl Index {
         }
     }
 
-    /// Takes over a slice that was found in a checkpoint, or what is left of it: then `place` is none. In order of their numbers.
+    /// Takes over a slice that was found in a checkpoint, or what is left of it: then `place` is none. In order of their
+    /// numbers.
     pub(super) fn load(&mut self, number: u32, entries: &[(u128, Once)], place: Option<(Arc<dyn File>, u64)>) {
         if !entries.is_empty() {
-            let mut slice = Slice::new(entries);
-            match place {
-                Some(place) => slice.stored(place),
-                None => drop(self.dirty.insert(number)),
+            if place.is_none() {
+                self.dirty.insert(number);
             }
-            self.slices.insert(number, slice);
+            self.slices.insert(number, place.map_or_else(|| Slice::new(entries), |place| Slice::at(entries, place)));
         }
         self.head_number = self.head_number.max(number.saturating_add(1));
     }

@@ -52,7 +52,7 @@ use std::sync::Arc;
 use crate::checkpoint::{Key, Store};
 use crate::delivery::Standing;
 use crate::error::{Damage, DamageKind, Error, Result};
-use crate::format::dedup::{Once, UNTIL_SETTLED, decode_pages};
+use crate::format::dedup::{Once, UNTIL_SETTLED};
 use crate::format::fields::{DedupTrait, Traits, set_dedup_order};
 use crate::format::journal::DeadCause;
 use crate::format::meta::kind;
@@ -104,9 +104,9 @@ impl Dedup {
         let mut index = Index::new(SLICE_IDS);
         index.order = found.order;
         let found = if on(Bug::DedupForgotten) { FoundIds::default() } else { found };
-        for (number, pages) in &found.slices {
+        for (number, entries) in &found.slices {
             let place = store.place_of(ids_key(*number)).filter(|_| !found.changed.contains(number));
-            index.load(*number, &decode_pages(pages).unwrap_or_default(), place);
+            index.load(*number, entries, place);
         }
         index.loaded();
         for newer in found.newer {

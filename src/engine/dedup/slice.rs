@@ -42,6 +42,15 @@ pub(super) struct BadPage {
 impl Slice {
     /// A slice of these entries, whose fingerprints increase.
     pub(super) fn new(entries: &[(u128, Once)]) -> Self {
+        Self::with(entries, Pages::Held(encode_pages(entries)))
+    }
+
+    /// The same, whose pages are durable there.
+    pub(super) fn at(entries: &[(u128, Once)], (file, offset): (Arc<dyn File>, u64)) -> Self {
+        Self::with(entries, Pages::Stored(file, offset))
+    }
+
+    fn with(entries: &[(u128, Once)], pages: Pages) -> Self {
         let mut filter = vec![0_u64; (entries.len() * FILTER_BITS).div_ceil(64)];
         for (fingerprint, _) in entries {
             for bit in probes(*fingerprint, filter.len()) {
@@ -58,7 +67,7 @@ impl Slice {
             until_settled: entries.iter().any(|(_, once)| once.ends == UNTIL_SETTLED),
             fences: entries.chunks(PAGE_ENTRIES).filter_map(first).collect(),
             filter,
-            pages: Pages::Held(encode_pages(entries)),
+            pages,
         }
     }
 

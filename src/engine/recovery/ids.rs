@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::format::dedup::{decode_order, decode_pages, encode_pages};
+use crate::format::dedup::{Once, decode_order, decode_pages};
 use crate::format::fields::DedupTrait;
 use crate::format::meta::{ListedLife, kind};
 use crate::sabotage::{Bug, on};
@@ -18,8 +18,8 @@ const NUMBERS_END: u32 = 1 << 31;
 pub(crate) struct FoundIds {
     /// The order of the next enqueue with an id.
     pub order: u64,
-    /// Slices by number, as the checkpoint has them; without what did not survive.
-    pub slices: BTreeMap<u32, Vec<u8>>,
+    /// Entries of slices by number, as the checkpoint has them; without what did not survive.
+    pub slices: BTreeMap<u32, Vec<(u128, Once)>>,
     /// Slices that are not as the checkpoint has them.
     pub changed: BTreeSet<u32>,
     /// Those that the checkpoint does not know, in the order of their enqueues.
@@ -48,8 +48,8 @@ impl FoundIds {
     pub(super) fn load(&mut self, blob: u8, number: u32, value: &[u8]) -> Option<bool> {
         match blob {
             kind::IDS => {
-                decode_pages(value).filter(|_| number < NUMBERS_END)?;
-                self.slices.insert(number, value.to_vec());
+                let entries = decode_pages(value).filter(|_| number < NUMBERS_END)?;
+                self.slices.insert(number, entries);
             }
             kind::IDS_ORDER => self.order = decode_order(value)?,
             _ => return Some(false),
@@ -60,12 +60,10 @@ impl FoundIds {
     /// Takes over what the lives hold, once it is decided what of them counts. What did not survive is dropped.
     pub(super) fn take_in(&mut self, logs: &BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) {
         let fates = Fates::of(logs, listed, unread);
-        for (number, pages) in &mut self.slices {
-            let mut entries = decode_pages(pages).unwrap_or_default();
+        for (number, entries) in &mut self.slices {
             let before = entries.len();
             entries.retain(|(_, once)| fates.survived(once.lane, once.seq));
             if entries.len() < before {
-                *pages = encode_pages(&entries);
                 self.changed.insert(*number);
             }
         }
@@ -81,8 +79,7 @@ impl FoundIds {
 
     /// How many there are; one that was accepted twice counts twice.
     pub(crate) fn count(&self) -> usize {
-        let slices = self.slices.values().map(|pages| decode_pages(pages).map_or(0, |entries| entries.len()));
-        slices.sum::<usize>() + self.newer.len()
+        self.slices.values().map(Vec::len).sum::<usize>() + self.newer.len()
     }
 }
 

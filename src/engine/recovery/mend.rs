@@ -98,7 +98,8 @@ fn zero(life: &FoundLife, from: u32, to: u32) -> Result<()> {
 
 /// What recovery does not keep becomes padding, and what is torn gets zeros behind its word: should the word be damaged one
 /// day, a reader that looks for the next record must not find those of a batch that never was. What is padding becomes it
-/// again: it may be what a recovery made of something void just before its sync failed, and be so in the cache alone. Gives the lowest offset that it wrote.
+/// again: it may be what a recovery made of something void just before its sync failed, and be so in the cache alone. Gives
+/// the lowest offset that it wrote.
 fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
     let mut lowest = scan.end;
     let again = scan.padding.iter().map(|(offset, bytes)| Flaw::Void { offset: *offset, bytes: *bytes, lost: None });

@@ -85,14 +85,16 @@ impl Actor<'_> {
                 return Err(halt);
             }
         };
-        let (power, number) = (parts.power, self.note(parts, &tasks, Sure::Process)?);
+        let (at, power) = (parts.at, parts.power);
+        let number = self.note(parts, &tasks, Sure::Process)?;
+        self.took_effect(at, cell, number, &ends, power)
+    }
+
+    /// What follows a transaction: attempts that it used up are seen, and at `Power` it is waited for.
+    fn took_effect(&mut self, at: usize, cell: &GroupCell, number: u32, ends: &Ends, power: bool) -> Step {
         self.waiting.push(Waiting { number, ends: ends.clone() });
-        let at = self.model.sides.iter().position(|side| side.name == cell.name).unwrap_or(0);
         self.settle_accounts(at, cell)?;
-        for (log, _) in ends.iter().filter(|_| power) {
-            self.commit(log.lane())?;
-        }
-        Ok(())
+        ends.iter().filter(|_| power).try_for_each(|(log, _)| self.commit(log.lane()))
     }
 
     /// Goes as far as one of the protocol's steps, lets others commit, and never goes on.
@@ -177,12 +179,7 @@ impl Actor<'_> {
         mine.transaction = number;
         let settled = vec![(dead, How::Ack)];
         self.model.transactions.push(Transaction { number, tasks, side: side.name.clone(), settled });
-        self.waiting.push(Waiting { number, ends: ends.clone() });
-        self.settle_accounts(at, &cell)?;
-        for (log, _) in ends.iter().filter(|_| power) {
-            self.commit(log.lane())?;
-        }
-        Ok(())
+        self.took_effect(at, &cell, number, &ends, power)
     }
 
     /// Takes over which transactions became durable.
