@@ -2,7 +2,7 @@
 //! of a process, and in the recovery after it. Then everything is held against what was promised.
 
 use super::model::Violation;
-use super::operation::Fault;
+use super::operation::{Fault, Op};
 use super::run::{Counts, run};
 use super::schedule::Schedule;
 use super::search::Failure;
@@ -19,6 +19,7 @@ pub fn fail_each_call(seed: u64, counts: &mut Counts) -> Result<(), Failure> {
     plain.stretches.truncate(1);
     plain.hurt = None;
     for stretch in &mut plain.stretches {
+        stretch.ops.retain(|op| !matches!(op, Op::FailSync { .. }));
         stretch.ops.truncate(16);
         stretch.fault = None;
         stretch.hindrance = None;
