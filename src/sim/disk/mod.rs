@@ -32,10 +32,13 @@ use crate::storage::{File, Medium, Prepare, Storage};
 use crate::sync::Mutex;
 
 mod chunks;
+mod failing;
 mod file;
 mod image;
 
 use chunks::Chunks;
+pub(crate) use failing::{Call, Failing, Which};
+use failing::{EIO, ENOSPC};
 use file::SimFile;
 use image::{Image, Images};
 
@@ -46,71 +49,6 @@ pub(crate) enum Loss {
     Process,
     /// The power went: of what was not synced, any part stays.
     Power,
-}
-
-/// A verb of the storage traits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Call {
-    List,
-    Create,
-    Open,
-    Remove,
-    SyncDir,
-    Read,
-    Write,
-    Truncate,
-    Sync,
-    Map,
-}
-
-impl Call {
-    fn is_operation(self) -> bool {
-        !matches!(self, Call::List | Call::Open | Call::Read | Call::Map)
-    }
-
-    /// The errors that it can end in.
-    pub(crate) fn errors(self) -> &'static [i32] {
-        match self {
-            Call::List | Call::Open => &[EIO, EMFILE],
-            Call::Create => &[ENOSPC, EDQUOT, EMFILE, EIO],
-            Call::Remove | Call::SyncDir | Call::Read | Call::Truncate => &[EIO],
-            Call::Write | Call::Sync => &[EIO, ENOSPC, EDQUOT],
-            Call::Map => &[ENOMEM],
-        }
-    }
-}
-
-/// Input/output error.
-pub(crate) const EIO: i32 = 5;
-/// Cannot allocate memory.
-pub(crate) const ENOMEM: i32 = 12;
-/// Too many open files.
-pub(crate) const EMFILE: i32 = 24;
-/// No space left on device.
-pub(crate) const ENOSPC: i32 = 28;
-/// Disk quota exceeded.
-pub(crate) const EDQUOT: i32 = 122;
-
-/// Which calls are to fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Which {
-    This,
-    /// All from it on.
-    Onwards,
-    /// The next sync of a file, or the one behind so many.
-    Sync {
-        skipped: u8,
-    },
-}
-
-/// A call that is to fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Failing {
-    /// Number of the call, from 0.
-    pub at: u64,
-    /// Which of the errors that the call can have; counted around.
-    pub choice: usize,
-    pub which: Which,
 }
 
 /// A handle to the disk; clones are the same disk.
@@ -364,23 +302,9 @@ impl SimDisk {
         if call.is_operation() {
             state.operate()?;
         }
-        let fails = |failing: &Failing| match failing.which {
-            Which::This => number == failing.at,
-            Which::Onwards => number >= failing.at,
-            Which::Sync { .. } => number >= failing.at && call == Call::Sync,
-        };
-        if let Some(failing) = state.failing.filter(fails) {
-            if let Which::Sync { skipped } = failing.which {
-                let which = skipped.checked_sub(1).map(|skipped| Which::Sync { skipped });
-                state.failing = which.map(|which| Failing { which, ..failing });
-                if which.is_some() {
-                    return Ok(());
-                }
-            }
-            let errors = call.errors();
+        if let Some(errno) = Failing::strikes(&mut state.failing, number, call) {
             state.faults += 1;
             state.look_faults += u64::from(!call.is_operation());
-            let errno = errors.get(failing.choice % errors.len()).copied().unwrap_or(EIO);
             return Err(io::Error::from_raw_os_error(errno));
         }
         Ok(())
