@@ -1,7 +1,7 @@
 //! The figures that the README names, measured in one run. Prints; asserts nothing about time.
 //!
-//! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power] [dedup]]`: DIR is where the queues are made, by default
-//! the target directory, which lies on a disk more often than the system's temporary directory does.
+//! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power] [dedup] [keys]]`: DIR is where the queues are made, by
+//! default the target directory, which lies on a disk more often than the system's temporary directory does.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use lanelog::{ConsumerOptions, Durability, Options, Queue, Reserve, Result, Task};
 
 /// What can be asked for by name.
-const SECTIONS: [&str; 4] = ["bulk", "reopen", "power", "dedup"];
+const SECTIONS: [&str; 5] = ["bulk", "reopen", "power", "dedup", "keys"];
 
 fn main() -> Result<()> {
     let (mut root, mut wanted) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Vec::new());
@@ -45,6 +45,9 @@ fn main() -> Result<()> {
     }
     if is_wanted("dedup") {
         dedup(dir.path(), 200_000)?;
+    }
+    if is_wanted("keys") {
+        keys(dir.path(), 1_000_000, 200_000)?;
     }
     Ok(())
 }
@@ -222,4 +225,54 @@ fn dedup(dir: &Path, tasks: usize) -> Result<()> {
     let queue = Queue::open(&path)?;
     println!("dedup: reopened in {}, {} ids", began.end(), queue.stats().dedup_ids);
     queue.close().map(drop)
+}
+
+/// What a backlog behind one blocked key takes in memory, and what it costs the tasks of other keys.
+fn keys(dir: &Path, blocked: usize, others: usize) -> Result<()> {
+    let queue = Options::new().open(dir.join("keys"))?;
+    let consumer = queue.consumer_of("default", ConsumerOptions::new().durability(Durability::Process))?;
+    let enqueue = |key: &[u8]| queue.enqueue(Task::new(&[7; 100]).key(key).durability(Durability::Process));
+    let drain_others = || -> Result<Duration> {
+        for n in 0..others {
+            enqueue(&(n % 1000).to_le_bytes())?;
+        }
+        let began = thread_cpu();
+        let mut taken = 0;
+        while taken < others {
+            let batch = consumer.reserve(Reserve::new().tasks(100))?;
+            taken += batch.len();
+            consumer.ack_batch(batch)?;
+        }
+        Ok(thread_cpu() - began)
+    };
+    let median = || -> Result<Duration> {
+        let mut rounds = (0..5).map(|_| drain_others()).collect::<Result<Vec<_>>>()?;
+        rounds.sort_unstable();
+        Ok(rounds[rounds.len() / 2])
+    };
+    let free = median()?;
+    for _ in 0..=blocked {
+        enqueue(b"blocked")?;
+    }
+    let holder = consumer.reserve(Reserve::new())?;
+    let before = anonymous_bytes();
+    let met = Lap::start();
+    let none = consumer.reserve(Reserve::new())?;
+    let (met, after) = (met.end(), anonymous_bytes());
+    let behind = median()?;
+    println!(
+        "keys: {blocked} tasks behind a blocked key: passed over in {met}, {} KiB of memory more; {others} tasks of other \
+         keys take {behind:.0?} of CPU, {:.2} of what they took before",
+        after.saturating_sub(before) / 1024,
+        behind.as_secs_f64() / free.as_secs_f64()
+    );
+    assert!(none.is_empty() && holder.len() == 1, "the key is one task's");
+    Ok(())
+}
+
+/// What the process has in memory that no file stands behind.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") * 1024
 }
