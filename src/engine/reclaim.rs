@@ -116,8 +116,10 @@ impl Engine {
 
     /// The journal's own segments come first: without them nothing could be acked on a full disk.
     fn journal_wants(&self, bytes: u64) -> bool {
-        let next = self.settings.journal_segment_bytes(self.journal.newest_bytes());
-        bytes <= next.max(self.settings.journal_segment_bytes(None)) && self.journal_pool.lock().len() < JOURNAL_READY
+        // A file that was cut and is as long as it seems to have been made holds no entry.
+        let least = self.settings.journal_segment_bytes(None);
+        let most = self.settings.journal_segment_bytes(self.journal.newest_bytes()).max(least);
+        (least..=most).contains(&bytes) && self.journal_pool.lock().len() < JOURNAL_READY
     }
 
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue

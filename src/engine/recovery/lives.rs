@@ -82,8 +82,11 @@ pub(crate) struct Search<'a> {
     pub damage: &'a mut Vec<Damage>,
     /// Lives that can't be read now.
     pub unread: Vec<ListedLife>,
-    /// Bases of listed lives of which nothing was durable, and that did not survive.
+    /// Bases of listed lives of which nothing was durable, and whose file is another life's by now.
     pub vanished: BTreeSet<u64>,
+    /// Bases of such whose prelude did not survive either: nothing behind them was ever durable, whichever checkpoint lists
+    /// them, for what was durable once keeps its prelude until the file's next life has one.
+    pub unborn: BTreeSet<u64>,
 }
 
 /// What the search found.
@@ -224,7 +227,7 @@ impl Search<'_> {
             }
             // Of a life of which nothing was durable not even the prelude need have survived.
             (Some(life), None) if life.offset == 0 => {
-                self.vanished.insert(life.base);
+                self.unborn.insert(life.base);
                 None
             }
             // What the prelude says the checkpoint knows as well, but for what only a scan of other files asks for.
@@ -273,7 +276,8 @@ impl Search<'_> {
             let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
             // Whatever lies behind a life that vanished was never durable either, listed or not.
             let vanished = unproven && self.vanished.contains(&header.predecessor);
-            let follows = self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor)));
+            let unborn = unproven && self.unborn.contains(&header.predecessor);
+            let follows = !unborn && (self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor))));
             previous = header.base.max(previous);
             found.highest_base = previous;
             if !follows && !cut {

@@ -4,7 +4,7 @@
 use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
 use crate::sim::run::{Counts, run};
-use crate::sim::schedule::{Schedule, Setting, Stretch};
+use crate::sim::schedule::{Room, Schedule, Setting, Stretch};
 
 const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
@@ -426,5 +426,52 @@ fn id_of_a_task_that_did_not_survive_does_not_come_back_with_an_older_checkpoint
             second.hindrance = Some(Fault::Fails { call, choice: 9, onwards: false });
             keeps_its_promises(4, &[stretch(&[], POWERLESS), stretch(&one, POWERLESS), second], None);
         }
+    }
+}
+
+#[test]
+fn file_that_was_cut_in_its_first_sector_is_not_used_again() {
+    let once = Op::Once { lane: 1, tasks: 1, bytes: 54, id: 0, window_ms: 0, power: false, wait: true };
+    let ops = [enqueue(0, 154, true), once, Op::Cancel { pick: 213, power: false }, Op::Reopen];
+    let room = Room { lane_tasks: 5, queue_bytes: 5518 };
+    let setting = Setting { lanes: 2, attempts_max: 3, room, ..Setting::plain(4096) };
+    for at in 30..60 {
+        for file in 0..2 {
+            for bytes in [0, 9, 80, 100] {
+                let one = stretch(&ops, Crash { at: Some(at), loss: Loss::Power });
+                keeps_its_promises_in(setting, 2, &[one], Some(Hurt::Cut { file, bytes }));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_one_recovery_dropped_does_not_come_back_with_an_older_checkpoint() {
+    let stalled = Op::Stall { lane: 0, bytes: 493, filled: true };
+    let once = Op::Once { lane: 1, tasks: 1, bytes: 2, id: 3, window_ms: 0, power: false, wait: true };
+    let mut ops = vec![batch(3, 400, false, true), enqueue(0, 400, true), enqueue(0, 400, true), stalled];
+    ops.extend([batch(4, 400, true, true), batch(4, 400, false, true), enqueue(0, 400, false)]);
+    ops.extend([batch(5, 400, false, false), batch(3, 400, false, true), once, batch(4, 400, true, false)]);
+    ops.extend([batch(4, 400, false, true), enqueue(0, 400, false), reserve(16), enqueue(0, 400, false)]);
+    ops.extend([enqueue(0, 400, false), batch(2, 400, false, false), batch(5, 400, false, false)]);
+    ops.extend([enqueue(0, 400, false), enqueue(0, 400, true), batch(3, 400, true, true), enqueue(0, 445, false)]);
+    ops.extend([enqueue(0, 400, false), Op::Checkpoint]);
+    let first = stretch(&ops, POWERLESS);
+    let mut second = stretch(&[], POWERLESS);
+    second.fault = Some(Fault::Fails { call: 15, choice: 10, onwards: true });
+    for call in 15..32 {
+        second.hindrance = Some(Fault::Fails { call, choice: 8, onwards: false });
+        let setting = Setting { lanes: 2, attempts_max: 3, ids_max: 4, ..SETTING };
+        keeps_its_promises_in(setting, 24, &[first.clone(), second.clone()], None);
+    }
+}
+
+#[test]
+fn letter_whose_record_would_be_too_large_is_not_moved() {
+    for bytes in 900..975 {
+        let asking = Op::Special { lane: 0, bytes, power: true, delay_ms: 1, ttl_ms: 0, attempts: 1 };
+        let ops = [asking, Op::Clock { boot_ms: 9, wall_ms: 9 }, reserve(3), settle(How::Reject, 3, true)];
+        let moved = Op::Move { group: 0, pick: 0, lane: 0, power: true };
+        keeps_its_promises(1, &[stretch(&[&ops[..], &[moved]].concat(), POWERLESS)], None);
     }
 }
