@@ -31,6 +31,9 @@ struct Parts {
     power: bool,
 }
 
+/// What the record of a dead letter that was moved takes beside its payload, at most.
+const MOVED_BYTES_MOST: u64 = 160;
+
 impl Actor<'_> {
     pub(super) fn transaction(&mut self, op: Op) -> Step {
         let Op::Transaction { lane, tasks, bytes, group, pick, settles, how, power, stands } = op else {
@@ -152,13 +155,17 @@ impl Actor<'_> {
         let Some(id) = self.id_of(dead) else { return Ok(()) };
         let cell = self.cell(at)?;
         let disk = self.disk;
+        // Where it came from makes the record a little larger: the largest tasks can't be moved.
+        let bytes = self.model.tasks.get(&dead).map_or(0, |task| u64::from(task.payload.bytes));
+        let may_be_too_large = bytes + MOVED_BYTES_MOST > self.engine.settings().task_bytes_max;
         let moved = self.ready(|engine, now| match engine.redrive_to(&cell, id, lane, now) {
+            Err(Error::TaskTooLarge { .. }) if may_be_too_large => Ok(Attempt::Done(None)),
             // Its record can't be read now.
             Err(Error::Io { .. }) if disk.faults() > 0 && engine.check_poison().is_ok() => Ok(Attempt::Done(None)),
             outcome => outcome,
         })?;
         let Some(Decided { tasks, ends }) = moved else {
-            ensure!(disk.faults() > 0, "dead letter {dead} was not moved");
+            ensure!(disk.faults() > 0 || may_be_too_large, "dead letter {dead} was not moved");
             return Ok(());
         };
         ensure!(tasks.len() == 1, "a dead letter became {tasks:?}");
