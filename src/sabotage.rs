@@ -70,6 +70,14 @@ pub enum Bug {
     TokenKept,
     /// An open gives out the fences of the one before.
     FenceReused,
+    /// The file that a cold life was made of goes with the next checkpoint, which the older root does not know.
+    MovedTooEarly,
+    /// A life is moved that one group has settled, and another has not.
+    MovedForOneGroup,
+    /// A cold life is listed that was never synced.
+    MovedNotSynced,
+    /// A task that was moved is looked for where it was.
+    PlaceTrusted,
     /// A key is free as soon as the lease on its task ended, settled or not.
     KeyFreedEarly,
     /// A task that is passed over behind its key is not noted.
@@ -134,7 +142,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 54] = [
+    pub const SIMULATED: [Bug; 58] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -170,6 +178,10 @@ impl Bug {
         Bug::WaitingForgotten,
         Bug::DelayedEarly,
         Bug::DelayedForgotten,
+        Bug::MovedTooEarly,
+        Bug::MovedForOneGroup,
+        Bug::MovedNotSynced,
+        Bug::PlaceTrusted,
         Bug::StaleWorkerAcks,
         Bug::BucketHandedEarly,
         Bug::BodyNotVerified,

@@ -53,6 +53,11 @@ impl SegmentAcks {
         self.words.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
+    /// The 64 bits from `first` on, a multiple of 64.
+    pub(crate) fn word(&self, first: u64) -> u64 {
+        usize::try_from(first / 64).ok().and_then(|word| self.words.get(word)).copied().unwrap_or(0)
+    }
+
     /// Bytes that the bitmap takes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {

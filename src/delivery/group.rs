@@ -327,6 +327,36 @@ impl Group {
             && !self.dead.contains_key(&(lane, seq))
     }
 
+    /// How many of the tasks of a life the group does not need, at most `tasks`; 0 where its cursor stands in it, for that
+    /// reads on where it is.
+    pub(crate) fn settled_in(&self, lane: LaneId, base: u64, records: u32, tasks: u32) -> u32 {
+        if self.is_done(lane, base, base + u64::from(records)) {
+            return tasks;
+        }
+        let before = self.starts.get(&lane).map_or(0, |start| start.0.saturating_sub(base));
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let Some(own) = self.lanes.get(lane) else { return before.min(tasks) };
+        if own.cursor.stands_in(base) {
+            return 0;
+        }
+        let acked = own.lives.get(&base).map_or(0, |life| life.acks.count());
+        acked.saturating_add(before).min(tasks)
+    }
+
+    /// Leaves a bit (by record index) only where the group does not need the task. Dead letters it does.
+    pub(crate) fn keep_settled(&self, lane: LaneId, base: u64, records: u32, settled: &mut [u64]) {
+        if self.is_done(lane, base, base + u64::from(records)) {
+            return;
+        }
+        let before = self.starts.get(&lane).map_or(0, |start| start.0.saturating_sub(base));
+        let acks = self.lanes.get(lane).and_then(|own| own.lives.get(&base)).map(|life| &life.acks);
+        for (first, word) in (0_u64..).step_by(64).zip(settled) {
+            let acked = acks.map_or(0, |acks| acks.word(first));
+            let old = before.saturating_sub(first);
+            *word &= acked | if old >= 64 { u64::MAX } else { (1 << old) - 1 };
+        }
+    }
+
     /// True if the life is one in which the group has nothing left to do.
     pub(crate) fn is_done_with(&self, lane: LaneId, base: u64) -> bool {
         self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))

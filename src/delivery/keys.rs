@@ -24,13 +24,33 @@ use crate::types::{LaneId, Seq};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct KeyHash(pub u64);
 
-/// Where a record lies, and which one it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+/// Which record it is, and where it was when it was met. It may have been moved since, so the order knows nothing of that.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spot {
     pub base: u64,
     pub index: u32,
     pub offset: u32,
 }
+
+impl Ord for Spot {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.base, self.index).cmp(&(other.base, other.index))
+    }
+}
+
+impl PartialOrd for Spot {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Spot {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Spot {}
 
 impl Spot {
     pub(super) fn seq(self) -> Seq {

@@ -17,6 +17,9 @@
 //!    out of the groups' memory. In the opposite order a group whose cursor has not come so far since the open would
 //!    meet such a life between the two, know nothing of it any more, and deliver it from its first task on.
 //!
+//! A life whose place a cold one took ([`super::evacuate`]) is not listed any more; its file goes in step 6 of the second
+//! checkpoint after that.
+//!
 //! A crash before the root of 5 is durable leaves the previous checkpoint and a journal that still begins
 //! where that one needs it. What the older root needs is kept until the newer is superseded: its blobs by
 //! the store, its journal by step 6, which spares everything from the *previous* root's place on.
@@ -139,15 +142,15 @@ impl Engine {
             return written;
         }
         self.blocks.lock().ceiling = ceiling;
-        if self.counts.checkpoints.fetch_add(1, Ordering::Relaxed) > 0 {
+        let before = self.counts.checkpoints.fetch_add(1, Ordering::Relaxed);
+        if before > 0 {
             self.free_listed_strays();
         }
-        self.counts.journal_at_checkpoint.store(journal_position, Ordering::Relaxed);
-        self.counts.lanes_at_checkpoint.store(lanes_position, Ordering::Relaxed);
-        self.counts.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);
+        self.counts.note_checkpoint(journal_position, lanes_position, now);
         let older_from = std::mem::replace(&mut checkpoints.journal_from, from);
         let older_from = if on(Bug::JournalDroppedEarly) { from } else { older_from };
-        let leaving = self.detach(&snapshot.gone, older_from);
+        let mut leaving = self.detach(&snapshot.gone, older_from);
+        leaving.extend(self.evacuation.given_up(before + 1));
         for cell in groups.values() {
             forget(cell, &snapshot.gone);
         }
@@ -170,8 +173,9 @@ impl Engine {
             || self.dedup.grown.load(Ordering::Relaxed)
             || grown >= self.settings.checkpoint_bytes
             || lanes_grown >= self.settings.checkpoint_bytes.saturating_mul(LANE_BYTES_PER_JOURNAL_BYTE)
-            || (changed && age >= self.settings.checkpoint_interval_ms)
+            || ((changed || self.evacuation.waiting() > 0) && age >= self.settings.checkpoint_interval_ms)
             || (changed && self.reclaimable() >= self.settings.reclaim_waiting_max)
+            || self.evacuation.waiting() >= self.settings.reclaim_waiting_max
     }
 
     /// Bytes of all lanes that are on stable storage, counted from the open on.

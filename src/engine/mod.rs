@@ -27,6 +27,7 @@ pub(crate) mod commit;
 pub(crate) mod damage;
 pub(crate) mod dedup;
 pub(crate) mod deliver;
+pub(crate) mod evacuate;
 pub(crate) mod groups;
 pub(crate) mod hand;
 pub(crate) mod inspect;
@@ -57,14 +58,15 @@ use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment, Undecided};
 use crate::storage::Storage;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
-use crate::types::{LogId, QueueId, Seq};
+use crate::types::{LogId, Now, QueueId, Seq};
 
 use bounds::Bounds;
 use checkpoint::Checkpoints;
 use damage::DamageList;
 use dedup::Dedup;
+use evacuate::Evacuation;
 use groups::GroupCell;
 use pause::Pauses;
 use recovery::lives::Strays;
@@ -102,6 +104,8 @@ pub(crate) struct Engine {
     large_wanted: AtomicU64,
     /// Lives that left their log and whose bytes somebody still borrows.
     retired: Mutex<Vec<Arc<Segment>>>,
+    /// What was moved, and waits for checkpoints.
+    pub(crate) evacuation: Evacuation,
     /// Files that the open found to be no life of any log, not removed yet.
     strays: Mutex<Strays>,
     /// For what of the groups need not be in memory.
@@ -143,6 +147,15 @@ pub(crate) struct Counts {
     pub lanes_at_checkpoint: AtomicU64,
     /// Boot time of the last checkpoint, in milliseconds.
     pub checkpoint_ms: AtomicU64,
+}
+
+impl Counts {
+    /// A checkpoint of these log positions is durable.
+    fn note_checkpoint(&self, journal: u64, lanes: u64, now: Now) {
+        self.journal_at_checkpoint.store(journal, Ordering::Relaxed);
+        self.lanes_at_checkpoint.store(lanes, Ordering::Relaxed);
+        self.checkpoint_ms.store(now.boot_ms, Ordering::Relaxed);
+    }
 }
 
 /// The outcome of a step that needs a segment.

@@ -92,7 +92,9 @@ impl Engine {
             Needed::Lane { bytes, bulk } => (bytes, bulk),
         };
         let how = if bulk { Prepare::Bulk } else { Prepare::Small };
-        let ready = self.make_segment(bytes, how)?;
+        let made = self.make_segment(bytes, how);
+        self.evacuation.short_of_disk.store(made.is_err(), Ordering::Relaxed);
+        let ready = made?;
         match needed {
             Needed::Journal => self.journal_pool.lock().put(ready),
             Needed::Lane { .. } => self.pool.lock().put(ready),
@@ -152,6 +154,7 @@ impl Engine {
             tasks: segment.tasks(),
             end: sealed.end,
             has_ids: segment.has_ids(),
+            cold: segment.is_cold(),
             seek: segment.seek_table(sealed.records),
         };
         let bytes = footer.encode(segment.life());

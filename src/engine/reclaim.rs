@@ -96,7 +96,7 @@ impl Engine {
     fn reuse(&self, segment: Segment) {
         let (number, bytes) = (segment.header().file, segment.file_bytes());
         // Pages that were put in place of lost ones would stay in the map for the next life.
-        let whole = segment.header().size == bytes && !segment.has_failed();
+        let whole = segment.header().size == bytes && !segment.has_failed() && !segment.is_cold();
         let (for_journal, for_lanes) = (self.journal_wants(bytes), self.pool_wants(bytes));
         let recyclable = whole && self.storage.medium() == Medium::Local && (for_journal || for_lanes);
         if recyclable && let Some((file, region)) = segment.into_region() {

@@ -25,6 +25,9 @@ const JOURNAL_SEGMENT_BYTES_MAX: u64 = 8 << 20;
 const DEDUP_WINDOW_MS: u64 = 5 * 60 * 1000;
 const DEDUP_IDS_MAX: u64 = 1_000_000;
 
+/// At most one byte is moved for each that is appended or acked, unless told.
+const EVACUATION_PERCENT: u32 = 100;
+
 /// What the running engine goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -48,6 +51,8 @@ pub(crate) struct Settings {
     pub sync_interval_ms: u64,
     /// Segments that wait for a checkpoint before they can be reclaimed, until one is due.
     pub reclaim_waiting_max: usize,
+    /// Bytes of live tasks that may be moved out of sparse segments for each 100 that are appended or acked.
+    pub evacuation_percent: u32,
     /// Commits end at a physical block, so that no later one writes over durable bytes.
     pub pad_commits: bool,
 }
@@ -86,6 +91,9 @@ impl Settings {
             checkpoint_interval_ms: stored.checkpoint_interval_ms,
             sync_interval_ms: stored.sync_interval_ms,
             reclaim_waiting_max: 4,
+            evacuation_percent: stored
+                .further(option::EVACUATION_PERCENT)
+                .map_or(EVACUATION_PERCENT, |percent| u32::try_from(percent).unwrap_or(u32::MAX)),
             pad_commits: false,
         }
     }

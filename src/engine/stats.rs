@@ -33,6 +33,12 @@ pub struct Stats {
     pub checkpoint_bytes: u64,
     /// Bytes of segments that wait for whoever holds their payloads.
     pub pinned_bytes: u64,
+    /// Bytes of segments whose live tasks were moved to smaller ones, and that go with one of the next two checkpoints.
+    pub superseded_bytes: u64,
+    /// Bytes of the smaller segments that live tasks were moved to, since the open.
+    pub evacuated_bytes: u64,
+    /// Segments out of which live tasks were moved, since the open.
+    pub evacuated_segments: u64,
     /// Bytes of the scratch file, which has no name: what is noted of tasks whose time is far.
     pub scratch_bytes: u64,
     /// Bytes of the queue on disk.
@@ -203,12 +209,16 @@ impl Engine {
         stats.checkpoint_bytes = self.checkpoint_bytes();
         stats.scratch_bytes = self.scratch.bytes();
         stats.pinned_bytes = self.pins().iter().map(|pin| pin.bytes).sum();
+        stats.superseded_bytes = self.evacuation.waiting_bytes();
+        stats.evacuated_bytes = self.evacuation.moved_bytes.load(Ordering::Relaxed);
+        stats.evacuated_segments = self.evacuation.moved_lives.load(Ordering::Relaxed);
         let lanes: u64 = stats.lanes.iter().map(|lane| lane.disk_bytes).sum();
         stats.disk_bytes = lanes
             + stats.ready_bytes
             + stats.journal_bytes
             + stats.checkpoint_bytes
             + stats.pinned_bytes
+            + stats.superseded_bytes
             + stats.scratch_bytes;
         let counts = &self.counts;
         stats.checkpoints = counts.checkpoints.load(Ordering::Relaxed);

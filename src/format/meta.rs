@@ -29,7 +29,7 @@ use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
 
 use super::fields::{curve_code, curve_of};
 use super::journal::Pausable;
-use super::segment::{LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
+use super::segment::{BLOCK_MAX, LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
 /// Kinds of checkpoint keys.
@@ -109,6 +109,8 @@ pub(crate) mod option {
     pub(crate) const DEDUP_WINDOW_MS: u16 = 50;
     /// The most dedup ids.
     pub(crate) const DEDUP_IDS_MAX: u16 = 51;
+    /// Bytes that may be moved out of sparse segments, for each 100 appended or acked.
+    pub(crate) const EVACUATION_PERCENT: u16 = 60;
 }
 
 impl StoredOptions {
@@ -236,6 +238,8 @@ pub(crate) struct ListedLife {
     pub sealed: bool,
     /// A record may have a dedup id.
     pub has_ids: bool,
+    /// It holds what lived of an earlier life with this base.
+    pub cold: bool,
     /// Offset of every stride's record, 0 where unknown; for sealed lives.
     pub seek: Vec<u32>,
 }
@@ -244,13 +248,16 @@ impl ListedLife {
     /// A life of which nothing is known durable, not even its prelude: that is what offset 0 says.
     pub(crate) fn unproven(header: &LifeHeader) -> Self {
         let (offset, records, tasks, sealed, seek) = (0, 0, 0, false, Vec::new());
-        let (file, log, base, block, salt) = (header.file, header.log, header.base, header.block, header.salt);
-        ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids: false, seek }
+        let LifeHeader { file, log, base, block, salt, cold, .. } = *header;
+        ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids: false, cold, seek }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
-        out.u32(self.file).u16(self.log.0).u8(u8::from(self.sealed)).u8(u8::from(self.has_ids));
+        out.u32(self.file)
+            .u16(self.log.0)
+            .u8(u8::from(self.sealed))
+            .u8(u8::from(self.has_ids) | u8::from(self.cold) << 1);
         out.u64(self.base).u64(self.salt).u32(self.block);
         out.u32(self.offset).u32(self.records).u32(self.tasks);
         out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX));
@@ -263,7 +270,8 @@ impl ListedLife {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader::new(bytes);
         let (file, log, sealed) = (from.u32()?, LogId(from.u16()?), from.u8()? == 1);
-        let has_ids = from.u8()? == 1;
+        let flags = from.u8()?;
+        let (has_ids, cold) = (flags & 1 != 0, flags & 2 != 0);
         let (base, salt, block) = (from.u64()?, from.u64()?, from.u32()?);
         let (offset, records, tasks) = (from.u32()?, from.u32()?, from.u32()?);
         let count = from.u32()? as usize;
@@ -273,9 +281,10 @@ impl ListedLife {
         let seek = (0..count).map(|_| from.u32()).collect::<Option<_>>()?;
         let fits = base < SEQUENCES_END
             && u64::from(offset) <= SEGMENT_BYTES_MAX
-            && records <= offset / 32
+            && block <= BLOCK_MAX
+            && records <= if cold { BLOCK_MAX } else { offset / 32 }
             && tasks <= records;
-        fits.then_some(ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids, seek })
+        fits.then_some(ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids, cold, seek })
     }
 }
 

@@ -6,7 +6,7 @@
 //! | 4 | 4 | head check |
 //! | 8 | 4 | index of the record in its life; its sequence is base + index |
 //! | 12 | 1 | kind: 1 task, 2 mark, 3 batch, 4 journal entry |
-//! | 13 | 1 | flags: 1 deliverable only when durable, 2 inside a batch |
+//! | 13 | 1 | flags: 1 deliverable only when durable, 2 inside a batch, 4 delivery must know of a field, 8 moved |
 //! | 14 | 2 | bytes of optional fields |
 //! | 16 | 4 | bytes of payload; for a batch, the count of its records |
 //! | 20 | 4 | body check; 0 for a batch |
@@ -16,7 +16,7 @@
 //!
 //! Valid if and only if the head check is the CRC-32 of bytes 0–32, with zeros for 4–8, under the head seed, the kind is
 //! known, the state is *published*, the extent's length is exactly what the lengths need (for a batch: at least
-//! the header and 32 bytes for each of its records), the index is at most the record's offset / 32 (no record is smaller), the body check is the CRC-32 of fields and payload under the body seed, and what
+//! the header and 32 bytes for each of its records), the index is at most the record's offset / 32 (no record is smaller; of a record that was moved it is below 2^25), the body check is the CRC-32 of fields and payload under the body seed, and what
 //! follows them up to the extent's end is zero.
 //!
 //! # Seeds
@@ -47,6 +47,8 @@ use crc32fast::Hasher;
 use crate::sabotage::{Bug, on};
 use crate::types::{ExtentState, ExtentWord, Timestamp, mix};
 
+use super::segment::BLOCK_MAX;
+
 /// What seals and verifies the records of one segment life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Life {
@@ -67,6 +69,9 @@ pub(crate) const INNER: u8 = 2;
 
 /// Flag: among the fields is something that delivery must know, see `fields`.
 pub(crate) const SPECIAL: u8 = 4;
+
+/// Flag: the record was moved to a cold life, so its index says nothing of its place.
+pub(crate) const MOVED: u8 = 8;
 
 /// The largest extent: what the word's length field and 32-bit offsets allow, with room to spare.
 const EXTENT_BYTES_MAX: usize = 1 << 30;
@@ -375,7 +380,8 @@ fn decode(life: Life, offset: u32, bytes: &[u8; HEADER_BYTES]) -> Option<Header>
         }
     };
     let index = u32::from_le_bytes(field::<8, 4>(bytes));
-    let fits = index <= offset / BATCH_STEP;
+    let index_max = if bytes[13] & MOVED != 0 { BLOCK_MAX - 1 } else { offset / BATCH_STEP };
+    let fits = index <= index_max;
     if !consistent || !fits || head_crc(life, offset, bytes) != word.check() {
         return None;
     }

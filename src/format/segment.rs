@@ -18,30 +18,34 @@
 //! | 48 | 8 | salt |
 //! | 56 | 8 | base of the life before in the same log, 0 for none |
 //! | 64 | 4 | where that one ended |
-//! | 68 | 4 | zero |
+//! | 68 | 4 | 1 if the life is cold, else 0 |
 //! | 72 | 8 | time of attachment |
 //! | 80 | 4 | CRC-32 of bytes 0–80 |
 //!
 //! Valid if and only if one copy has the magic, a known version and its CRC, the log is known, the size is at most
-//! 1 GiB, the block is what such a size needs, and the base is below 2^62.
+//! 1 GiB, the block is what such a size needs, and the base is below 2^62. Of a cold life the block is what some size up to
+//! 1 GiB needs.
+//!
+//! A *cold* life holds what still lived of an earlier life with the same base and block: records with the indices that they
+//! had, in their order and with gaps between them. It is whole from the start, and sealed.
 //!
 //! # The footer: the last bytes of the file, once the life is sealed and durable
 //!
 //! | offset from the end | bytes | field |
 //! |---|---|---|
-//! | 48 + 4n | 4n | seek table: offset of every 1,024th record, 0 where unknown |
+//! | 48 + 4n | 4n | seek table: offset of every 1,024th record (of a cold life: of the first from there on), 0 where unknown |
 //! | 48 | 8 | magic `LANEFOOT` |
 //! | 40 | 8 | base |
 //! | 32 | 4 | record indices used |
 //! | 28 | 4 | task records |
 //! | 24 | 4 | end of the last extent |
 //! | 20 | 4 | n |
-//! | 16 | 4 | 1 if a record may have a dedup id, else 0: then nobody looks for any |
+//! | 16 | 4 | bit 0: a record may have a dedup id, else nobody looks for any; bit 1: the life is cold |
 //! | 12 | 8 | zero: room |
 //! | 4 | 4 | CRC-32 of the table and the 44 bytes before, from a state made of the salt |
 //!
 //! Valid if and only if magic, CRC and base are right, the end lies before the table, and there are at most end / 32
-//! indices and as many tasks as that at most. It is written only after everything before it is durable, so it also proves
+//! indices (of a cold life: as many as the largest segment has) and as many tasks as that at most. It is written only after everything before it is durable, so it also proves
 //! that.
 
 use crate::sabotage::{Bug, on};
@@ -57,6 +61,8 @@ pub(crate) const PRELUDE_BYTES: usize = 512;
 pub(crate) const SEEK_STRIDE: u32 = 1024;
 /// The largest segment: offsets fit 32 bits with room to spare.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Sequences that a life may use at most.
+pub(crate) const BLOCK_MAX: u32 = 1 << 25;
 /// No sequence reaches this: far above what a queue can hand out, and counting on from there never overflows.
 pub(crate) const SEQUENCES_END: u64 = 1 << 62;
 /// No file number reaches this, likewise.
@@ -84,6 +90,8 @@ pub(crate) struct LifeHeader {
     pub predecessor: u64,
     pub predecessor_end: u32,
     pub created: Timestamp,
+    /// What lived of an earlier life with this base.
+    pub cold: bool,
 }
 
 /// Why a prelude is none.
@@ -101,7 +109,7 @@ impl LifeHeader {
         let mut out = Writer::default();
         out.u64(PRELUDE_MAGIC).u32(FORMAT_VERSION).u32(self.file).u64(self.queue.0).u64(self.size);
         out.u16(self.log.0).u16(0).u32(self.block).u64(self.base).u64(self.salt);
-        out.u64(self.predecessor).u32(self.predecessor_end).u32(0).u64(self.created.0);
+        out.u64(self.predecessor).u32(self.predecessor_end).u32(u32::from(self.cold)).u64(self.created.0);
         let mut copy = out.into_bytes();
         let check = crc32fast::hash(&copy);
         copy.extend_from_slice(&check.to_le_bytes());
@@ -145,10 +153,12 @@ impl LifeHeader {
         from.skip(2)?;
         let (block, base, salt) = (from.u32()?, from.u64()?, from.u64()?);
         let (predecessor, predecessor_end) = (from.u64()?, from.u32()?);
-        from.skip(4)?;
+        let cold = from.u32()? == 1;
         let created = Timestamp(from.u64()?);
-        let header = LifeHeader { queue, file, size, log, base, block, salt, predecessor, predecessor_end, created };
-        let fits = size <= SEGMENT_BYTES_MAX && block == block_for(size) && base < SEQUENCES_END && predecessor < base;
+        let header =
+            LifeHeader { queue, file, size, log, base, block, salt, predecessor, predecessor_end, created, cold };
+        let block_fits = if cold { block <= BLOCK_MAX && log.lane().is_some() } else { block == block_for(size) };
+        let fits = size <= SEGMENT_BYTES_MAX && block_fits && base < SEQUENCES_END && predecessor < base;
         (fits && log.0 <= LogId::JOURNAL.0).then_some(Ok(header))
     }
 
@@ -208,6 +218,7 @@ pub(crate) struct Footer {
     pub end: u32,
     /// A record may have a dedup id.
     pub has_ids: bool,
+    pub cold: bool,
     pub seek: Vec<u32>,
 }
 
@@ -219,7 +230,9 @@ impl Footer {
             out.u32(*offset);
         }
         out.u64(FOOTER_MAGIC).u64(self.base).u32(self.records).u32(self.tasks).u32(self.end);
-        out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX)).u32(u32::from(self.has_ids)).u64(0);
+        out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX))
+            .u32(u32::from(self.has_ids) | u32::from(self.cold) << 1)
+            .u64(0);
         let mut bytes = out.into_bytes();
         let check = footer_crc(life, &bytes);
         bytes.extend_from_slice(&check.to_le_bytes());
@@ -249,14 +262,16 @@ impl Footer {
             return None;
         }
         let (base, records, tasks, end) = (from.u64()?, from.u32()?, from.u32()?, from.u32()?);
-        let fits = records <= end / RECORD_BYTES_MIN && tasks <= records;
-        if u64::from(from.u32()?) * 4 != table.len() as u64 || base != life.base || !fits {
+        let fits_table = u64::from(from.u32()?) * 4 == table.len() as u64;
+        let flags = from.u32()?;
+        let (has_ids, cold) = (flags & 1 != 0, flags & 2 != 0);
+        let records_max = if cold { BLOCK_MAX } else { end / RECORD_BYTES_MIN };
+        if !fits_table || base != life.base || records > records_max || tasks > records {
             return None;
         }
-        let has_ids = from.u32()? != 0;
         let mut from = Reader::new(table);
         let seek = std::iter::from_fn(|| from.u32()).collect();
-        Some(Footer { base, records, tasks, end, has_ids, seek })
+        Some(Footer { base, records, tasks, end, has_ids, cold, seek })
     }
 }
 
@@ -282,3 +297,4 @@ pub(crate) fn parse_file_name(name: &str) -> Option<u32> {
 
 const _: () = assert!(CHECKED_BYTES + 4 <= COPY_BYTES && 2 * COPY_BYTES == PRELUDE_BYTES, "two copies in a sector");
 const _: () = assert!(RECORD_BYTES_MIN as usize == HEADER_BYTES, "the smallest record is a header");
+const _: () = assert!(BLOCK_MAX as u64 == SEGMENT_BYTES_MAX / HEADER_BYTES as u64, "what the largest segment needs");

@@ -245,6 +245,7 @@ impl Log {
             predecessor: claiming.last_base,
             predecessor_end: claiming.active.as_ref().map_or(0, |active| offset_of(active.frontier.end())),
             created: birth.created,
+            cold: false,
         };
         let frontier = ready.region.begin(&header.encode());
         let region = Arc::clone(frontier.region());
@@ -291,6 +292,19 @@ impl Log {
         Some(segment)
     }
 
+    /// Puts a cold life in the place of a sealed one with the same base, which is given back. `None`, and nothing done, if
+    /// that one is not in the log any more.
+    pub(crate) fn replace(&self, old: &Arc<Segment>, cold: Arc<Segment>) -> Option<Arc<Segment>> {
+        debug_assert!(
+            old.base() == cold.base() && cold.sealed().is_some(),
+            "a cold life is whole, and of the same base"
+        );
+        let mut segments = self.segments.write();
+        let slot = segments.get_mut(&old.base()).filter(|slot| Arc::ptr_eq(slot, old))?;
+        old.supersede();
+        Some(std::mem::replace(slot, cold))
+    }
+
     /// Where the next record goes: behind the newest one, or in the life that is attached next. One look: between two a
     /// life could come and fill up, and the place would lie behind its records.
     pub(crate) fn next_place(&self) -> Place {
@@ -325,9 +339,10 @@ impl Log {
         self.claiming.lock().last_base
     }
 
-    /// Bytes of the newest life's file, for choosing the next one's size.
+    /// Bytes of the newest life's file, for choosing the next one's size. A cold life's says nothing of that.
     pub(crate) fn newest_bytes(&self) -> Option<u64> {
-        self.segments.read().values().next_back().map(|segment| segment.header().size)
+        let segments = self.segments.read();
+        segments.values().rev().find(|segment| !segment.is_cold()).map(|segment| segment.header().size)
     }
 
     /// Notes that somebody waits for `Power` here, which decides how the next segment is prepared.

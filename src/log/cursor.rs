@@ -65,6 +65,11 @@ impl Cursor {
         self.at.as_ref().map_or(self.from_base, |at| at.source.segment.base())
     }
 
+    /// True if the cursor is in the middle of the life that begins at `base`.
+    pub(crate) fn stands_in(&self, base: u64) -> bool {
+        self.at.as_ref().is_some_and(|at| at.source.segment.base() == base)
+    }
+
     /// True if the cursor moved over that record.
     pub(crate) fn has_passed(&self, base: u64, index: u32) -> bool {
         base < self.base() || self.at.as_ref().is_some_and(|at| at.source.segment.base() == base && index < at.index)
@@ -101,9 +106,11 @@ impl Cursor {
     }
 
     /// Goes to a record's place in the life that begins at `base`: the record at `offset` has at least this index; offset 0
-    /// is the life's first record. Stays where it is if that is nearer. Gives `Entered`, or why it can't be.
+    /// is the life's first record. Stays where it is if that is nearer. In a cold life places are others than they were, so
+    /// there it begins at the first record. Gives `Entered`, or why it can't be.
     pub(crate) fn go_to(&mut self, log: &Log, base: u64, index: u32, offset: u32) -> Step {
-        if self.at.as_ref().is_none_or(|at| at.source.segment.base() != base) {
+        let is_there = |at: &At| at.source.segment.base() == base && !at.source.segment.is_superseded();
+        if !self.at.as_ref().is_some_and(is_there) {
             *self = Cursor::from_base(base);
             match self.enter(log) {
                 Step::Entered if self.base() == base => {}
@@ -112,9 +119,13 @@ impl Cursor {
         }
         if let Some(at) = &mut self.at {
             let first = offset_of(crate::format::segment::PRELUDE_BYTES);
-            let offset = offset.max(first);
             at.readable = offset_of(at.source.region.advance());
-            if at.index > index || (at.index < index && at.offset < offset) {
+            let is_behind = at.index > index;
+            let to = match at.source.segment.is_cold() {
+                true => is_behind.then_some((0, first)),
+                false => (is_behind || (at.index < index && at.offset < offset)).then_some((index, offset.max(first))),
+            };
+            if let Some((index, offset)) = to {
                 at.checked = if offset < at.offset { 0 } else { at.checked };
                 (at.index, at.offset) = (index, offset);
             }

@@ -35,6 +35,7 @@ pub(crate) mod ready;
 pub(crate) mod scan;
 pub(crate) mod segment;
 mod undecided;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -49,3 +50,4 @@ pub(crate) use lanes::Lanes;
 pub(crate) use ready::{Pool, Ready};
 pub(crate) use segment::{Place, Sealed, Segment, map_failed};
 pub(crate) use undecided::{Ends, Undecided};
+pub(crate) use walk::Met;

@@ -55,6 +55,10 @@ pub(crate) struct Segment {
     file_bytes: u64,
     /// Everything below is on stable storage. Moves in a commit alone.
     synced: AtomicU32,
+    /// A cold life has its place in the log: whoever still reads here reads on there.
+    superseded: AtomicBool,
+    /// How many of its tasks were settled when somebody looked what lives of it.
+    looked_at: AtomicU32,
 }
 
 /// Cold bytes are faulted in this far ahead, so that a walk asks the kernel once in a while only.
@@ -66,7 +70,7 @@ impl Segment {
     /// A life that begins now, over a region that is mapped and resident.
     pub(crate) fn active(header: LifeHeader, file: Arc<dyn File>, region: Arc<Region>, start: u64) -> Self {
         let file_bytes = header.size;
-        Self::cold(header, file, start, file_bytes).with_region(region)
+        Self::unmapped(header, file, start, file_bytes).with_region(region)
     }
 
     /// A sealed life found at open; mapped when somebody reads it.
@@ -79,7 +83,7 @@ impl Segment {
         tasks: u32,
         seek: Vec<(u32, u32)>,
     ) -> Self {
-        let segment = Self::cold(header, file, start, file_bytes);
+        let segment = Self::unmapped(header, file, start, file_bytes);
         let _first = segment.sealed.set(sealed);
         segment.tasks.store(tasks, Ordering::Relaxed);
         segment.footed.store(true, Ordering::Relaxed);
@@ -87,7 +91,7 @@ impl Segment {
         segment
     }
 
-    fn cold(header: LifeHeader, file: Arc<dyn File>, start: u64, file_bytes: u64) -> Self {
+    fn unmapped(header: LifeHeader, file: Arc<dyn File>, start: u64, file_bytes: u64) -> Self {
         Segment {
             header,
             file,
@@ -103,6 +107,8 @@ impl Segment {
             footed: AtomicBool::new(false),
             file_bytes,
             synced: AtomicU32::new(0),
+            superseded: AtomicBool::new(false),
+            looked_at: AtomicU32::new(0),
         }
     }
 
@@ -135,6 +141,36 @@ impl Segment {
 
     pub(crate) fn header(&self) -> &LifeHeader {
         &self.header
+    }
+
+    /// True if it holds what lived of an earlier life: a record's place in that one is none here.
+    pub(crate) fn is_cold(&self) -> bool {
+        self.header.cold
+    }
+
+    /// Log position of the file's first byte.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// True if another life of the same base has its place in the log.
+    pub(crate) fn is_superseded(&self) -> bool {
+        // Relaxed: who misses it reads the same records where they were.
+        self.superseded.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
+    }
+
+    /// True if `step` more of its tasks are settled than when this was true last, or the first one is.
+    pub(crate) fn looks_again(&self, settled: u32, step: u32) -> bool {
+        let before = self.looked_at.load(Ordering::Relaxed);
+        let again = settled > before && settled - before >= step;
+        if again {
+            self.looked_at.store(settled, Ordering::Relaxed);
+        }
+        again
     }
 
     pub(crate) fn log(&self) -> LogId {

@@ -36,6 +36,8 @@ pub(super) struct Core {
     pub failures: AtomicU64,
     /// Woken to make the committer look up.
     pub commit_word: WaitWord,
+    /// Woken to end the mover.
+    pub mover_word: WaitWord,
     pub threads: Mutex<Vec<JoinHandle<()>>>,
     pub consumers: AtomicU64,
     pub keeper: Keeper,
@@ -59,6 +61,7 @@ impl Core {
             failure: Mutex::new(None),
             failures: AtomicU64::new(0),
             commit_word: WaitWord::default(),
+            mover_word: WaitWord::default(),
             threads: Mutex::new(Vec::new()),
             consumers: AtomicU64::new(1),
             keeper: Keeper::default(),

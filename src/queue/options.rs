@@ -77,6 +77,7 @@ pub struct Options {
     sticky: Option<bool>,
     dedup_window: Option<Duration>,
     dedup_ids_max: Option<u64>,
+    evacuation_percent: Option<u32>,
     sync_interval: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
@@ -225,6 +226,15 @@ impl Options {
         self
     }
 
+    /// How many bytes of tasks that still live may be moved out of segments of which less than half lives, for each 100 that
+    /// are appended or acked; default 100. More are moved where the disk has no room. 0: nothing is ever moved, and one task
+    /// keeps its whole segment on disk.
+    #[must_use]
+    pub fn evacuation_percent(mut self, percent: u32) -> Self {
+        self.evacuation_percent = Some(percent);
+        self
+    }
+
     /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
@@ -354,6 +364,7 @@ impl Options {
         set(option::DEDUP_WINDOW_MS, window_ms.map(|ms| within("dedup_window (ms)", ms, 1, u64::MAX)).transpose()?);
         let ids_max = self.dedup_ids_max;
         set(option::DEDUP_IDS_MAX, ids_max.map(|ids| within("dedup_ids_max", ids, 1, u64::MAX)).transpose()?);
+        set(option::EVACUATION_PERCENT, self.evacuation_percent.map(u64::from));
         set(option::STICKY, self.sticky.map(u64::from));
         set(option::EXPIRED_ARE_DEAD, self.expired_to_dead_letters.map(u64::from));
         if let Some(DeadLettersMax { tasks, bytes, age }) = self.dead_letters_max {

@@ -1,5 +1,6 @@
-//! Two threads (a third is in [`super::keeper`]): the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
-//! done; the committer syncs `Process` data at its interval and marks logs that came to rest.
+//! Three threads (a fourth is in [`super::keeper`]): the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
+//! done; the committer syncs `Process` data at its interval and marks logs that came to rest; the mover moves what
+//! lives of sparse segments, which takes longer than timers may wait.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,6 +16,9 @@ use super::core::Core;
 /// The longest time between two rounds of the janitor when nobody wakes it.
 const ROUND: Duration = Duration::from_millis(50);
 
+/// How long the mover rests when there was nothing to move.
+const MOVER_ROUND: Duration = Duration::from_millis(200);
+
 /// Ends the threads when the last handle of the queue is dropped without a close.
 pub(super) struct Guard(Weak<Core>);
 
@@ -28,18 +32,22 @@ impl Drop for Guard {
     }
 }
 
-/// Starts both.
+/// Starts them.
 pub(super) fn start(core: &Arc<Core>) -> Result<Guard> {
     let guard = Guard(Arc::downgrade(core));
     spawn(core, "lanelog-janitor", janitor)?;
     spawn(core, "lanelog-commit", committer)?;
+    if core.engine.settings().evacuation_percent > 0 {
+        spawn(core, "lanelog-mover", mover)?;
+    }
     Ok(guard)
 }
 
-/// Wakes whoever waits and joins both. `closed` is set by then.
+/// Wakes whoever waits and joins them. `closed` is set by then.
 pub(super) fn stop(core: &Core) {
     core.engine.housework.wake_all();
     core.commit_word.wake_all();
+    core.mover_word.wake_all();
     core.keeper.word.wake_all();
     core.ready.wake_all();
     core.engine.room.wake_all();
@@ -112,6 +120,17 @@ fn committer(core: &Core) {
         let outcome = core.sync_published();
         if outcome.is_ok() && !busy {
             let _poisoned = core.engine.mark_idle(clock::coarse_wall());
+        }
+    }
+}
+
+fn mover(core: &Core) {
+    while !core.closed.load(Ordering::SeqCst) {
+        let enrolled = core.mover_word.enrol();
+        // An error poisons the engine, and everybody learns it from there.
+        let moved = core.engine.evacuate(clock::now()).unwrap_or(false);
+        if !moved && !core.closed.load(Ordering::SeqCst) {
+            enrolled.sleep(Some(MOVER_ROUND));
         }
     }
 }

@@ -27,6 +27,7 @@ mod run;
 mod schedule;
 mod search;
 mod shrink;
+mod space;
 
 #[cfg(test)]
 mod tests;

@@ -150,6 +150,13 @@ pub(crate) enum Op {
     FailSync {
         skipped: u8,
     },
+    /// Fills segments of a lane and acks all that there is, but for a few tasks.
+    Thin {
+        lane: u8,
+        group: u8,
+        how: How,
+        power: bool,
+    },
     /// A consumer goes away and gives back what it holds.
     Leave {
         group: u8,
@@ -179,6 +186,8 @@ pub(crate) enum Op {
     Footers,
     Checkpoint,
     Recycle,
+    /// Footers, then what lives of sparse lives moves.
+    Evacuate,
     Prepare,
     /// The clocks move; the wall clock may go back.
     Clock {

@@ -384,25 +384,3 @@ fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
         });
     }
 }
-
-/// Once everything is settled, disk space comes back: nothing but what is set aside for the next tasks is held.
-pub(super) fn check_space(engine: &Engine, owed: Owed, now: Now) -> Verdict {
-    let wrong = |error: crate::error::Error| Violation(format!("a recovered queue can't be drained: {error}"));
-    let late = later(now);
-    for (name, receipts) in owed {
-        let cell = engine.group(&name).map_err(wrong)?;
-        engine.settle(&cell, receipts.into_iter(), Settle::Ack, late).map_err(wrong)?;
-        if !dead_of(engine, &cell).is_empty() {
-            return Ok(());
-        }
-    }
-    for _ in 0..2 {
-        engine.checkpoint(late, false).map_err(wrong)?;
-    }
-    for (lane, log) in engine.lanes().all() {
-        let sealed = log.segments().iter().filter(|segment| segment.sealed().is_some()).count();
-        // The cursor leaves the newest life only when there is one behind it.
-        ensure!(sealed <= 1, "everything is settled, and lane {lane} keeps {sealed} sealed segments");
-    }
-    Ok(())
-}

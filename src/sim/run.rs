@@ -8,8 +8,9 @@ use super::actor::{Actor, Flow, open};
 use super::disk::{Failing, Loss, SimDisk, Which};
 use super::model::{Model, Verdict, Violation, ensure};
 use super::operation::{Crash, Fault, How, Hurt, Op};
-use super::oracle::{Before, Harm, check, check_space};
+use super::oracle::{Before, Harm, check};
 use super::schedule::{Room, Schedule, Setting, Stretch};
+use super::space::check_space;
 use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::error::{DamageKind, Error};
@@ -99,7 +100,7 @@ impl Run<'_> {
         let kept = disk.restart(Loss::Process);
         let before = Before { power_lost: true, ..self.before() };
         let owed = check(&mut self.model, &engine, &before, self.now)?;
-        check_space(&engine, owed, self.now)?;
+        check_space(&engine, &self.model, owed, self.now)?;
         match self.schedule.hurt {
             Some(hurt) if self.schedule.hurt_unsealed => {
                 let (older, disk) = self.work_at_rest(&kept)?;

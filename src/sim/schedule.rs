@@ -58,6 +58,8 @@ pub(crate) enum Load {
     Bulky,
     /// All of one size and soon acked, so that a file is used again, and its old records lie where new ones may begin.
     Turning,
+    /// A few of them stay, and the rest is soon acked.
+    Sparse,
 }
 
 /// Whether tasks have keys and consumers are workers.
@@ -162,9 +164,10 @@ impl Setting {
         let pad_commits = rng.once_in(16);
         let segment_bytes = if pad_commits { 32 << 10 } else { 4096 << rng.below(2) };
         let attempts_max = if rng.once_in(2) { 0 } else { 3 };
-        let load = match rng.below(9) {
+        let load = match rng.below(10) {
             0..=2 => Load::Bulky,
             3 => Load::Turning,
+            4 => Load::Sparse,
             _ => Load::Small,
         };
         let (expired_are_dead, lanes) = (rng.once_in(2), 1 + u8::from(!rng.once_in(3)));

@@ -346,8 +346,8 @@ impl Engine {
         self.unread.iter().any(|life| life.log.lane() == Some(once.lane) && holds(life.base, life.block))
     }
 
-    /// Up to where its log is to be durable for the first task of a hit to be; none where its life is gone: a durable
-    /// checkpoint says that it is settled. A task that can't be reached yet, behind a producer that stands still, is below
+    /// Up to where its log is to be durable for the first task of a hit to be; none where its life is gone, or it from its
+    /// life: a durable checkpoint says that it is settled. A task that can't be reached yet, behind a producer that stands still, is below
     /// everything that is claimed.
     fn end_of(&self, once: &Once) -> Result<Option<u64>> {
         let id = TaskId { queue: self.queue, lane: once.lane, seq: once.seq };
@@ -357,8 +357,10 @@ impl Engine {
         if let Some(found) = self.find(id)? {
             return Ok(Some(found.source.segment.position(found.header.offset + found.header.bytes)));
         }
-        let is_there = self.base_of(once.lane, once.seq).is_some();
-        Ok(self.lanes.log(once.lane).filter(|_| is_there).map(|log| log.filled()))
+        // What was settled before its life was moved is durable, and so is what says that it is settled.
+        let log = self.lanes.log(once.lane);
+        let pending = log.filter(|log| log.segment_of(once.seq).is_some_and(|segment| !segment.is_cold()));
+        Ok(pending.map(|log| log.filled()))
     }
 }
 

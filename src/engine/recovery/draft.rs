@@ -33,7 +33,9 @@ impl Draft {
     /// Where the life before this one ended, if this one knows.
     pub(super) fn says_end_of(&self, before: Option<&Draft>) -> Option<u32> {
         let header = &self.candidate.header;
-        let known = before.is_some_and(|before| before.candidate.header.base == header.predecessor);
+        // Of a cold one it knows where the life ended that it was made of.
+        let is_it = |before: &Candidate| before.header.base == header.predecessor && !before.header.cold;
+        let known = before.is_some_and(|before| is_it(&before.candidate));
         (known && header.predecessor_end > 0).then_some(header.predecessor_end)
     }
 }
@@ -79,5 +81,6 @@ pub(super) fn read_footer(candidate: &Candidate) -> Option<Footer> {
     let mut whole = vec![0; usize::try_from(index_bytes + trailer_bytes).ok()?];
     candidate.file.read_at(from, &mut whole).ok()?;
     let footer = Footer::decode(candidate.header.life(), &whole)?;
-    (footer.base == candidate.header.base && u64::from(footer.end) <= from).then_some(footer)
+    let is_its = footer.base == candidate.header.base && footer.cold == candidate.header.cold;
+    (is_its && u64::from(footer.end) <= from).then_some(footer)
 }

@@ -8,9 +8,7 @@ use crate::engine::scratch::SCRATCH_FILE;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::fields::DedupTrait;
 use crate::format::meta::ListedLife;
-use crate::format::segment::{
-    BadPrelude, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, block_for, file_name, parse_file_name,
-};
+use crate::format::segment::{BadPrelude, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, file_name, parse_file_name};
 use crate::log::scan::{self, Flaw, Scan};
 use crate::log::{Place, map_failed};
 use crate::sabotage::{Bug, on};
@@ -158,9 +156,32 @@ pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
     let mut logs = BTreeMap::new();
     for (log, mut lives) in candidates {
         lives.sort_by_key(|life| life.header.base);
+        let lives = supersede(lives, &mut strays);
         logs.insert(log, search.read_log(LogId(log), lives, &mut strays)?);
     }
     Ok(FoundLives { logs, highest_file, strays, unread: search.unread })
+}
+
+/// Without a checkpoint there may be a cold life beside the one that it was made of, which may be in part overwritten by the
+/// next life of its file. The cold one counts if it is whole; of two the younger, which is a part of the other.
+fn supersede(lives: Vec<Candidate>, strays: &mut Strays) -> Vec<Candidate> {
+    let mut kept: Vec<Candidate> = Vec::new();
+    for life in lives {
+        let counts = |life: &Candidate| !life.header.cold || life.listed.is_some() || read_footer(life).is_some();
+        let rival = kept.last().filter(|last| last.header.base == life.header.base);
+        let rank = |life: &Candidate| (life.header.cold, life.header.file);
+        match rival {
+            _ if !counts(&life) => strays.push(life.header.file, false),
+            Some(last) if rank(last) > rank(&life) => strays.push(life.header.file, false),
+            Some(last) => {
+                strays.push(last.header.file, false);
+                kept.pop();
+                kept.push(life);
+            }
+            None => kept.push(life),
+        }
+    }
+    kept
 }
 
 /// What a segment file turned out to be.
@@ -250,9 +271,11 @@ impl Search<'_> {
         }
     }
 
-    /// True if the life was attached after the checkpoint.
+    /// True if the life was attached after the checkpoint. A cold one is never attached: it has the place of another by a
+    /// checkpoint alone, and where there is none, see `supersede`.
     fn is_newer(&self, header: &LifeHeader) -> bool {
-        header.base > self.last_bases.get(&header.log.0).copied().unwrap_or(0)
+        let counts = !header.cold || self.queue.is_none();
+        counts && header.base > self.last_bases.get(&header.log.0).copied().unwrap_or(0)
     }
 
     /// Scans what is not known durable in the lives of one log, and cuts where the log ends.
@@ -277,7 +300,8 @@ impl Search<'_> {
             // Whatever lies behind a life that vanished was never durable either, listed or not.
             let vanished = unproven && self.vanished.contains(&header.predecessor);
             let unborn = unproven && self.unborn.contains(&header.predecessor);
-            let follows = !unborn && (self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor))));
+            let follows =
+                !unborn && (self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor))));
             previous = header.base.max(previous);
             found.highest_base = previous;
             if !follows && !cut {
@@ -408,11 +432,12 @@ fn listed_header(queue: QueueId, life: &ListedLife, file_bytes: u64) -> LifeHead
         size: file_bytes,
         log: life.log,
         base: life.base,
-        block: block_for(file_bytes),
+        block: life.block,
         salt: life.salt,
         predecessor: 0,
         predecessor_end: 0,
         created: Timestamp(0),
+        cold: life.cold,
     }
 }
 
@@ -442,7 +467,7 @@ fn scan_life(
 /// Looks for what a footer does not say, in a life that was sealed since the checkpoint: indices at which there is no task
 /// (a recovery that did not come to its end sealed it, and what it made padding the journal may still name), and dedup ids.
 fn read_sealed(life: &mut FoundLife) -> io::Result<()> {
-    let wants_voids = life.tasks < life.records;
+    let wants_voids = life.tasks < life.records || life.header.cold;
     let wants_ids = life.has_ids && !on(Bug::SealedIdsForgotten);
     if life.header.log.lane().is_none() || !(wants_voids || wants_ids) {
         return Ok(());
@@ -453,6 +478,11 @@ fn read_sealed(life: &mut FoundLife) -> io::Result<()> {
     let start = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
     if wants_voids {
         life.voids = scan::voids(life.header.life(), &bytes, start, life.records);
+    }
+    if life.header.cold {
+        // No checkpoint says what of it was settled before it was moved: all that is not there.
+        let gone = life.voids.iter().map(|(first, last)| last - first + 1).sum();
+        life.tasks = life.records.saturating_sub(gone);
     }
     if wants_ids {
         life.ids = scan::ids(life.header.life(), &bytes, start);

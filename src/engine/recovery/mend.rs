@@ -139,6 +139,7 @@ fn seal(life: &mut FoundLife) -> Result<()> {
         tasks: life.tasks,
         end: life.end,
         has_ids: life.has_ids,
+        cold: false,
         seek: seek_table(&life.seek, life.records),
     };
     let bytes = footer.encode(life.header.life());

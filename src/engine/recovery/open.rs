@@ -26,6 +26,7 @@ use crate::engine::bounds::Bounds;
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
 use crate::engine::dedup::Dedup;
+use crate::engine::evacuate::Evacuation;
 use crate::engine::groups::GroupCell;
 use crate::engine::pause::Pauses;
 use crate::engine::prepare::Needed;
@@ -124,6 +125,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
     let groups = open_groups(&mut picture, &settings, &scratch, now);
     let bounds = count_waiting(settings.limits.clone(), &lanes, &groups);
     let engine = Engine {
+        evacuation: Evacuation::open(&lanes),
         queue: picture.queue,
         epoch: picture.next_epoch,
         settings,

@@ -29,6 +29,7 @@ fn header(file: u32, log: LogId, base: u64) -> LifeHeader {
         predecessor: 0,
         predecessor_end: 0,
         created: NOW.wall,
+        cold: false,
     }
 }
 
@@ -162,6 +163,7 @@ fn listed_life_with_the_highest_numbers() {
         tasks: 0,
         sealed: true,
         has_ids: false,
+        cold: false,
         seek: Vec::new(),
     };
     for (what, listed) in [

@@ -39,13 +39,14 @@ fn life() -> ListedLife {
         file: 1,
         log: LogId::JOURNAL,
         base: LAST,
-        block: u32::MAX,
+        block: 1 << 25,
         salt: 2,
         offset: 1 << 30,
         records: 1 << 25,
         tasks: 1 << 25,
         sealed: true,
         has_ids: true,
+        cold: true,
         seek: vec![512, 0, u32::MAX],
     }
 }

@@ -45,6 +45,7 @@ fn segment() -> Vec<u8> {
         predecessor: 0,
         predecessor_end: 0,
         created: Timestamp(3),
+        cold: false,
     };
     let mut bytes = header.encode().to_vec();
     let offset = |bytes: &Vec<u8>| u32::try_from(bytes.len()).unwrap();
@@ -67,6 +68,7 @@ fn segment() -> Vec<u8> {
         tasks: 5,
         end,
         has_ids: true,
+        cold: false,
         seek: vec![u32::try_from(PRELUDE_BYTES).unwrap()],
     };
     bytes.extend(footer.encode(LIFE));

@@ -20,6 +20,7 @@ fn header() -> LifeHeader {
         predecessor: 0xDDDD_EEEE,
         predecessor_end: 0x1234_5678,
         created: Timestamp(0x0BAD_CAFE),
+        cold: false,
     }
 }
 
@@ -47,6 +48,7 @@ fn life_comes_back_as_it_was_written() {
         predecessor: (1 << 62) - 2,
         predecessor_end: u32::MAX,
         created: Timestamp(u64::MAX),
+        cold: false,
     };
     let first = LifeHeader { predecessor: 0, predecessor_end: 0, log: LogId(0), ..header() };
     for header in [header(), most, first] {
@@ -123,6 +125,7 @@ fn footer(strides: u32) -> Footer {
         tasks: strides * SEEK_STRIDE / 2,
         end: 0x03AB_CDE8,
         has_ids: strides.is_multiple_of(2),
+        cold: strides.is_multiple_of(3),
         seek: (0..strides).map(|at| 512 + at * 40_960).collect(),
     }
 }

@@ -141,6 +141,7 @@ fn prelude_is_as_its_table_says_in_both_copies() {
         predecessor: 0x7777,
         predecessor_end: 0x8888,
         created: Timestamp(0x9999),
+        cold: true,
     };
     let prelude = header.encode();
     let expected = [
@@ -156,7 +157,7 @@ fn prelude_is_as_its_table_says_in_both_copies() {
         ("salt", le::<8>(0x6666)),
         ("base of the life before", le::<8>(0x7777)),
         ("where that one ended", le::<4>(0x8888)),
-        ("zero", le::<4>(0)),
+        ("1 if the life is cold", le::<4>(1)),
         ("time of attachment", le::<8>(0x9999)),
         ("CRC-32 of bytes 0–80", le::<4>(naive_crc(0, &prelude[..80]).into())),
     ];
@@ -170,7 +171,7 @@ fn prelude_is_as_its_table_says_in_both_copies() {
 #[test]
 fn footer_is_as_its_table_says_counted_from_the_end() {
     let (records, tasks, seek) = (0x2222, 0x3333, vec![0xAAAA, 0xBBBB]);
-    let footer = Footer { base: LIFE.base, records, tasks, end: 0x4444, has_ids: true, seek };
+    let footer = Footer { base: LIFE.base, records, tasks, end: 0x4444, has_ids: true, cold: true, seek };
     let bytes = footer.encode(LIFE);
     let checked = &bytes[..bytes.len() - 4];
     let check = naive_crc(u32::try_from(LIFE.salt & 0xFFFF_FFFF).unwrap(), checked);
@@ -181,7 +182,7 @@ fn footer_is_as_its_table_says_counted_from_the_end() {
         ("task records", le::<4>(0x3333)),
         ("end of the last extent", le::<4>(0x4444)),
         ("n", le::<4>(2)),
-        ("1 if a record may have a dedup id", le::<4>(1)),
+        ("bit 0: a record may have a dedup id", le::<4>(3)),
         ("zero", vec![0; 8]),
         ("CRC-32", le::<4>(check.into())),
     ];

@@ -12,6 +12,7 @@ mod order;
 mod pause;
 mod produce;
 mod room;
+mod thin;
 mod transact;
 
 use std::collections::BTreeMap;
@@ -161,6 +162,7 @@ impl<'a> Actor<'a> {
             Op::Dismiss { group, name } => self.dismiss(self.side(group), name),
             Op::Transaction { .. } => self.transaction(op),
             Op::Move { group, pick, lane, power } => self.move_letter(self.side(group), pick, LaneId(lane), power),
+            Op::Thin { lane, group, how, power } => self.thin(LaneId(lane), self.side(group), how, power),
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),
@@ -184,6 +186,10 @@ impl<'a> Actor<'a> {
                 self.engine.sweep_strays();
                 self.engine.recycle();
                 self.call(|_| Ok(()))
+            }
+            Op::Evacuate => {
+                self.call(|actor| actor.engine.write_footers(actor.now.wall))?;
+                self.call(|actor| actor.engine.evacuate(*actor.now).map(drop))
             }
             Op::Prepare => self.call(|actor| actor.engine.prepare().map(drop)),
             Op::Clock { boot_ms, wall_ms } => {

@@ -18,6 +18,9 @@ impl Op {
         if setting.load == Load::Turning && !rng.once_in(12) {
             return Op::draw_turning(rng, setting.lanes);
         }
+        if setting.load == Load::Sparse && rng.once_in(2) {
+            return Op::draw_sparse(rng, setting.lanes);
+        }
         if plain {
             return Op::draw(rng, setting.lanes, setting.load);
         }
@@ -75,6 +78,19 @@ impl Op {
         }
     }
 
+    /// A step of a queue in which a few tasks stay and most are soon done.
+    fn draw_sparse<R: Choices>(rng: &mut R, lanes: u8) -> Op {
+        match rng.below(12) {
+            0..=2 => {
+                Op::Thin { lane: small(rng, lanes), group: small(rng, 8), how: How::draw(rng), power: rng.once_in(2) }
+            }
+            3..=6 => Op::Evacuate,
+            7..=9 => Op::Checkpoint,
+            10 => Op::Recycle,
+            _ => Op::Reopen,
+        }
+    }
+
     /// A step as a queue in use sees it.
     pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, load: Load) -> Op {
         let bulky = load == Load::Bulky;
@@ -84,7 +100,7 @@ impl Op {
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
         let pauses = rng.once_in(24);
-        match rng.below(78) {
+        match rng.below(79) {
             _ if pauses => Op::Pause {
                 lane: rng.once_in(2).then(|| small(rng, lanes)),
                 group: small(rng, 8),
@@ -136,6 +152,7 @@ impl Op {
             59 | 60 => Op::Tick,
             61 | 62 => Op::WriteBack,
             63 => Op::Reopen,
+            64 => Op::Evacuate,
             _ => Self::draw_asking(rng, lanes, bytes),
         }
     }

@@ -24,6 +24,13 @@ impl fmt::Display for Op {
             Op::Settle { group, pick, count, how, power } => {
                 write!(f, "group {group} settles {count} from loan {pick} on: {how:?} at {}", at(power))
             }
+            Op::Thin { lane, group, how, power } => {
+                write!(
+                    f,
+                    "lane {lane} fills, and group {group} acks all but two, one of them {how:?}, at {}",
+                    at(power)
+                )
+            }
             Op::Leave { group, consumer } => write!(f, "consumer {consumer} of group {group} leaves"),
             Op::Sweep { group } => write!(f, "group {group} takes everything that waits"),
             Op::CreateGroup { newest, power } => {
@@ -40,7 +47,7 @@ impl fmt::Display for Op {
             Op::Commit { lane: Some(lane) } => write!(f, "commit lane {lane}"),
             Op::Commit { lane: None } => write!(f, "commit the journal"),
             Op::Clock { boot_ms, wall_ms } => write!(f, "clocks move: boot {boot_ms} ms, wall {wall_ms} ms"),
-            Op::SyncAll | Op::MarkIdle | Op::Footers | Op::Checkpoint | Op::Recycle | Op::Prepare => {
+            Op::SyncAll | Op::MarkIdle | Op::Footers | Op::Checkpoint | Op::Recycle | Op::Evacuate | Op::Prepare => {
                 write!(f, "{self:?}")
             }
             Op::FailSync { skipped } => write!(f, "a sync will fail, behind {skipped} others"),

@@ -4,7 +4,7 @@
 use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
 use crate::sim::run::{Counts, run};
-use crate::sim::schedule::{Room, Schedule, Setting, Stretch};
+use crate::sim::schedule::{Keyed, Room, Schedule, Setting, Stretch};
 
 const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
@@ -474,4 +474,14 @@ fn letter_whose_record_would_be_too_large_is_not_moved() {
         let moved = Op::Move { group: 0, pick: 0, lane: 0, power: true };
         keeps_its_promises(1, &[stretch(&[&ops[..], &[moved]].concat(), POWERLESS)], None);
     }
+}
+
+#[test]
+fn task_that_waits_for_its_bucket_is_found_where_it_was_moved_to() {
+    let key = |key, bytes| Op::Keyed { lane: 0, bytes, key, power: false };
+    let thin = |how, power| Op::Thin { lane: 0, group: 0, how, power };
+    let ops = [batch(4, 58, false, true), key(3, 11), key(1, 90), thin(How::Ack, true), thin(How::Release, false)];
+    let ops = [&ops[..], &[Op::Evacuate, Op::Sweep { group: 0 }]].concat();
+    let setting = Setting { lanes: 1, keyed: Keyed::Sticky, ..SETTING };
+    keeps_its_promises_in(setting, 4, &[stretch(&ops, POWERLESS)], None);
 }
