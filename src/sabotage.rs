@@ -94,6 +94,10 @@ pub enum Bug {
     PauseForgotten,
     /// What an earlier open accepted counts towards no bound.
     BacklogForgotten,
+    /// What a group lends counts towards no bound of the whole queue.
+    LoansUncounted,
+    /// A lease that is ended by hand counts as one still.
+    LoanKeptByHand,
     /// A lane that waited for its longest time goes on waiting.
     LaneForgotten,
     /// A decision counts although a record that it names did not survive.
@@ -134,7 +138,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 54] = [
+    pub const SIMULATED: [Bug; 56] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -178,6 +182,8 @@ impl Bug {
         Bug::RevivalForgotten,
         Bug::PauseForgotten,
         Bug::BacklogForgotten,
+        Bug::LoansUncounted,
+        Bug::LoanKeptByHand,
         Bug::LaneForgotten,
         Bug::HalfTransaction,
         Bug::DecisionFoldedEarly,

@@ -237,6 +237,9 @@ impl Group {
             Phase::Delayed { .. } => own.delayed -= 1,
             Phase::Due => drop(own.due.remove(&task.seq)),
         });
+        if matches!(phase, Phase::Leased { .. }) && !on(Bug::LoanKeptByHand) {
+            self.share.give_back();
+        }
         if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
             match phase {
                 Phase::Leased { .. } => sticky.returned(key),

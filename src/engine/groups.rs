@@ -102,6 +102,7 @@ impl Engine {
             let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
             let group = Group::open(id, state, &self.settings.priority, now);
             let group = group.keyed(self.queue.0, self.settings.sticky).spilling(self.scratch.clone());
+            let group = group.lending_from(self.loans.clone());
             // Without a range it asks for one at its first reserve.
             let group = match self.take_sequences(FENCES_PER_RANGE) {
                 Some(first) => group.fenced(first),

@@ -190,8 +190,10 @@ impl Engine {
             work.group.purge(lane, seq, |seq| self.base_of(lane, seq), &mut work.changes);
             work.group.settle_amount(lane, owed);
         }
-        let end = self.write_together(works.iter_mut().map(|work| &mut **work), now)?;
-        Ok(Moved { tasks: 0, end })
+        let end = self.write_together(works.iter_mut().map(|work| &mut **work), now);
+        // Leases of the lane ended, which may leave keys and room to others.
+        self.arrivals.wake_all();
+        Ok(Moved { tasks: 0, end: end? })
     }
 
     /// Where a task's record is. `None` if it is not there (any more).

@@ -53,6 +53,7 @@ use std::sync::Arc;
 
 #[cfg(any(test, feature = "sim"))]
 use crate::delivery::far::FarRules;
+use crate::delivery::loans::Loans;
 use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment, Undecided};
@@ -86,6 +87,8 @@ pub(crate) struct Engine {
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
     pauses: Pauses,
     dedup: Dedup,
+    /// `None` where no bound on what all groups have on loan is set.
+    loans: Option<Arc<Loans>>,
     /// `None` where no bound on what waits is set.
     bounds: Option<Bounds>,
     /// Held by a transaction, shared, from its first claim to its last publish.

@@ -153,6 +153,8 @@ impl Engine {
             // A lease that ran out is lost even if nobody looked at the clock since.
             work.group.tick(&self.settings.rules, now, &mut work.changes);
             let written = self.write_changes(work, now.wall);
+            // Whatever becomes of the transaction, leases that ran out are over.
+            self.wake_if_woken(&mut work.group);
             written.inspect_err(|_| work.changes.clear())?;
         }
         self.check_receipts(plan, &groups)?;

@@ -96,6 +96,8 @@ pub(crate) mod option {
     pub(crate) const QUEUE_BYTES_MAX: u16 = 23;
     /// The most tasks of a group that are on loan.
     pub(crate) const IN_FLIGHT_MAX: u16 = 24;
+    /// The most tasks of all groups together that are on loan.
+    pub(crate) const QUEUE_IN_FLIGHT_MAX: u16 = 25;
     /// The most tasks, and payload bytes, that wait in a lane: these and the lane's number.
     pub(crate) const LANE_TASKS_MAX: u16 = 0x200;
     pub(crate) const LANE_BYTES_MAX: u16 = 0x300;
