@@ -88,6 +88,10 @@ pub enum Bug {
     DoneWithoutReader,
     /// A group from the newest task on forgets where it began.
     StartForgotten,
+    /// A group from the oldest task on begins without what was cancelled before.
+    CancelForgotten,
+    /// A checkpoint does not keep what was cancelled for groups to come.
+    CancelNotKept,
     /// That a dead letter came back is not journaled.
     RevivalForgotten,
     /// What is paused is forgotten by the next checkpoint.
@@ -138,7 +142,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 56] = [
+    pub const SIMULATED: [Bug; 58] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -179,6 +183,8 @@ impl Bug {
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
+        Bug::CancelForgotten,
+        Bug::CancelNotKept,
         Bug::RevivalForgotten,
         Bug::PauseForgotten,
         Bug::BacklogForgotten,

@@ -48,6 +48,8 @@ pub(crate) mod kind {
     pub(crate) const DEAD: u8 = 6;
     /// What is paused; absent if nothing is.
     pub(crate) const PAUSED: u8 = 7;
+    /// Tasks that are settled for groups to come too: `b` = base of the life, `c` = chunk.
+    pub(crate) const CANCELLED: u8 = 10;
     /// A slice of dedup ids: `a` = its number.
     pub(crate) const IDS: u8 = 16;
     /// Order of the next enqueue with a dedup id; absent if there was none.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::Store;
-use crate::delivery::Group;
 use crate::delivery::fences::FENCES_PER_RANGE;
 use crate::delivery::loans::Loans;
+use crate::delivery::{Group, GroupState};
 use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::{Paused, StoredOptions};
 use crate::format::segment::block_for;
@@ -66,6 +66,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         store: None,
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
+        to_come: GroupState::default(),
         paused: Paused::default(),
         ids: FoundIds::default(),
         logs: BTreeMap::new(),
@@ -130,6 +131,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         last_bases: picture.last_bases,
         journal: Arc::new(journal),
         groups: RwLock::new(groups),
+        to_come: Mutex::new(picture.to_come),
         pauses: Pauses::new(picture.paused),
         dedup: Dedup::open(picture.ids, &store),
         loans,
