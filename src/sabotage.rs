@@ -118,6 +118,8 @@ pub enum Bug {
     DedupForgotten,
     /// A dedup hit is acknowledged before the first task has the durability asked for.
     HitBeforeDurable,
+    /// A dedup hit does not wait for the rest of the first task's transaction.
+    HitOnHalf,
     /// A dedup id counts although its task did not survive.
     IdOfLostRecord,
     /// Dedup ids of lives that were sealed since the checkpoint are not looked for.
@@ -142,7 +144,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 58] = [
+    pub const SIMULATED: [Bug; 59] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -198,6 +200,7 @@ impl Bug {
         Bug::VoidInPieces,
         Bug::DedupForgotten,
         Bug::HitBeforeDurable,
+        Bug::HitOnHalf,
         Bug::IdOfLostRecord,
         Bug::SealedIdsForgotten,
         Bug::IdFreedEarly,
