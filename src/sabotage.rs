@@ -96,12 +96,20 @@ pub enum Bug {
     DoneWithoutReader,
     /// A group from the newest task on forgets where it began.
     StartForgotten,
+    /// A group from the oldest task on begins without what was cancelled before.
+    CancelForgotten,
+    /// A checkpoint does not keep what was cancelled for groups to come.
+    CancelNotKept,
     /// That a dead letter came back is not journaled.
     RevivalForgotten,
     /// What is paused is forgotten by the next checkpoint.
     PauseForgotten,
     /// What an earlier open accepted counts towards no bound.
     BacklogForgotten,
+    /// What a group lends counts towards no bound of the whole queue.
+    LoansUncounted,
+    /// A lease that is ended by hand counts as one still.
+    LoanKeptByHand,
     /// A lane that waited for its longest time goes on waiting.
     LaneForgotten,
     /// A decision counts although a record that it names did not survive.
@@ -118,6 +126,8 @@ pub enum Bug {
     DedupForgotten,
     /// A dedup hit is acknowledged before the first task has the durability asked for.
     HitBeforeDurable,
+    /// A dedup hit does not wait for the rest of the first task's transaction.
+    HitOnHalf,
     /// A dedup id counts although its task did not survive.
     IdOfLostRecord,
     /// Dedup ids of lives that were sealed since the checkpoint are not looked for.
@@ -142,7 +152,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 58] = [
+    pub const SIMULATED: [Bug; 63] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -187,9 +197,13 @@ impl Bug {
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
+        Bug::CancelForgotten,
+        Bug::CancelNotKept,
         Bug::RevivalForgotten,
         Bug::PauseForgotten,
         Bug::BacklogForgotten,
+        Bug::LoansUncounted,
+        Bug::LoanKeptByHand,
         Bug::LaneForgotten,
         Bug::HalfTransaction,
         Bug::DecisionFoldedEarly,
@@ -198,6 +212,7 @@ impl Bug {
         Bug::VoidInPieces,
         Bug::DedupForgotten,
         Bug::HitBeforeDurable,
+        Bug::HitOnHalf,
         Bug::IdOfLostRecord,
         Bug::SealedIdsForgotten,
         Bug::IdFreedEarly,

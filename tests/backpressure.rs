@@ -360,6 +360,101 @@ fn a_lane_has_no_more_on_loan_than_its_bound_while_others_are_handed_out() {
     ));
 }
 
+#[test]
+fn all_groups_together_have_no_more_on_loan_than_the_queues_bound() {
+    let place = place();
+    let queue = small().queue_in_flight_max(3).open(&place.path).unwrap();
+    queue.create_group("second", Start::Oldest).unwrap();
+    let ids: Vec<_> = (0..9).map(|n| put(&queue, n % 3, 1).unwrap()).collect();
+    let (first, second) = (queue.consumer(), queue.consumer_of("second", ConsumerOptions::new()).unwrap());
+    let two = first.reserve(Reserve::new().tasks(2)).unwrap();
+    let mut last = second.reserve(Reserve::new().tasks(100)).unwrap();
+    assert_eq!((two.len(), last.len()), (2, 1), "a reserve takes what is left");
+    assert!(nothing(&first) && nothing(&second));
+    let told = queue.explain("second", ids[8]).unwrap().unwrap();
+    assert!(told.reasons.iter().any(|reason| reason.contains("the queue has as many")), "{told:?}");
+    two.into_iter().for_each(|delivery| delivery.ack().unwrap());
+    last.extend(second.reserve(Reserve::new().tasks(100)).unwrap());
+    assert_eq!(last.len(), 3, "what one group settled is room for another");
+    assert!(nothing(&first));
+    last.into_iter().for_each(|delivery| delivery.release().unwrap());
+    drop((first, second));
+    queue.close().unwrap();
+    let queue = small().open(&place.path).unwrap();
+    let taken = take(&queue, "second", 3);
+    assert!(has_nothing(&queue, "default"), "the bound is stored");
+    taken.into_iter().for_each(|delivery| delivery.release().unwrap());
+    queue.close().unwrap();
+    let queue = small().queue_in_flight_max(0).open(&place.path).unwrap();
+    assert_eq!(take(&queue, "second", 9).len(), 9);
+}
+
+#[test]
+fn every_end_of_a_lease_leaves_room_to_every_group_and_wakes_who_waits_for_it() {
+    let place = place();
+    let queue = small().queue_in_flight_max(1).lease(LONG).open(&place.path).unwrap();
+    queue.create_group("second", Start::Oldest).unwrap();
+    let ids: Vec<_> = (0..20).map(|_| put(&queue, 0, 1).unwrap()).collect();
+    put(&queue, 1, 1).unwrap();
+    type End = fn(&Queue, Delivery);
+    let ends: [(&str, End); 9] = [
+        ("ack", |_, delivery| delivery.ack().unwrap()),
+        ("nack", |_, delivery| delivery.nack(None, "later").unwrap()),
+        ("release", |_, delivery| delivery.release().unwrap()),
+        ("reject", |_, delivery| delivery.reject("never").unwrap()),
+        ("drop", |_, delivery| drop(delivery)),
+        ("cancel", |queue, delivery| {
+            assert!(queue.cancel(delivery.id()).unwrap());
+            let _receipt = delivery.detach();
+        }),
+        ("transaction", |queue, delivery| {
+            let mut step = queue.transaction();
+            step.ack(delivery);
+            step.commit().unwrap();
+        }),
+        ("running out", |_, delivery| delivery.extend(Duration::from_millis(1)).unwrap()),
+        ("purge", |queue, delivery| {
+            queue.purge_lane(LaneId(0)).unwrap();
+            let _receipt = delivery.detach();
+        }),
+    ];
+    for (how, end) in ends {
+        let held = one(&queue.consumer());
+        let other = queue.clone();
+        let waiter = thread::spawn(move || {
+            let second = other.consumer_of("second", ConsumerOptions::new()).unwrap();
+            let mut taken = second.reserve(Reserve::new().wait(LONG)).unwrap();
+            taken.pop().map(|delivery| delivery.ack().unwrap()).is_some()
+        });
+        end(&queue, held);
+        assert!(waiter.join().unwrap(), "{how} leaves no room");
+    }
+    drop(ids);
+}
+
+#[test]
+fn a_worker_that_goes_or_is_replaced_and_a_consumer_that_closes_leave_room_to_every_group() {
+    let place = place();
+    let queue = small().queue_in_flight_max(1).lease(LONG).open(&place.path).unwrap();
+    queue.create_group("second", Start::Oldest).unwrap();
+    (0..9).for_each(|_| _ = put(&queue, 0, 1).unwrap());
+    let worker = queue.worker("one").unwrap();
+    let held = worker.reserve(Reserve::new()).unwrap();
+    assert!(has_nothing(&queue, "second"));
+    let worker = queue.worker("one").unwrap();
+    ack(&queue, "second", 1);
+    let held_again = worker.reserve(Reserve::new()).unwrap();
+    assert!(has_nothing(&queue, "second"));
+    drop(worker);
+    ack(&queue, "second", 1);
+    let consumer = queue.consumer();
+    let held_last = consumer.reserve(Reserve::new()).unwrap();
+    assert!(has_nothing(&queue, "second"));
+    consumer.close().unwrap();
+    ack(&queue, "second", 1);
+    drop((held, held_again, held_last));
+}
+
 // ---- pausing ----
 
 fn has_nothing(queue: &Queue, group: &str) -> bool {

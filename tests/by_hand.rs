@@ -211,3 +211,54 @@ fn a_group_that_begins_at_the_oldest_task_sees_nothing_of_what_was_purged_before
     let seen: Vec<_> = seen.iter().map(|delivery| (delivery.lane(), delivery.payload().as_ref())).collect();
     assert_eq!(seen, [(LaneId(0), b"after".as_slice()), (LaneId(1), b"before")]);
 }
+
+#[test]
+fn a_group_that_begins_at_the_oldest_task_sees_nothing_of_what_was_cancelled_before() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let ids: Vec<_> = (0..40).map(|n| queue.enqueue(Task::new(&format!("{n:0200}"))).unwrap()).collect();
+    let seen_by = |queue: &Queue, group: &str| {
+        queue.create_group(group, Start::Oldest).unwrap();
+        let consumer = queue.consumer_of(group, lanelog::ConsumerOptions::new()).unwrap();
+        let seen = consumer.reserve(Reserve::new().tasks(99)).unwrap();
+        seen.iter().map(lanelog::Delivery::id).collect::<Vec<_>>()
+    };
+    let left = |cancelled: &[usize]| {
+        let ids = ids.iter().enumerate().filter(|(at, _)| !cancelled.contains(at));
+        ids.map(|(_, id)| *id).collect::<Vec<_>>()
+    };
+    assert!(queue.cancel(ids[3]).unwrap());
+    assert_eq!(seen_by(&queue, "at-once"), left(&[3]));
+    let copy = support::as_a_death_leaves_it(&place);
+    let queue = small().open(&copy).unwrap();
+    assert!(queue.cancel(ids[30]).unwrap());
+    assert_eq!(seen_by(&queue, "after-a-death"), left(&[3, 30]));
+    queue.checkpoint().unwrap();
+    queue.checkpoint().unwrap();
+    queue.close().unwrap();
+    let queue = small().open(&copy).unwrap();
+    assert_eq!(seen_by(&queue, "after-a-checkpoint"), left(&[3, 30]));
+    assert!(queue.cancel(ids[0]).unwrap());
+    let depth = queue.stats().groups.iter().map(|group| group.lanes[0].depth).collect::<Vec<_>>();
+    assert_eq!(depth, [37, 37, 37, 37]);
+    queue.create_group("newest", Start::Newest).unwrap();
+    let stats = queue.stats();
+    let newest = stats.groups.last().unwrap();
+    assert_eq!((newest.lanes[0].depth, newest.lanes[0].acked), (0, 0), "it has nothing to do with what came before");
+}
+
+#[test]
+fn what_was_cancelled_is_forgotten_with_its_segment() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    for n in 0..60 {
+        let id = queue.enqueue(Task::new(&format!("{n:0200}"))).unwrap();
+        assert!(queue.cancel(id).unwrap());
+    }
+    assert!(nothing(&queue.consumer()));
+    queue.checkpoint().unwrap();
+    queue.checkpoint().unwrap();
+    assert!(queue.stats().lanes[0].segments <= 2, "{:?}", queue.stats().lanes);
+    queue.create_group("late", Start::Oldest).unwrap();
+    assert!(nothing(&queue.consumer_of("late", lanelog::ConsumerOptions::new()).unwrap()));
+}

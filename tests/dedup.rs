@@ -159,6 +159,54 @@ fn a_hit_at_power_waits_until_the_first_task_is_durable() {
 }
 
 #[test]
+fn a_hit_on_a_task_of_a_transaction_waits_until_all_of_that_is_durable() {
+    let place = place();
+    let queue = small().sync_interval(LONG).open(&place.path).unwrap();
+    let mut step = queue.transaction().durability(Durability::Process);
+    step.enqueue(Task::new("job").dedup_id("a")).unwrap();
+    step.enqueue(Task::new("next").lane(LaneId(1))).unwrap();
+    let first = step.commit().unwrap()[0];
+    let hit = queue.submit(Task::new("job").dedup_id("a")).unwrap();
+    assert_eq!((hit.id(), hit.is_durable()), (first, false));
+    assert_eq!(hit.wait().unwrap(), first);
+    for lane in [LaneId(0), LaneId(1)] {
+        let marks = queue.watermarks(lane).unwrap();
+        assert_eq!(marks.durable, marks.published, "{lane:?}");
+    }
+    let again = queue.submit(Task::new("job").dedup_id("a")).unwrap();
+    assert!(again.is_durable(), "its decision too");
+}
+
+#[test]
+fn a_refused_transaction_leaves_no_id_and_one_beyond_the_bound_changes_nothing() {
+    let place = place();
+    let queue = small().dedup_ids_max(2).open(&place.path).unwrap();
+    let (kept, lost) = (queue.enqueue(Task::new("kept")).unwrap(), queue.enqueue(Task::new("lost")).unwrap());
+    let consumer = queue.consumer();
+    let receipts: Vec<_> = (0..2).map(|_| one(&consumer).detach()).collect();
+    queue.release(&receipts[1]).unwrap();
+    let mut stale = queue.transaction();
+    stale.enqueue(Task::new("job").dedup_id("a")).unwrap();
+    stale.ack(receipts[1]);
+    assert!(matches!(stale.commit(), Err(Error::LeaseLost { task }) if task == lost));
+    let mut over = queue.transaction();
+    for id in ["a", "b", "c"] {
+        over.enqueue(Task::new("job").dedup_id(id).lane(LaneId(1))).unwrap();
+    }
+    over.ack(receipts[0]);
+    assert!(matches!(over.commit(), Err(Error::DedupFull { max: 2, .. })));
+    assert_eq!((queue.stats().dedup_ids, queue.stats().dedup_hits, tasks(&queue)), (0, 0, 2));
+    let mut fits = queue.transaction();
+    for id in ["a", "b", "a"] {
+        fits.enqueue(Task::new("job").dedup_id(id).lane(LaneId(1))).unwrap();
+    }
+    fits.ack(receipts[0]);
+    let ids = fits.commit().expect("two are new");
+    assert_eq!((ids[0], queue.stats().dedup_ids, queue.stats().dedup_hits, tasks(&queue)), (ids[2], 2, 1, 4));
+    assert!(matches!(queue.ack(&receipts[0]), Err(Error::LeaseLost { task }) if task == kept));
+}
+
+#[test]
 fn beyond_the_bound_an_enqueue_is_refused_and_nothing_is_forgotten_early() {
     let place = place();
     let queue = small().dedup_ids_max(3).open(&place.path).unwrap();
@@ -175,7 +223,7 @@ fn beyond_the_bound_an_enqueue_is_refused_and_nothing_is_forgotten_early() {
 }
 
 #[test]
-fn bad_ids_and_ids_in_transactions_are_refused_with_the_reason() {
+fn bad_ids_are_refused_with_the_reason() {
     let place = place();
     let queue = small().open(&place.path).unwrap();
     let why = |task: Task<'_>| match queue.enqueue(task) {
@@ -186,8 +234,8 @@ fn bad_ids_and_ids_in_transactions_are_refused_with_the_reason() {
     assert!(why(Task::new("job").dedup_id(&[1; 256])).contains("256"));
     assert!(why(Task::new("job").dedup_id("a").dedup_for(Duration::ZERO)).contains("1 ms"));
     assert!(why(Task::new("job").dedup_until_settled()).contains("has none"));
-    let refused = queue.transaction().enqueue(Task::new("job").dedup_id("a"));
-    assert!(matches!(refused, Err(Error::InvalidOption { option: "dedup_id", .. })), "{refused:?}");
+    let refused = queue.transaction().enqueue(Task::new("job").dedup_id(""));
+    assert!(matches!(refused, Err(Error::InvalidOption { .. })), "{refused:?}");
     assert!(matches!(Options::new().dedup_ids_max(0).open(&place.path), Err(Error::InvalidOption { .. })));
     assert_eq!(tasks(&queue), 0);
 }

@@ -44,6 +44,34 @@ fn ack_and_next_steps_happen_together_and_survive_a_death() {
 }
 
 #[test]
+fn tasks_whose_dedup_ids_count_are_left_out_and_new_ids_count_with_the_transaction() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let until_settled = |text: &'static str, id: &'static str| Task::new(text).dedup_id(id).dedup_until_settled();
+    let first = queue.enqueue(until_settled("first", "a")).unwrap();
+    let consumer = queue.consumer();
+    let mut step = queue.transaction();
+    step.enqueue(until_settled("again", "a").lane(LaneId(1))).unwrap();
+    step.enqueue(until_settled("second", "b").lane(LaneId(1))).unwrap();
+    step.enqueue(Task::new("plain")).unwrap();
+    step.enqueue(until_settled("second again", "b").lane(LaneId(2))).unwrap();
+    step.ack(one(&consumer));
+    let ids = step.commit().unwrap();
+    assert_eq!((ids[0], ids[3]), (first, ids[1]), "an id counts although this transaction settles its task");
+    assert_eq!((queue.stats().dedup_ids, queue.stats().dedup_hits), (2, 2));
+    let mut nothing_new = queue.transaction();
+    nothing_new.enqueue(until_settled("third", "b")).unwrap();
+    assert_eq!(nothing_new.commit().unwrap(), [ids[1]]);
+    let dead = Queue::open(as_a_death_leaves_it(&place)).unwrap();
+    for queue in [&queue, &dead] {
+        assert_eq!(queue.enqueue(until_settled("fourth", "b")).unwrap(), ids[1]);
+        let freed = queue.enqueue(until_settled("fifth", "a")).unwrap();
+        assert_ne!(freed, first, "its task is settled now");
+        assert_eq!(all(queue), ["plain", "fifth", "second"]);
+    }
+}
+
+#[test]
 fn nothing_happens_before_the_commit_nor_without_it() {
     let place = place();
     let queue = small().max_attempts(1).open(&place.path).unwrap();

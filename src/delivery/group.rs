@@ -30,6 +30,7 @@ use super::fences::Fences;
 use super::hand::DeadBounds;
 use super::keys::{KeyHash, Keys};
 use super::lane::{GroupLane, GroupLanes};
+use super::loans::{Loans, Share};
 use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
@@ -151,6 +152,8 @@ pub(crate) struct Group {
     /// Lanes with tasks whose time is far, and where those are kept outside of memory.
     pub(super) far_lanes: LaneSet,
     pub(super) scratch: Option<Arc<dyn Scratch>>,
+    /// Of what the whole queue may have on loan.
+    pub(super) share: Share,
     pub(super) scheduler: Scheduler,
     /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
     pub(super) notes: BTreeMap<TaskKey, Note>,
@@ -181,6 +184,7 @@ impl Group {
             wheel: Wheel::new(now.boot_ms),
             far_lanes: LaneSet::EMPTY,
             scratch: None,
+            share: Share::default(),
             scheduler: Scheduler::new(priority, now.boot_ms),
             notes: state.notes,
             // What recovery found may differ from what the checkpoint holds.
@@ -231,11 +235,18 @@ impl Group {
         self
     }
 
-    /// True if a task became deliverable to somebody else by the way, since the last call: its key became free, or it was
-    /// passed over for another worker.
+    /// The group with a share in what the whole queue may have on loan, if that is bounded.
+    pub(crate) fn lending_from(mut self, loans: Option<Arc<Loans>>) -> Self {
+        self.share = Share::of(loans);
+        self
+    }
+
+    /// True if a task became deliverable to somebody else by the way, since the last call: its key became free, it was
+    /// passed over for another worker, or the queue may have one more on loan.
     pub(crate) fn take_woken(&mut self) -> bool {
         let by_bucket = self.sticky.as_mut().is_some_and(Sticky::take_woken);
-        self.keys.take_woken() || by_bucket
+        let by_room = self.share.take_made_room();
+        self.keys.take_woken() || by_bucket || by_room
     }
 
     /// The task that was in a slot needs its key no more.
@@ -304,6 +315,12 @@ impl Group {
         }
         let in_flight: u64 = self.lanes.iter().map(|(_, lane)| lane.in_flight).sum();
         usize::try_from(rules.in_flight_max.saturating_sub(in_flight)).unwrap_or(usize::MAX)
+    }
+
+    /// How many more tasks may be on loan in all groups together.
+    #[inline]
+    pub(crate) fn queue_may_lend(&self) -> usize {
+        self.share.left()
     }
 
     /// How many more tasks of one lane may be on loan.

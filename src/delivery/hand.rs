@@ -48,7 +48,7 @@ pub(crate) enum Standing {
 }
 
 impl Sought {
-    fn key(&self) -> TaskKey {
+    pub(crate) fn key(&self) -> TaskKey {
         (self.lane, self.seq)
     }
 
@@ -144,7 +144,8 @@ impl Group {
         if self.take_dead(&spot.key()).is_none() {
             return false;
         }
-        self.settle_spot(spot, changes);
+        changes.acked(spot.lane, spot.seq);
+        self.settle_spot(spot);
         true
     }
 
@@ -165,14 +166,11 @@ impl Group {
         true
     }
 
-    /// The task is done for the group, whatever it is now; a lease on it ends. False if it was settled before; that is said
-    /// again, for what settled it may be a transaction that a power loss undoes.
-    pub(crate) fn cancel(&mut self, spot: &Sought, changes: &mut Runs) -> bool {
+    /// The task is done for the group, whatever it is now; a lease on it ends. False if it was settled before. It is for the
+    /// caller to journal that, whatever this says: what settled it before may be a transaction that a power loss undoes.
+    pub(crate) fn cancel(&mut self, spot: &Sought) -> bool {
         match self.standing(spot) {
-            Standing::Settled => {
-                changes.acked(spot.lane, spot.seq);
-                return false;
-            }
+            Standing::Settled => return false,
             Standing::Dead(_) => drop(self.take_dead(&spot.key())),
             _ => {
                 match self.slot_of(spot.key()) {
@@ -185,7 +183,7 @@ impl Group {
                 });
             }
         }
-        self.settle_spot(spot, changes);
+        self.settle_spot(spot);
         true
     }
 
@@ -237,6 +235,9 @@ impl Group {
             Phase::Delayed { .. } => own.delayed -= 1,
             Phase::Due => drop(own.due.remove(&task.seq)),
         });
+        if matches!(phase, Phase::Leased { .. }) && !on(Bug::LoanKeptByHand) {
+            self.share.give_back();
+        }
         if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
             match phase {
                 Phase::Leased { .. } => sticky.returned(key),
@@ -253,8 +254,7 @@ impl Group {
         self.lanes.get(spot.lane).is_some_and(|own| own.has_met(spot.base, spot.index()))
     }
 
-    fn settle_spot(&mut self, spot: &Sought, changes: &mut Runs) {
-        changes.acked(spot.lane, spot.seq);
+    fn settle_spot(&mut self, spot: &Sought) {
         self.in_lane(spot.lane, |own| own.settle(spot.base, spot.index()));
     }
 

@@ -22,6 +22,7 @@ impl Group {
         self.wheel.disarm(ticket.slot);
         self.free_key(ticket.slot, task.key);
         self.loan_over(task.key);
+        self.share.give_back();
         let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
@@ -146,6 +147,7 @@ impl Group {
             let (lane, key) = (task.lane, task.key);
             self.in_lane(lane, |lane| lane.in_flight -= 1);
             self.loan_over(key);
+            self.share.give_back();
             if on(Bug::KeyFreedEarly) {
                 self.free_key(slot, key);
             }

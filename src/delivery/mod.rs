@@ -2,7 +2,7 @@
 //!
 //! Pure state. The room reads logs through cursors and changes nothing but itself; what must outlive the
 //! process comes out as [`Change`]s, which the engine writes to the journal while it still holds the group.
-//! Absent: clocks (times come in), files, locks, threads, randomness.
+//! Absent: clocks (times come in), files, locks, threads, randomness. Groups share one number and no more ([`loans`]).
 
 pub(crate) mod acks;
 mod bits;
@@ -13,6 +13,7 @@ pub(crate) mod hand;
 pub(crate) mod keys;
 pub(crate) mod lane;
 mod leases;
+pub(crate) mod loans;
 mod meet;
 mod passed;
 mod reserve;

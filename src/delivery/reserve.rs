@@ -92,7 +92,7 @@ impl Group {
         let mut granted = Granted { grants, ..Granted::default() };
         let mut bytes_left = ask.bytes;
         let mut available = logs.started().and(&ask.lanes);
-        let tasks = ask.tasks.min(self.may_lend(rules));
+        let tasks = ask.tasks.min(self.may_lend(rules)).min(self.queue_may_lend());
         while granted.grants.len() < tasks {
             let Some(Turn { lane, tasks_max }) = self.scheduler.pick(&available, now.boot_ms) else { break };
             let Some(log) = logs.log(lane) else { break };
@@ -130,6 +130,10 @@ impl Group {
         }
         let durable = take.log.durable();
         while granted.grants.len() < take.until {
+            // Another group may have lent the last one that the queue may.
+            if self.queue_may_lend() == 0 {
+                return More::BudgetUsed;
+            }
             let mut due = self.next_due(take, granted);
             // More may be due than was loaded at once.
             while due.is_none() && self.load_lane(take.lane, take.log, take.now, take.lost) {
@@ -221,7 +225,8 @@ impl Group {
         read_task(segment, task.seq, task.offset).map_err(Some)
     }
 
-    /// Puts the task on loan, or gives up on it if its attempts are used up or nobody wants it any more.
+    /// Puts the task on loan, if the queue may have one more; or gives up on it if its attempts are used up or nobody wants
+    /// it any more.
     fn lease(&mut self, candidate: Candidate, take: &mut Take<'_, '_>) -> Option<Grant> {
         let (slot, source, header) = candidate;
         let task = self.slots.slot_mut(slot)?;
@@ -232,6 +237,10 @@ impl Group {
         if take.rules.used_up(task) {
             let reason = std::mem::take(&mut task.reason);
             self.bury(slot, DeadCause::MaxAttempts, reason, take.now, take.changes);
+            return None;
+        }
+        if !self.share.take() {
+            self.make_due(slot);
             return None;
         }
         task.attempts += 1;
@@ -271,6 +280,7 @@ impl Group {
     pub(crate) fn may_have_more(&self, logs: &Lanes, lanes: &LaneSet, rules: &Rules, consumer: u64) -> bool {
         let worker = WorkerId::of_consumer(consumer);
         self.may_lend(rules) > 0
+            && self.queue_may_lend() > 0
             && logs.started().and(lanes).iter().any(|lane| {
                 let Some(log) = logs.log(lane) else { return false };
                 self.keys.has_ready(lane, |key| self.may_take(worker, key))

@@ -102,12 +102,13 @@ impl GroupState {
                 note.attempts = *attempt;
                 note.due = None;
             }),
-            Entry::Acked { runs, .. } => self.each(runs.clone(), records, |state, key, base| {
-                state.notes.remove(&key);
-                let _letter = state.forget_dead(&key);
-                let index = u32::try_from(key.1.0 - base).unwrap_or(u32::MAX);
-                state.acks.entry((key.0, base)).or_default().set(index);
-            }),
+            Entry::Acked { runs, .. } | Entry::Cancelled { runs } => {
+                self.each(runs.clone(), records, |state, key, base| {
+                    state.notes.remove(&key);
+                    let _letter = state.forget_dead(&key);
+                    state.set_acked(key, base);
+                })
+            }
             Entry::Released { attempts, runs, .. } => self.each(runs.clone(), records, |state, key, _| {
                 let dead = state.forget_dead(&key);
                 if *attempts == 0 {
@@ -138,6 +139,24 @@ impl GroupState {
             | Entry::Decision { .. }
             | Entry::Room => {}
         }
+    }
+
+    /// Settles a task of the life that begins at `base`.
+    pub(crate) fn set_acked(&mut self, (lane, seq): TaskKey, base: u64) {
+        let index = u32::try_from(seq.0.saturating_sub(base)).unwrap_or(u32::MAX);
+        self.acks.entry((lane, base)).or_default().set(index);
+    }
+
+    /// A group that begins now, where this is what those to come find settled. It sees nothing before `starts`.
+    pub(crate) fn heir(&self, name: &str, starts: BTreeMap<LaneId, Seq>) -> GroupState {
+        let from = |lane: &LaneId, base: u64| {
+            let start = starts.get(lane).map_or(0, |start| start.0.saturating_sub(base));
+            u32::try_from(start).unwrap_or(u32::MAX)
+        };
+        let settled = self.acks.iter().filter(|_| !on(Bug::CancelForgotten));
+        let copies = settled.map(|((lane, base), acks)| ((*lane, *base), acks.copy_from(from(lane, *base))));
+        let acks = copies.filter(|(_, acks)| acks.count() > 0).collect();
+        GroupState { name: name.to_owned(), starts, acks, ..GroupState::default() }
     }
 
     /// The group has nothing to do with what comes before `seq`.

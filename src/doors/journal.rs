@@ -39,6 +39,7 @@ fn put(out: &mut Vec<u8>, entry: &Entry<'_>) {
         Entry::Paused(what) => journal::put_paused(out, what),
         Entry::Resumed(what) => journal::put_resumed(out, what),
         Entry::Decision { named } => journal::put_decision(out, &named.collect::<Vec<_>>()),
+        Entry::Cancelled { runs } => journal::put_cancelled(out, &runs.collect::<Vec<_>>()),
         Entry::Room => journal::put_room(out, out.len() + journal::ROOM_BYTES_MIN),
     }
 }

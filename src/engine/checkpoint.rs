@@ -6,7 +6,8 @@
 //!    reading until the end, so that no group begins meanwhile.
 //! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
 //!    because entries are claimed under the group's lock after the state changed.
-//! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, likewise.
+//! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, and what groups to
+//!    come find settled, likewise.
 //! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
 //!    base, and recovery finds it by that. Lives that every group is done with are left out. Then every decision that the
 //!    groups' states may hold, or that has records in what is listed as durable, is made durable with all that it names:
@@ -108,6 +109,7 @@ impl Engine {
             snapshot_counts(cell, &mut snapshot);
         }
         self.snapshot_paused(&mut snapshot);
+        self.snapshot_cancelled(&mut snapshot);
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
         drop(ids);
         let (next_base, ceiling) = {
@@ -151,9 +153,7 @@ impl Engine {
         let older_from = if on(Bug::JournalDroppedEarly) { from } else { older_from };
         let mut leaving = self.detach(&snapshot.gone, older_from);
         leaving.extend(self.evacuation.given_up(before + 1));
-        for cell in groups.values() {
-            forget(cell, &snapshot.gone);
-        }
+        self.forget_lives(&groups, &snapshot.gone);
         // The ids' lock is taken before the groups', never behind it.
         drop(groups);
         self.dedup.written(&snapshot.slices, &checkpoints.store);
@@ -294,6 +294,23 @@ impl Engine {
         let paused = self.paused();
         if !paused.is_empty() && !on(Bug::PauseForgotten) {
             snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
+        }
+    }
+
+    /// Lives that are gone are forgotten by every group, and for those to come.
+    fn forget_lives(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, gone: &[(LaneId, u64)]) {
+        groups.values().for_each(|cell| forget(cell, gone));
+        self.to_come.lock().acks.retain(|life, _| !gone.contains(life));
+    }
+
+    /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
+    fn snapshot_cancelled(&self, snapshot: &mut Snapshot) {
+        let to_come = self.to_come.lock();
+        for ((lane, base), acks) in to_come.acks.iter().filter(|_| !on(Bug::CancelNotKept)) {
+            if !snapshot.gone.contains(&(*lane, *base)) {
+                let key = |c| Key { kind: kind::CANCELLED, a: 0, b: *base, c };
+                snapshot.values.extend(acks.chunks().map(|(chunk, bytes)| (key(chunk), bytes)));
+            }
         }
     }
 

@@ -64,6 +64,7 @@ impl Engine {
                     work.group.release(grant.ticket, &mut work.changes);
                 }
                 work.changes.clear();
+                self.wake_if_woken(&mut work.group);
                 return Err(error);
             }
             self.wake_if_woken(&mut work.group);
@@ -95,7 +96,7 @@ impl Engine {
     }
 
     /// Wakes whoever waits for a task, if one became deliverable by the way.
-    fn wake_if_woken(&self, group: &mut Group) {
+    pub(super) fn wake_if_woken(&self, group: &mut Group) {
         if group.take_woken() {
             self.arrivals.wake_all();
         }
@@ -124,8 +125,9 @@ impl Engine {
             if is_due || work.group.exceeds(&self.settings.rules.dead, now.wall) {
                 work.group.load_far(&self.lanes, now, &mut lost);
                 work.group.tick(&self.settings.rules, now, &mut work.changes);
-                self.write_changes(work, now.wall)?;
+                let written = self.write_changes(work, now.wall);
                 self.arrivals.wake_all();
+                written?;
             }
             next = match (next, work.group.next_due_ms()) {
                 (Some(a), Some(b)) => Some(std::cmp::min::<u64>(a, b)),

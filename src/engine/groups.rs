@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::delivery::fences::FENCES_PER_RANGE;
-use crate::delivery::{Change, Group, GroupState, Runs};
+use crate::delivery::{Change, Group, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
 use crate::format::record::Kind;
@@ -21,7 +21,7 @@ use super::{Attempt, Engine};
 /// Where a new group begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// At the oldest task that the queue still holds, but behind what was purged.
+    /// At the oldest task that the queue still holds, but behind what was purged, and without what was cancelled.
     Oldest,
     /// Behind the newest task: the group sees what is enqueued from now on.
     Newest,
@@ -99,9 +99,10 @@ impl Engine {
             journal::put_group_created(&mut payload, id, name, &starts);
             let end = self.append_journal(&payload, now.wall)?;
             let starts = starts.into_iter().collect();
-            let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
+            let state = self.to_come.lock().heir(name, starts);
             let group = Group::open(id, state, &self.settings.priority, now);
             let group = group.keyed(self.queue.0, self.settings.sticky).spilling(self.scratch.clone());
+            let group = group.lending_from(self.loans.clone());
             // Without a range it asks for one at its first reserve.
             let group = match self.take_sequences(FENCES_PER_RANGE) {
                 Some(first) => group.fenced(first),

@@ -7,9 +7,10 @@
 use crate::delivery::{Keeps, Sought};
 use crate::error::{Error, Result};
 use crate::format::fields::Traits;
-use crate::format::journal::DeadCause;
+use crate::format::journal::{self, DeadCause, Run};
 use crate::format::record::Header;
 use crate::log::{Log, Place, Source, body_of};
+use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, Now, TaskId, Timestamp};
 
 use super::Engine;
@@ -158,20 +159,26 @@ impl Engine {
         Ok(Moved { tasks, end: self.write_together(std::iter::once(work), now)? })
     }
 
-    /// Settles a task for every group, whatever it is there. Counts the groups in which it was not settled before.
+    /// Settles a task for every group, whatever it is there, and for those to come. Counts the groups in which it was not
+    /// settled before.
     pub(crate) fn cancel(&self, id: TaskId, now: Now) -> Result<Moved> {
         self.check_poison()?;
         let Some(spot) = self.spot(id)? else { return Ok(Moved::default()) };
-        let cells = self.groups();
-        let mut works: Vec<_> = cells.iter().map(|cell| cell.state.lock()).collect();
+        // No group begins meanwhile that would be left out.
+        let cells = self.groups.read();
+        let mut works: Vec<_> = cells.values().map(|cell| cell.state.lock()).collect();
         let mut tasks = 0;
         for work in &mut works {
-            let work = &mut **work;
-            tasks += u64::from(work.group.cancel(&spot, &mut work.changes));
+            tasks += u64::from(work.group.cancel(&spot));
+            self.note_settled(work);
         }
-        let end = self.write_together(works.iter_mut().map(|work| &mut **work), now)?;
+        self.to_come.lock().set_acked(spot.key(), spot.base);
+        let mut payload = Vec::new();
+        journal::put_cancelled(&mut payload, &[Run { lane: spot.lane, first: spot.seq, count: 1 }]);
+        let end = self.append_journal(&payload, now.wall);
+        self.changed.store(true, Ordering::Relaxed);
         self.arrivals.wake_all();
-        Ok(Moved { tasks, end })
+        Ok(Moved { tasks, end: Some(end.map_err(Error::in_doubt)?) })
     }
 
     /// Settles everything that a lane holds now, for every group, dead letters included.
@@ -190,8 +197,10 @@ impl Engine {
             work.group.purge(lane, seq, |seq| self.base_of(lane, seq), &mut work.changes);
             work.group.settle_amount(lane, owed);
         }
-        let end = self.write_together(works.iter_mut().map(|work| &mut **work), now)?;
-        Ok(Moved { tasks: 0, end })
+        let end = self.write_together(works.iter_mut().map(|work| &mut **work), now);
+        // Leases of the lane ended, which may leave keys and room to others.
+        self.arrivals.wake_all();
+        Ok(Moved { tasks: 0, end: end? })
     }
 
     /// Where a task's record is. `None` if it is not there (any more).

@@ -113,6 +113,9 @@ impl Engine {
         if group.may_lend(&self.settings.rules) == 0 {
             reasons.push("the group has as many tasks on loan as it may".to_owned());
         }
+        if group.queue_may_lend() == 0 {
+            reasons.push("the queue has as many tasks on loan as it may".to_owned());
+        }
         if group.may_lend_of(spot.lane, &self.settings.rules) == 0 {
             reasons.push("its lane has as many tasks on loan as it may".to_owned());
         }

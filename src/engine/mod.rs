@@ -8,7 +8,7 @@
 //! # Locks, in the order they are taken
 //!
 //! checkpoint → dedup ids → groups → deciding → who joins the bounds → one group, or several with their ids ascending →
-//! what is paused, what waits → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided,
+//! what is paused, what waits, what groups to come find settled → a log's commit lock → a log's claim lock → a log's lists → pool, blocks, damage, undecided,
 //! the places of the scratch file. A
 //! settle or a reserve changes its group *and* claims its journal entry under the group's lock; so whoever reads the
 //! journal's head first and locks the groups after has every entry below the head in the groups' state. That is what a
@@ -52,8 +52,10 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::delivery::GroupState;
 #[cfg(any(test, feature = "sim"))]
 use crate::delivery::far::FarRules;
+use crate::delivery::loans::Loans;
 use crate::error::Error;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment, Undecided};
@@ -86,8 +88,12 @@ pub(crate) struct Engine {
     last_bases: BTreeMap<u16, u64>,
     journal: Arc<Log>,
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
+    /// What groups that are made later find settled: what was cancelled, as long as its life is there.
+    to_come: Mutex<GroupState>,
     pauses: Pauses,
     dedup: Dedup,
+    /// `None` where no bound on what all groups have on loan is set.
+    loans: Option<Arc<Loans>>,
     /// `None` where no bound on what waits is set.
     bounds: Option<Bounds>,
     /// Held by a transaction, shared, from its first claim to its last publish.

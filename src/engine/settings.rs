@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub task_bytes_max: u64,
     pub lease_ms: u64,
     pub rules: Rules,
+    /// The most tasks on loan at once in all groups together; 0 is without limit.
+    pub queue_in_flight_max: u64,
     pub priority: Priority,
     pub limits: Limits,
     /// A key's tasks go to the worker that its bucket belongs to.
@@ -82,6 +84,7 @@ impl Settings {
                 lanes_in_flight_max: (0..=u8::MAX).filter_map(|lane| in_flight_of(stored, lane)).collect(),
                 far: FarRules::USUAL,
             },
+            queue_in_flight_max: stored.further(option::QUEUE_IN_FLIGHT_MAX).unwrap_or(0),
             priority: stored_priority(stored),
             limits: Limits::of_stored(stored),
             sticky: stored.further(option::STICKY) == Some(1),

@@ -70,14 +70,13 @@ impl Engine {
         if end.is_err() {
             work.changes.clear();
         }
-        let settled = Settled { answers, end: end.map_err(Error::in_doubt)? };
         let woken = work.group.take_woken();
         // Under a bound on what is on loan an ack too lets others have something.
         let makes_room = self.settings.rules.bound_loans();
         if woken || makes_room || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
         }
-        Ok(settled)
+        Ok(Settled { answers, end: end.map_err(Error::in_doubt)? })
     }
 
     fn settle_one(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) -> Result<()> {

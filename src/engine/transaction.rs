@@ -23,7 +23,8 @@
 //! of 7 ([`crate::log::Undecided`]), and a checkpoint holds no transaction of which not everything is durable
 //! (`checkpoint.rs`, step 4), nor is any between 2 and 6 while it looks, for all of that is done with *deciding* held.
 //!
-//! Settles alone need no decision: they are one record of the journal. Tasks for one lane alone are a batch.
+//! Settles alone need no decision: they are one record of the journal. Tasks for one lane alone are a batch. Tasks whose
+//! dedup ids count are left out before 1, by [`crate::engine::dedup`].
 
 mod share;
 
@@ -153,6 +154,8 @@ impl Engine {
             // A lease that ran out is lost even if nobody looked at the clock since.
             work.group.tick(&self.settings.rules, now, &mut work.changes);
             let written = self.write_changes(work, now.wall);
+            // Whatever becomes of the transaction, leases that ran out are over.
+            self.wake_if_woken(&mut work.group);
             written.inspect_err(|_| work.changes.clear())?;
         }
         self.check_receipts(plan, &groups)?;

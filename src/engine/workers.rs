@@ -28,7 +28,9 @@ impl Engine {
         let rules = &self.settings.rules;
         work.group.tick(rules, now, &mut work.changes);
         work.group.replace_worker(name, rules, now, &mut work.changes);
-        self.write_or_drop(work, now)?;
+        let written = self.write_or_drop(work, now);
+        self.arrivals.wake_all();
+        written?;
         let id = work.group.enlist(name, pulse, now);
         self.arrivals.wake_all();
         Ok(id)
@@ -48,9 +50,11 @@ impl Engine {
         work.group.tick(&self.settings.rules, now, &mut work.changes);
         let lives = work.group.beat(worker, now);
         if !work.changes.is_empty() {
-            self.write_or_drop(work, now)?;
+            let written = self.write_or_drop(work, now);
             self.arrivals.wake_all();
+            written?;
         }
+        self.wake_if_woken(&mut work.group);
         if lives { Ok(()) } else { Err(Error::WorkerLost { name: format!("{:016x}", worker.consumer()) }) }
     }
 

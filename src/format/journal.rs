@@ -20,6 +20,7 @@
 //! | 14 resumed | the same |
 //! | 16 decision | named records up to the end: lane 1, base of their life 8, first sequence 8, count 4 each |
 //! | 17 room | any bytes, which mean nothing |
+//! | 20 cancelled | runs: acked in every group there is, and in every one that is created later |
 //!
 //! A decision is the first entry of its record, and what else the record says counts only if the decision does. Room is
 //! what a record has left over whose size was fixed before it was known what it says.
@@ -57,6 +58,7 @@ pub(crate) enum Pausable {
 }
 const TAG_DECISION: u8 = 16;
 const TAG_ROOM: u8 = 17;
+const TAG_CANCELLED: u8 = 20;
 
 /// Consecutive sequences of one life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,6 +161,10 @@ pub(crate) enum Entry<'a> {
     },
     /// Nothing.
     Room,
+    /// Settled in every group, those to come included.
+    Cancelled {
+        runs: Runs<'a>,
+    },
 }
 
 /// Records of a transaction, in a row in one life.
@@ -235,6 +241,10 @@ pub(crate) fn put_reserved(out: &mut Vec<u8>, group: u32, attempt: u32, runs: &[
 
 pub(crate) fn put_acked(out: &mut Vec<u8>, group: u32, runs: &[Run]) {
     put(out, TAG_ACKED, |body| put_runs(body.u32(group), runs));
+}
+
+pub(crate) fn put_cancelled(out: &mut Vec<u8>, runs: &[Run]) {
+    put(out, TAG_CANCELLED, |body| put_runs(body, runs));
 }
 
 pub(crate) fn put_released(out: &mut Vec<u8>, group: u32, attempts: u32, runs: &[Run]) {
@@ -379,6 +389,7 @@ fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
     match tag {
         TAG_DECISION => return items(&mut body, NAMED_BYTES).map(|named| Entry::Decision { named: NamedRuns(named) }),
         TAG_ROOM => return Some(Entry::Room),
+        TAG_CANCELLED => return items(&mut body, RUN_BYTES).map(|runs| Entry::Cancelled { runs: Runs(runs) }),
         _ => {}
     }
     let group = body.u32()?;

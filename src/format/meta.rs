@@ -48,6 +48,8 @@ pub(crate) mod kind {
     pub(crate) const DEAD: u8 = 6;
     /// What is paused; absent if nothing is.
     pub(crate) const PAUSED: u8 = 7;
+    /// Tasks that are settled for groups to come too: `b` = base of the life, `c` = chunk.
+    pub(crate) const CANCELLED: u8 = 10;
     /// A slice of dedup ids: `a` = its number.
     pub(crate) const IDS: u8 = 16;
     /// Order of the next enqueue with a dedup id; absent if there was none.
@@ -96,6 +98,8 @@ pub(crate) mod option {
     pub(crate) const QUEUE_BYTES_MAX: u16 = 23;
     /// The most tasks of a group that are on loan.
     pub(crate) const IN_FLIGHT_MAX: u16 = 24;
+    /// The most tasks of all groups together that are on loan.
+    pub(crate) const QUEUE_IN_FLIGHT_MAX: u16 = 25;
     /// The most tasks, and payload bytes, that wait in a lane: these and the lane's number.
     pub(crate) const LANE_TASKS_MAX: u16 = 0x200;
     pub(crate) const LANE_BYTES_MAX: u16 = 0x300;

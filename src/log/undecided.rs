@@ -44,6 +44,12 @@ impl Undecided {
         self.0.lock().power.contains_key(&place)
     }
 
+    /// What must be durable for the decision at `place` to be, if it is not yet. Of one at `Process` nothing is kept but how far
+    /// all of them reach: that is what is to be waited for then.
+    pub(crate) fn waits_for(&self, place: Place, is_power: bool) -> Ends {
+        if is_power { self.0.lock().power.get(&place).cloned().unwrap_or_default() } else { self.furthest() }
+    }
+
     /// Forgets the decisions at `Power` of which everything is durable. True if there were any.
     pub(crate) fn settle(&self, durable: impl Fn(LogId) -> u64) -> bool {
         let mut open = self.0.lock();

@@ -122,7 +122,7 @@ impl Queue {
         self.move_shelf(group, filter, Shelf::Parked, Move::Kick)
     }
 
-    /// The task is not done any more, in any group: delayed, waiting, dead or parked, it goes; a lease on it ends, and its
+    /// The task is not done any more, in any group, nor in one that is made later: delayed, waiting, dead or parked, it goes; a lease on it ends, and its
     /// receipt is refused. False if it was settled everywhere, or is not there. Durable when this returns, for all groups
     /// or none.
     ///

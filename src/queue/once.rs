@@ -45,7 +45,8 @@ fn append(core: &Core, lane: LaneId, drafts: &[TaskDraft<'_>], wait: Option<Dura
     core.append(wait, || core.engine.append_once(lane, drafts, clock::now()))
 }
 
-fn ids(core: &Core, accepted: &Accepted) -> impl Iterator<Item = TaskId> {
+/// The ids of what was accepted, in the order of the tasks.
+pub(super) fn ids(core: &Core, accepted: &Accepted) -> impl Iterator<Item = TaskId> {
     let queue = core.engine.queue();
     accepted.tasks.iter().map(move |(lane, seq)| TaskId { queue, lane: *lane, seq: *seq })
 }

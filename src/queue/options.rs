@@ -73,6 +73,7 @@ pub struct Options {
     queue_bound: Option<Bound>,
     lane_bounds: BTreeMap<LaneId, Bound>,
     in_flight_max: Option<u64>,
+    queue_in_flight_max: Option<u64>,
     lanes_in_flight_max: BTreeMap<LaneId, u64>,
     sticky: Option<bool>,
     dedup_window: Option<Duration>,
@@ -187,6 +188,14 @@ impl Options {
     #[must_use]
     pub fn in_flight_max(mut self, tasks: u64) -> Self {
         self.in_flight_max = Some(tasks);
+        self
+    }
+
+    /// The most tasks that are on loan at once in all groups together, which take from it as they come; 0, the default, is any
+    /// number. Holds beside [`Options::in_flight_max`], which keeps one group from taking all of it.
+    #[must_use]
+    pub fn queue_in_flight_max(mut self, tasks: u64) -> Self {
+        self.queue_in_flight_max = Some(tasks);
         self
     }
 
@@ -349,6 +358,7 @@ impl Options {
         let mut further = base.further;
         let mut set = |tag: u16, value: Option<u64>| further.extend(value.map(|value| (tag, value)));
         set(option::IN_FLIGHT_MAX, self.in_flight_max);
+        set(option::QUEUE_IN_FLIGHT_MAX, self.queue_in_flight_max);
         set(option::QUEUE_TASKS_MAX, self.queue_bound.map(|bound| bound.tasks_max));
         set(option::QUEUE_BYTES_MAX, self.queue_bound.map(|bound| bound.bytes_max));
         for (lane, bound) in &self.lane_bounds {

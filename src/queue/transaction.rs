@@ -6,12 +6,12 @@ use crate::engine::append::TaskDraft;
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
 use crate::engine::transaction::Plan;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::disk::clock;
-use crate::types::{Durability, LaneId, Seq, TaskId, millis};
+use crate::types::{Durability, LaneId, TaskId, millis};
 
 use super::task::Fields;
-use super::{Delivery, Pending, Queue, Task};
+use super::{Delivery, Pending, Queue, Task, once};
 
 /// Enqueues and settles that happen wholly or not at all, over any crash, in any lanes and groups: the step from one task
 /// to the next. Buffered, and copied, until [`commit`](Transaction::commit).
@@ -106,16 +106,15 @@ impl Transaction {
     /// A task to be enqueued. Checked now; it has its id, and exists, from the commit on. Times from its enqueue on count
     /// from now.
     ///
+    /// Whether its dedup id counts ([`Task::dedup_id`]) is looked up as the commit begins, before any settle of this
+    /// transaction: if it does the first task stands in its place, and nothing is added. Of tasks of one transaction with
+    /// the same id the first is added. A new id counts if and only if the transaction happens.
+    ///
     /// # Errors
-    /// [`Error::TaskTooLarge`](crate::Error::TaskTooLarge), [`Error::HeadersTooLarge`](crate::Error::HeadersTooLarge), [`Error::InvalidOption`](crate::Error::InvalidOption) for what the task asks for, and for
-    /// a dedup id: whether it counts is known at the commit, and by then other tasks may refer to this one;
+    /// [`Error::TaskTooLarge`](crate::Error::TaskTooLarge), [`Error::HeadersTooLarge`](crate::Error::HeadersTooLarge), [`Error::InvalidOption`](crate::Error::InvalidOption) for what the task asks for;
     /// [`Error::NoSuchLane`](crate::Error::NoSuchLane), [`Error::Poisoned`](crate::Error::Poisoned). The transaction is as it was before.
     #[expect(clippy::needless_pass_by_value, reason = "a task is handed over")]
     pub fn enqueue(&mut self, task: Task<'_>) -> Result<()> {
-        if task.has_dedup_id() {
-            let why = "a transaction takes no task with a dedup id: enqueue it by itself".to_owned();
-            return Err(Error::InvalidOption { option: "dedup_id", why });
-        }
         let fields = task.fields(self.queue.core(), || clock::now().wall)?;
         let draft = fields.draft(task.payload, self.durability);
         self.queue.core().engine.check_part(task.lane, &draft)?;
@@ -145,7 +144,7 @@ impl Transaction {
     }
 
     /// Makes all of it happen, and waits until it can't be undone: at `Power`, until all logs that it wrote to are on
-    /// stable storage; at `Process` not at all. Gives the ids of the tasks in the order of their enqueues. Where no
+    /// stable storage, and so is the first task of each dedup id that counted; at `Process` not at all. Gives the ids of the tasks in the order of their enqueues. Where no
     /// segment is ready it first waits for one, as long as [`Options::append_wait`](crate::Options::append_wait) says.
     ///
     /// Settles alone, or tasks for one lane alone, cost one commit of one log; else it is one of each lane and one of the
@@ -153,7 +152,7 @@ impl Transaction {
     ///
     /// # Errors
     /// Refused, with nothing done: [`Error::LeaseLost`](crate::Error::LeaseLost) if any of the leases is lost, [`Error::BadReceipt`](crate::Error::BadReceipt) for a foreign
-    /// one, or a task that is settled twice; [`Error::TransactionTooLarge`](crate::Error::TransactionTooLarge), [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
+    /// one, or a task that is settled twice; [`Error::TransactionTooLarge`](crate::Error::TransactionTooLarge), [`Error::DedupFull`](crate::Error::DedupFull), [`Error::Full`](crate::Error::Full), [`Error::Poisoned`](crate::Error::Poisoned),
     /// [`Error::Closed`](crate::Error::Closed), [`Error::Forked`](crate::Error::Forked), [`Error::NotDurable`](crate::Error::NotDurable); [`Error::Io`](crate::Error::Io) if an I/O error hit the segment of a
     /// leased task. Deliveries of a refused transaction are as if they had been dropped unsettled; settle by receipt, after
     /// [`Delivery::detach`], what should stay on loan. In doubt, wholly: [`Error::InDoubt`](crate::Error::InDoubt) if a sync failed or an I/O
@@ -175,13 +174,11 @@ impl Transaction {
         let receipts: Vec<(Receipt, Settle<'_>)> =
             settles.iter().map(|(leased, how)| (leased.receipt(), how.settle())).collect();
         let plan = Plan { tasks: &drafts, settles: &receipts, letter: None, durability };
-        let decided = core.append(wait, || core.engine.transact(&plan, clock::now()))?;
+        let accepted = core.append(wait, || core.engine.transact_once(&plan, clock::now()))?;
         settles.into_iter().for_each(|(leased, _)| leased.settled());
-        let lanes = drafts.iter().map(|(lane, _)| *lane);
-        let id = |(lane, seq): (LaneId, &Seq)| TaskId { queue: core.engine.queue(), lane, seq: *seq };
-        let ids: Vec<TaskId> = lanes.zip(&decided.tasks).map(id).collect();
+        let ids: Vec<TaskId> = once::ids(core, &accepted).collect();
         let first = ids.first().copied();
-        Ok(Pending::after(ids, core, durability, &decided.ends, first))
+        Ok(Pending::after(ids, core, durability, &accepted.ends, first))
     }
 }
 

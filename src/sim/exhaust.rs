@@ -35,6 +35,7 @@ const ALPHABET: [Op; 14] = [
         settles: 1,
         how: How::Ack,
         power: true,
+        id: None,
         stands: None,
     },
     Op::SyncAll,

@@ -158,6 +158,8 @@ pub(super) struct Task {
     pub transaction: u32,
     /// It was a dead letter of one group, and is for that one alone.
     pub of_one: bool,
+    /// It was cancelled, for groups to come too.
+    pub cancelled: Sure,
 }
 
 /// A transaction of which not everything is durable.
@@ -378,7 +380,9 @@ impl Model {
     pub(super) fn accept(&mut self, seq: Seq, lane: LaneId, payload: Payload, batch: u32, power: bool) -> Verdict {
         let asks = Asks::default();
         let kept = Sure::Process;
-        let task = Task { lane, payload, kept, batch, power, key: None, asks, transaction: 0, of_one: false };
+        let cancelled = Sure::No;
+        let task =
+            Task { lane, payload, kept, batch, power, key: None, asks, transaction: 0, of_one: false, cancelled };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
         for side in &mut self.sides {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });
@@ -394,6 +398,7 @@ impl Model {
     /// A commit of the journal succeeded.
     pub(super) fn journal_durable(&mut self) {
         self.lanes_held.values_mut().for_each(Held::synced);
+        self.tasks.values_mut().for_each(|task| task.cancelled = task.cancelled.synced());
         for side in &mut self.sides {
             side.born = side.born.synced();
             side.held.synced();
@@ -423,10 +428,18 @@ impl Model {
         if !newest {
             let purged = |seq: &Seq| self.sides.iter().any(|side| side.mine.get(seq).is_some_and(|mine| mine.purged));
             let shown = self.tasks.iter().filter(|(seq, task)| !task.of_one && !purged(seq));
-            for seq in shown.map(|(seq, _)| seq) {
+            for (seq, task) in shown {
+                if task.cancelled >= Sure::Process {
+                    // Where the group is, what was said before it is too.
+                    side.mine.insert(*seq, Mine { acked: Sure::Power, ..Mine::default() });
+                    continue;
+                }
                 // What all others settled may be gone already.
                 let kept = |side: &Side| side.mine.get(seq).is_some_and(|mine| mine.must && mine.acked == Sure::No);
-                side.mine.insert(*seq, Mine { must: self.sides.iter().any(kept), ..Mine::default() });
+                side.mine.insert(
+                    *seq,
+                    Mine { must: task.cancelled == Sure::No && self.sides.iter().any(kept), ..Mine::default() },
+                );
             }
         }
         self.sides.push(side);

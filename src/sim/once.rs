@@ -88,6 +88,12 @@ impl Model {
         self.ids.accepted.entry(id).or_default().push(Accepted { lane, seq, ends, known: true, over: false, groups });
     }
 
+    /// A task may have been accepted with an id, if it is there after a restart.
+    pub(super) fn id_in_doubt(&mut self, id: u8, lane: LaneId, seq: Seq, ends: Timestamp) {
+        self.id_taken(id, lane, seq, ends);
+        self.ids.accepted.entry(id).and_modify(|all| all.iter_mut().for_each(|one| one.known &= one.seq != seq));
+    }
+
     /// Notes which tasks are settled now.
     pub(super) fn observe_ids(&mut self, setting: Setting) {
         let mut ids = std::mem::take(&mut self.ids.accepted);

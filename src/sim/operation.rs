@@ -126,12 +126,14 @@ pub(crate) enum Op {
         group: u8,
         name: u8,
     },
-    /// Tasks over the lanes and settles of one group's loans, wholly or not at all. `stands`: whoever does it stands still
-    /// after one of its steps, while others commit, until the process dies.
+    /// Tasks over the lanes and settles of one group's loans, wholly or not at all; some tasks have dedup ids from `id` on, if
+    /// there is one, of which some may be the same. `stands`: whoever does it stands still after one of its steps, while
+    /// others commit, until the process dies.
     Transaction {
         lane: u8,
         tasks: u8,
         bytes: u16,
+        id: Option<u8>,
         group: u8,
         pick: u8,
         settles: u8,

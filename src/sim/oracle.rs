@@ -95,7 +95,7 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     let is_shown = |seq: Seq| shown.iter().any(|shown| shown.contains(seq));
     let (power_lost, forgets, hurt) = (before.power_lost, before.forgets(), before.hurt.is_some());
     model.ids_survive(&Survival { shown: &is_shown, power_lost, forgets, hurt });
-    take_over(model, &shown, before.late_ms);
+    take_over(model, &shown, before);
     for (id, gave) in gave {
         model.id_gave(id, now.wall, before.setting, gave)?;
     }
@@ -343,7 +343,8 @@ fn transactions_are_whole(model: &Model, shown: &[Shown], before: &Before) -> Ve
 }
 
 /// What survived is promised from here on; what did not is gone for everybody.
-fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
+fn take_over(model: &mut Model, shown: &[Shown], before: &Before) {
+    let late_ms = before.late_ms;
     model.transactions.clear();
     let mut survivors = BTreeSet::new();
     let mut lost = BTreeSet::new();
@@ -377,7 +378,16 @@ fn take_over(model: &mut Model, shown: &[Shown], late_ms: u64) {
         survivors.extend(&shown.dead);
     }
     // Whatever is there after an open is durable.
-    model.tasks.values_mut().for_each(|task| task.kept = Sure::Power);
+    for (seq, task) in &mut model.tasks {
+        task.kept = Sure::Power;
+        let sure = task.cancelled.must_be(before.power_lost) && !before.forgets();
+        task.cancelled = match task.cancelled {
+            Sure::No => Sure::No,
+            _ if sure => Sure::Power,
+            _ if survivors.contains(seq) => Sure::No,
+            _ => Sure::Maybe,
+        };
+    }
     for seq in lost.difference(&survivors) {
         model.sides.iter_mut().for_each(|side| {
             side.mine.remove(seq);

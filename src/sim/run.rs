@@ -117,7 +117,7 @@ impl Run<'_> {
 
     fn open_well(&mut self, disk: &SimDisk) -> Verdict<Engine> {
         self.counts.recoveries += 1;
-        open(disk, self.schedule.setting, self.now)
+        open(disk, self.schedule.setting.lending_all(), self.now)
             .map_err(|error| Violation(format!("a queue on a disk without fault does not open: {error}")))
     }
 
@@ -211,7 +211,7 @@ impl Run<'_> {
     fn work_at_rest(&mut self, disk: &SimDisk) -> Verdict<(SimDisk, SimDisk)> {
         let older = disk.restart(Loss::Process);
         let engine = self.open_well(disk)?;
-        let setting = self.schedule.setting;
+        let setting = self.schedule.setting.lending_all();
         let mut actor = Actor::new(engine, setting, disk, &mut self.model, &mut self.now);
         let lane = setting.lanes - 1;
         let reserve = Op::Reserve { group: 0, tasks: 3, lane: None, lease_ms: 500, consumer: 0 };

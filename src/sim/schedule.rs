@@ -41,6 +41,8 @@ pub(crate) struct Setting {
     pub keyed: Keyed,
     /// The most dedup ids; 0 is the default.
     pub ids_max: u64,
+    /// The most tasks on loan in all groups together; 0 is any number.
+    pub loans_max: u64,
 }
 
 impl Default for Setting {
@@ -136,6 +138,7 @@ impl Setting {
             room: Room::ANY,
             keyed: Keyed::No,
             ids_max: 0,
+            loans_max: 0,
         }
     }
 
@@ -153,6 +156,9 @@ impl Setting {
         };
         if self.ids_max > 0 {
             options.further.insert(option::DEDUP_IDS_MAX, self.ids_max);
+        }
+        if self.loans_max > 0 {
+            options.further.insert(option::QUEUE_IN_FLIGHT_MAX, self.loans_max);
         }
         if self.keyed == Keyed::Sticky {
             options.further.insert(option::STICKY, 1);
@@ -187,7 +193,14 @@ impl Setting {
             _ => Keyed::No,
         };
         let ids_max = if rng.once_in(4) { 2 + rng.below(4) } else { 0 };
-        Setting { lanes, segment_bytes, attempts_max, pad_commits, expired_are_dead, load, order, room, keyed, ids_max }
+        let loans_max = if rng.once_in(5) { 1 + rng.below(6) } else { 0 };
+        let plain = Setting { lanes, attempts_max, pad_commits, expired_are_dead, ..Setting::plain(segment_bytes) };
+        Setting { load, order, room, keyed, ids_max, loans_max, ..plain }
+    }
+
+    /// The same without a bound on what is on loan, for who takes all that waits.
+    pub(super) fn lending_all(self) -> Setting {
+        Setting { loans_max: 0, ..self }
     }
 }
 

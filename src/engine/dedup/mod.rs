@@ -1,8 +1,8 @@
 //! Dedup ids: an enqueue with one that was accepted before gives the first task, and adds nothing.
 //!
 //! An id counts from the enqueue that was accepted with it until its *end*: a wall time, or the moment at which the task
-//! is settled in every group. The index of all ids that count is behind one lock, which enqueues with an id take, and the
-//! checkpoint for as long as it copies; nobody else. An enqueue holds it from its look to its place in the log, so of
+//! is settled in every group. The index of all ids that count is behind one lock, which enqueues with an id take, transactions
+//! with one ([`transaction`]), and the checkpoint for as long as it copies; nobody else. An enqueue holds it from its look to its place in the log, so of
 //! several with one id exactly one is the first.
 //!
 //! # What is on disk, at each instant
@@ -42,6 +42,7 @@
 
 mod index;
 mod slice;
+mod transaction;
 
 #[cfg(test)]
 mod tests;
@@ -56,7 +57,7 @@ use crate::format::dedup::{Once, UNTIL_SETTLED};
 use crate::format::fields::{DedupTrait, Traits, set_dedup_order};
 use crate::format::journal::DeadCause;
 use crate::format::meta::kind;
-use crate::log::{Appended, Ends};
+use crate::log::{Appended, Ends, Place};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -64,6 +65,7 @@ use crate::types::{LaneId, LogId, Now, Seq, TaskId, Timestamp};
 
 use super::append::TaskDraft;
 use super::groups::GroupCell;
+use super::hand::Found;
 use super::recovery::FoundIds;
 use super::{Attempt, Engine};
 use index::{Full, SLICE_IDS};
@@ -90,10 +92,9 @@ pub(crate) struct Accepted {
 }
 
 /// What is to be done with one task.
-#[derive(Clone, Copy)]
 enum Part {
-    /// It was accepted before, and is durable once its lane is up to there.
-    First(Once, Option<u64>),
+    /// It was accepted before, and is durable once these logs are up to there.
+    First(Once, Ends),
     /// It is the n-th of those that are appended now, or the same as that.
     New(usize),
 }
@@ -160,8 +161,8 @@ impl Engine {
         for part in parts {
             accepted.tasks.push(match part {
                 Part::New(number) => (lane, nth(appended, number)),
-                Part::First(once, end) => {
-                    accepted.ends.extend(end.map(|end| (LogId::from(once.lane), end)));
+                Part::First(once, ends) => {
+                    accepted.ends.extend(ends);
                     (once.lane, once.seq)
                 }
             });
@@ -208,16 +209,16 @@ impl Engine {
             let before = id.and_then(|id| within.get(&id.fingerprint).copied());
             let first = match id {
                 Some(id) if before.is_none() => match self.counting(index, id.fingerprint, now)? {
-                    Some(once) => Some(Part::First(once, self.end_of(&once)?)),
+                    Some(once) => Some(Part::First(once, self.ends_of(&once)?)),
                     None => None,
                 },
                 _ => before.map(Part::New),
             };
-            parts.push(first.unwrap_or(Part::New(new.len())));
-            if first.is_none() {
+            parts.push(first.unwrap_or_else(|| {
                 within.extend(id.map(|id| (id.fingerprint, new.len())));
                 new.push(at);
-            }
+                Part::New(new.len() - 1)
+            }));
         }
         Ok((parts, new))
     }
@@ -235,15 +236,9 @@ impl Engine {
             return Ok(Attempt::Done(None));
         }
         let chosen: Vec<&TaskDraft<'_>> = new.iter().filter_map(|at| tasks.get(*at)).collect();
-        let mut fields: Vec<Vec<u8>> = chosen.iter().map(|task| task.fields.to_vec()).collect();
-        let first = *order;
-        for (order, fields) in (first..).zip(&mut fields) {
-            set_dedup_order(fields, order);
-        }
+        let fields = in_order(chosen.iter().copied(), order);
         let drafts: Vec<TaskDraft<'_>> =
             chosen.iter().zip(&fields).map(|(task, fields)| TaskDraft { fields, ..**task }).collect();
-        // Whatever becomes of it, nobody else gets these numbers.
-        *order = first.saturating_add(new.len() as u64);
         let Attempt::Done(appended) = self.append_batch(lane, &drafts, now.wall)? else {
             return Ok(Attempt::NotReady);
         };
@@ -346,22 +341,44 @@ impl Engine {
         self.unread.iter().any(|life| life.log.lane() == Some(once.lane) && holds(life.base, life.block))
     }
 
-    /// Up to where its log is to be durable for the first task of a hit to be; none where its life is gone, or it from its
-    /// life: a durable checkpoint says that it is settled. A task that can't be reached yet, behind a producer that stands still, is below
-    /// everything that is claimed.
-    fn end_of(&self, once: &Once) -> Result<Option<u64>> {
-        let id = TaskId { queue: self.queue, lane: once.lane, seq: once.seq };
-        if on(Bug::HitBeforeDurable) {
-            return Ok(None);
-        }
-        if let Some(found) = self.find(id)? {
-            return Ok(Some(found.source.segment.position(found.header.offset + found.header.bytes)));
-        }
-        // What was settled before its life was moved is durable, and so is what says that it is settled.
-        let log = self.lanes.log(once.lane);
-        let pending = log.filter(|log| log.segment_of(once.seq).is_some_and(|segment| !segment.is_cold()));
-        Ok(pending.map(|log| log.filled()))
+    /// True if the task may be there and not be reached yet: what is not in a cold life any more was settled before it moved.
+    fn is_pending(&self, once: &Once) -> bool {
+        let segment = self.lanes.log(once.lane).and_then(|log| log.segment_of(once.seq));
+        segment.is_some_and(|segment| !segment.is_cold())
     }
+
+    /// Up to where logs are to be durable for the first task of a hit to be: its own, and all those of the transaction that
+    /// it came with. None where its life is gone, or it from its life: what says that it is settled is durable. A task that
+    /// can't be reached yet, behind a producer that stands still, is below everything that is claimed, and may be of any
+    /// transaction.
+    fn ends_of(&self, once: &Once) -> Result<Ends> {
+        let (id, log) = (TaskId { queue: self.queue, lane: once.lane, seq: once.seq }, LogId::from(once.lane));
+        if on(Bug::HitBeforeDurable) {
+            return Ok(Ends::new());
+        }
+        let (end, others) = match self.find(id)? {
+            Some(Found { source, header, spot }) => {
+                let decision = Traits::decode(&spot.fields).decision.filter(|_| !on(Bug::HitOnHalf));
+                let waits = |(base, offset)| self.undecided.waits_for(Place { base, offset }, header.is_power());
+                (source.segment.position(header.offset + header.bytes), decision.map(waits).unwrap_or_default())
+            }
+            None if self.is_pending(once) => {
+                (self.lanes.log(once.lane).map_or(0, |log| log.filled()), self.undecided.furthest())
+            }
+            None => return Ok(Ends::new()),
+        };
+        Ok(std::iter::once((log, end)).chain(others).collect())
+    }
+}
+
+/// Fields of the tasks, each with an order of its own. Whatever becomes of them, nobody else gets these numbers.
+fn in_order<'a>(tasks: impl Iterator<Item = &'a TaskDraft<'a>>, order: &mut u64) -> Vec<Vec<u8>> {
+    let mut fields: Vec<Vec<u8>> = tasks.map(|task| task.fields.to_vec()).collect();
+    for fields in &mut fields {
+        set_dedup_order(fields, *order);
+        *order = order.saturating_add(1);
+    }
+    fields
 }
 
 fn id_of(task: &TaskDraft<'_>) -> Option<DedupTrait> {

@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::checkpoint::Store;
-use crate::delivery::Group;
 use crate::delivery::fences::FENCES_PER_RANGE;
+use crate::delivery::loans::Loans;
+use crate::delivery::{Group, GroupState};
 use crate::error::{DamageKind, Error, Result};
 use crate::format::meta::{Paused, StoredOptions};
 use crate::format::segment::block_for;
@@ -66,6 +67,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         store: None,
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
+        to_come: GroupState::default(),
         paused: Paused::default(),
         ids: FoundIds::default(),
         logs: BTreeMap::new(),
@@ -116,13 +118,10 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         let made = make_log(LogId(log), found, &picture.last_bases, resume).minding(&undecided);
         lanes.start(lane, || made);
     }
-    if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
-        let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
-        picture.groups.insert(id, default_group());
-    }
     let settings = Settings::from_stored(&stored);
     let scratch = Arc::new(ScratchFile::new(Arc::clone(&storage)));
-    let groups = open_groups(&mut picture, &settings, &scratch, now);
+    let loans = Loans::up_to(settings.queue_in_flight_max);
+    let groups = open_groups(&mut picture, &settings, &scratch, loans.as_ref(), now);
     let bounds = count_waiting(settings.limits.clone(), &lanes, &groups);
     let engine = Engine {
         evacuation: Evacuation::open(&lanes),
@@ -134,8 +133,10 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         last_bases: picture.last_bases,
         journal: Arc::new(journal),
         groups: RwLock::new(groups),
+        to_come: Mutex::new(picture.to_come),
         pauses: Pauses::new(picture.paused),
         dedup: Dedup::open(picture.ids, &store),
+        loans,
         bounds,
         deciding: RwLock::new(()),
         undecided,
@@ -168,13 +169,18 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
     Ok(engine)
 }
 
-/// The groups as they go on, each with a range of fences of its own.
+/// The groups as they go on, the default one in any case, each with a range of fences of its own.
 fn open_groups(
     picture: &mut Picture,
     settings: &Settings,
     scratch: &Arc<ScratchFile>,
+    loans: Option<&Arc<Loans>>,
     now: Now,
 ) -> BTreeMap<u32, Arc<GroupCell>> {
+    if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
+        let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
+        picture.groups.insert(id, default_group());
+    }
     // The ceiling that the first checkpoint makes durable is above the groups' fences too.
     let fences = picture.next_base;
     let behind = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(picture.groups.len() as u64));
@@ -184,6 +190,7 @@ fn open_groups(
     let open_group = |((id, state), number)| {
         let first = fences.saturating_add(FENCES_PER_RANGE.saturating_mul(number));
         let group = Group::open(id, state, &settings.priority, now).spilling(scratch.clone());
+        let group = group.lending_from(loans.cloned());
         (id, Arc::new(GroupCell::new(group.fenced(first).keyed(queue.0, settings.sticky))))
     };
     std::mem::take(&mut picture.groups).into_iter().zip(0..).map(open_group).collect()

@@ -19,7 +19,7 @@ use crate::types::{LaneId, QueueId, Seq};
 use super::decide::{Basis, decide};
 use super::ids::FoundIds;
 use super::lives::{self, FoundLife, FoundLives, FoundLog, Search, Strays};
-use super::replay::{Records, replay};
+use super::replay::{Records, Told, replay};
 
 /// The group that every queue is born with.
 pub(crate) const DEFAULT_GROUP: &str = "default";
@@ -37,6 +37,8 @@ pub(crate) struct Picture {
     /// Checksums of the blobs in `store`.
     pub saved: BTreeMap<Key, u32>,
     pub groups: BTreeMap<u32, GroupState>,
+    /// What groups that are made later find settled.
+    pub to_come: GroupState,
     pub paused: Paused,
     pub ids: FoundIds,
     pub logs: BTreeMap<u16, FoundLog>,
@@ -100,6 +102,7 @@ struct Base {
     store: Store,
     saved: BTreeMap<Key, u32>,
     groups: BTreeMap<u32, GroupState>,
+    to_come: GroupState,
     paused: Paused,
     ids: FoundIds,
     listed: Vec<ListedLife>,
@@ -159,8 +162,9 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
         let bad = vec![malformed("the root's meta bytes are malformed")];
         return Loaded { base: None, is_whole: false, bad };
     };
-    let (groups, paused, ids, listed) = (BTreeMap::new(), Paused::default(), FoundIds::default(), Vec::new());
-    let mut base = Base { meta, saved: BTreeMap::new(), groups, paused, ids, listed, fallback, store };
+    let (groups, to_come, listed) = (BTreeMap::new(), GroupState::default(), Vec::new());
+    let (paused, ids) = (Paused::default(), FoundIds::default());
+    let mut base = Base { meta, saved: BTreeMap::new(), groups, to_come, paused, ids, listed, fallback, store };
     let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
@@ -179,7 +183,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
             // The next checkpoint writes a blob again whose check is not as it was saved.
             let check = crc32fast::hash(&value);
             base.saved.insert(key, if bad_copy.is_some() { !check } else { check });
-            if key.kind == kind::ACKS {
+            if matches!(key.kind, kind::ACKS | kind::CANCELLED) {
                 acks.push((key, value));
                 return Ok(());
             }
@@ -203,7 +207,8 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
     for (key, value) in acks {
         let is_possible = key.a < GROUP_IDS_END && key.c <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
         if let Some(lane) = lane_of.get(&key.b).filter(|_| is_possible) {
-            let group = base.groups.entry(key.a).or_default();
+            let is_groups = key.kind == kind::ACKS;
+            let group = if is_groups { base.groups.entry(key.a).or_default() } else { &mut base.to_come };
             group.acks.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
         }
     }
@@ -255,7 +260,8 @@ fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
 
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, mut groups, mut paused, mut ids, listed, fallback } = base;
+    let Base { meta, store, saved, groups, to_come, paused, mut ids, listed, fallback } = base;
+    let mut told = Told { groups, to_come, paused };
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
         storage,
@@ -279,11 +285,12 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     )?;
     let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
-    forget_lost(&mut groups, &logs);
+    forget_lost(&mut told, &logs);
     ids.take_in(&logs, &listed, &unread);
-    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut paused, &mut damage)?;
-    damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
-    forget_gone(&mut groups, &logs, &unread);
+    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut told, &mut damage)?;
+    damage.retain(|found| !is_settled_loss(found, &told.groups, &listed, meta.journal_base));
+    forget_gone(&mut told, &logs, &unread);
+    let Told { mut groups, to_come, paused } = told;
     mark_done(&mut groups, &logs);
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
     Ok(Picture {
@@ -297,6 +304,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         store: Some(store),
         saved,
         groups,
+        to_come,
         paused,
         ids,
         last_bases: newest_bases(last_bases, &logs),
@@ -310,10 +318,10 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
 
 /// A checkpoint may hold acks of records that were not durable and did not survive. They are acks of nothing, and would be
 /// counted as if a task of the life were done.
-fn forget_lost(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>) {
+fn forget_lost(told: &mut Told, logs: &BTreeMap<u16, FoundLog>) {
     for life in logs.values().flat_map(|log| &log.lives) {
         let Some(lane) = life.header.log.lane() else { continue };
-        for acks in groups.values_mut().filter_map(|group| group.acks.get_mut(&(lane, life.header.base))) {
+        for acks in told.each().filter_map(|group| group.acks.get_mut(&(lane, life.header.base))) {
             acks.forget(life.records, u32::MAX);
             for (first, last) in life.lost() {
                 acks.forget(first, last);
@@ -323,11 +331,11 @@ fn forget_lost(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, Foun
 }
 
 /// What groups know of lives that are not there any more, and of records that did not survive.
-fn forget_gone(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>, unread: &[ListedLife]) {
+fn forget_gone(told: &mut Told, logs: &BTreeMap<u16, FoundLog>, unread: &[ListedLife]) {
     let found = logs.values().flat_map(|log| &log.lives).map(|life| life.header.base);
     let bases: BTreeSet<u64> = found.chain(unread.iter().map(|life| life.base)).collect();
     let kept = Records::of(logs, &[], unread);
-    for group in groups.values_mut() {
+    for group in told.each() {
         group.acks.retain(|(_, base), _| bases.contains(base));
         group.done.retain(|(_, base)| bases.contains(base));
         let is_there = |lane: LaneId, seq: Seq| kept.life_of(lane, seq).is_some() && !kept.is_void(seq);
@@ -379,18 +387,20 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         what: "no checkpoint is usable: settled tasks may come again, and groups other than the default may be gone"
             .to_owned(),
     });
-    let mut groups = BTreeMap::from([(0, default_group())]);
+    let groups = BTreeMap::from([(0, default_group())]);
+    let mut told = Told { groups, ..Told::default() };
     let records = Records::of(&logs, &[], &unread);
-    let (mut paused, mut ids) = (Paused::default(), FoundIds::default());
+    let mut ids = FoundIds::default();
     ids.take_in(&logs, &[], &unread);
-    replay(&logs, &records, (0, 0), &mut groups, &mut paused, &mut damage)?;
+    replay(&logs, &records, (0, 0), &mut told, &mut damage)?;
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
         store: None,
         saved: BTreeMap::new(),
-        groups,
-        paused,
+        groups: told.groups,
+        to_come: told.to_come,
+        paused: told.paused,
         ids,
         last_bases: newest_bases(BTreeMap::new(), &logs),
         next_base: above(&logs).saturating_add(FALLBACK_SEQUENCES),

@@ -56,20 +56,42 @@ impl Records {
     }
 }
 
+/// What is known of groups.
+#[derive(Default)]
+pub(super) struct Told {
+    pub groups: BTreeMap<u32, GroupState>,
+    /// What groups to come find settled.
+    pub to_come: GroupState,
+    pub paused: Paused,
+}
+
+impl Told {
+    /// The groups there are, and what those to come find.
+    pub(super) fn each(&mut self) -> impl Iterator<Item = &mut GroupState> {
+        told_all(&mut self.groups, &mut self.to_come)
+    }
+}
+
+fn told_all<'a>(
+    groups: &'a mut BTreeMap<u32, GroupState>,
+    to_come: &'a mut GroupState,
+) -> impl Iterator<Item = &'a mut GroupState> {
+    groups.values_mut().chain(std::iter::once(to_come))
+}
+
 /// Applies the journal from `from` (base, offset) on. Errors: `Io` if it can't be read, for what it says would be
 /// forgotten for good.
 pub(super) fn replay(
     logs: &BTreeMap<u16, FoundLog>,
     records: &Records,
     from: (u64, u32),
-    groups: &mut BTreeMap<u32, GroupState>,
-    paused: &mut Paused,
+    told: &mut Told,
     damage: &mut Vec<Damage>,
 ) -> Result<()> {
     let Some(journal) = logs.get(&LogId::JOURNAL.0) else { return Ok(()) };
     for life in journal.lives.iter().filter(|life| life.header.base >= from.0) {
         let start = if life.header.base == from.0 { from.1 } else { 0 };
-        if let Err(error) = replay_life(life, &read_life(life)?, start, groups, paused, records) {
+        if let Err(error) = replay_life(life, &read_life(life)?, start, told, records) {
             damage.push(Damage {
                 kind: DamageKind::Corrupt,
                 file: life.name(),
@@ -82,7 +104,7 @@ pub(super) fn replay(
         }
     }
     // Of a group that did not survive nothing is paused.
-    paused.groups.retain(|group| groups.contains_key(group));
+    told.paused.groups.retain(|group| told.groups.contains_key(group));
     Ok(())
 }
 
@@ -141,8 +163,7 @@ fn replay_life(
     life: &FoundLife,
     bytes: &[u8],
     start: u32,
-    groups: &mut BTreeMap<u32, GroupState>,
-    paused: &mut Paused,
+    told: &mut Told,
     records: &Records,
 ) -> std::result::Result<(), String> {
     let mut outcome = Ok(());
@@ -151,19 +172,15 @@ fn replay_life(
     let is_void = |at: u32| flaws().any(|flaw| matches!(flaw, Flaw::Void { offset, .. } if *offset == at));
     each_record(life, bytes, start, |met| match met {
         Met::Entry { at, .. } if is_void(at) => {}
-        Met::Entry { payload, .. } => apply(payload, groups, paused, records).unwrap_or_else(|e| outcome = Err(e)),
+        Met::Entry { payload, .. } => apply(payload, told, records).unwrap_or_else(|e| outcome = Err(e)),
         Met::Unverified { at, .. } if is_known(at) => {}
         Met::Unverified { at, .. } => outcome = Err(format!("bytes from {at} on do not verify")),
     });
     outcome
 }
 
-fn apply(
-    payload: &[u8],
-    groups: &mut BTreeMap<u32, GroupState>,
-    paused: &mut Paused,
-    records: &Records,
-) -> std::result::Result<(), String> {
+fn apply(payload: &[u8], told: &mut Told, records: &Records) -> std::result::Result<(), String> {
+    let Told { groups, to_come, paused } = told;
     for entry in journal::entries(payload) {
         let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
         match &entry {
@@ -171,13 +188,15 @@ fn apply(
                 return Err("a group's number is out of bounds".to_owned());
             }
             Entry::GroupCreated { group, name, starts } => {
+                let heir = to_come.heir(name, starts.clone().collect());
                 let state = groups.entry(*group).or_default();
-                (*name).clone_into(&mut state.name);
-                state.starts = starts.clone().collect();
+                (state.name, state.starts) = (heir.name, heir.starts);
+                heir.acks.into_iter().for_each(|(life, acks)| _ = state.acks.entry(life).or_insert(acks));
             }
             Entry::Paused(what) => paused.pause(*what),
             Entry::Resumed(what) => paused.resume(*what),
             Entry::Decision { .. } | Entry::Room => {}
+            Entry::Cancelled { .. } => told_all(groups, to_come).for_each(|state| state.apply(&entry, records)),
             Entry::Reserved { group, .. }
             | Entry::Acked { group, .. }
             | Entry::Released { group, .. }

@@ -2,8 +2,8 @@
 
 use super::super::journal::{
     BadEntry, DeadCause, Entry, Named, Of, Pausable, REASON_BYTES_MAX, ROOM_BYTES_MIN, Run, cut_reason, decision,
-    decision_bytes, entries, put_acked, put_dead, put_decision, put_group_created, put_paused, put_released,
-    put_reserved, put_resumed, put_retry, put_room, put_started, settle_bytes_max,
+    decision_bytes, entries, put_acked, put_cancelled, put_dead, put_decision, put_group_created, put_paused,
+    put_released, put_reserved, put_resumed, put_retry, put_room, put_started, settle_bytes_max,
 };
 use super::each_harm;
 use crate::sim::Rng;
@@ -23,6 +23,7 @@ enum Said {
     Resumed(Pausable),
     Decision(Vec<Named>),
     Room,
+    Cancelled(Vec<Run>),
 }
 
 impl Said {
@@ -40,6 +41,7 @@ impl Said {
             Said::Resumed(what) => put_resumed(out, *what),
             Said::Decision(named) => put_decision(out, named),
             Said::Room => put_room(out, out.len() + ROOM_BYTES_MIN),
+            Said::Cancelled(runs) => put_cancelled(out, runs),
         }
     }
 
@@ -60,6 +62,7 @@ impl Said {
             Entry::Resumed(what) => Said::Resumed(what),
             Entry::Decision { named } => Said::Decision(named.collect()),
             Entry::Room => Said::Room,
+            Entry::Cancelled { runs } => Said::Cancelled(runs.collect()),
         }
     }
 }
@@ -114,6 +117,8 @@ fn one_of_each() -> Vec<Said> {
         Said::Decision(vec![named(0, 1, 2, 3), named(255, u64::MAX, u64::MAX, u32::MAX)]),
         Said::Decision(Vec::new()),
         Said::Room,
+        Said::Cancelled(vec![run(0, 1, 1), run(255, u64::MAX, u32::MAX)]),
+        Said::Cancelled(Vec::new()),
     ]
 }
 
@@ -125,7 +130,7 @@ fn some(rng: &mut Rng) -> Said {
     let count = rng.below(6);
     let runs: Vec<Run> =
         (0..count).map(|_| Run { lane: lane(rng), first: Seq(rng.next()), count: small(rng) }).collect();
-    match rng.below(8) {
+    match rng.below(10) {
         6 => Said::Paused(Pausable::Lane(about.1)),
         7 => Said::Resumed(Pausable::Group(about.0)),
         0 => Said::Reserved(about.0, about.3, runs),
@@ -135,6 +140,7 @@ fn some(rng: &mut Rng) -> Said {
         4 => Said::Dead(about, DeadCause::MaxAttempts, Timestamp(rng.next()), 7, text(rng)),
         5 => Said::Decision(runs.iter().map(|run| named(run.lane.0, rng.next(), run.first.0, run.count)).collect()),
         8 => Said::Room,
+        9 => Said::Cancelled(runs),
         _ => Said::GroupCreated(about.0, text(rng), runs.iter().map(|run| (run.lane, run.first)).collect()),
     }
 }

@@ -272,7 +272,7 @@ fn journal_entries_are_as_their_tables_say() {
     let bodies = [
         [le::<4>(4), le::<4>(9), runs.clone()].concat(),
         [le::<4>(4), runs.clone(), runs.clone()].concat(),
-        [le::<4>(4), le::<4>(9), runs].concat(),
+        [le::<4>(4), le::<4>(9), runs.clone()].concat(),
         [about.clone(), le::<8>(8), le::<8>(9), text.clone()].concat(),
         [about, vec![2], le::<8>(8), le::<4>(10), text.clone()].concat(),
         [le::<4>(4), text, vec![1], le::<8>(2)].concat(),
@@ -287,4 +287,7 @@ fn journal_entries_are_as_their_tables_say() {
     journal::put_room(&mut out, 26 + 8);
     let named = [vec![1], le::<8>(2), le::<8>(3), le::<4>(4)].concat();
     assert_eq!(out, [vec![16], le::<4>(21), named, vec![17], le::<4>(3), vec![0; 3]].concat());
+    let mut out = Vec::new();
+    journal::put_cancelled(&mut out, &[run]);
+    assert_eq!(out, [vec![20], le::<4>(13), runs].concat());
 }

@@ -54,7 +54,9 @@ impl Actor<'_> {
         let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
         let count = handed.len();
         let served: Vec<LaneId> = handed.iter().map(|one| one.receipt.task.lane).collect();
-        self.in_turn(at, &served, &waited, tasks, lanes)?;
+        // Under a bound on all loans nobody had a chance but who was served.
+        let had = if self.setting.loans_max > 0 { count } else { tasks };
+        self.in_turn(at, &served, &waited, had, lanes)?;
         for lane in &served {
             ensure!(!self.model.is_paused(at, *lane), "lane {lane} is paused, and served");
         }
@@ -64,6 +66,7 @@ impl Actor<'_> {
         }
         self.settle_accounts(at, &cell)?;
         self.check_keys(at)?;
+        self.check_loans()?;
         Ok(count)
     }
 
@@ -212,9 +215,14 @@ impl Actor<'_> {
         for _ in 0..2 {
             self.now.boot_ms += LONG_MS;
             self.now.wall.0 += LONG_MS;
+            // What others had on loan is over, and leaves room.
+            self.tick()?;
             while self.reserve(at, 7, LaneSet::ALL, u16::MAX, 0)? > 0 {}
         }
         self.sweep_keys(at, LONG_MS)?;
+        if !self.may_lend() {
+            return Ok(());
+        }
         let side = &self.model.sides[at];
         for (seq, mine) in side.mine.iter().filter(|(_, mine)| mine.must && mine.is_open()) {
             let task = self.model.tasks.get(seq);

@@ -106,6 +106,7 @@ impl Actor<'_> {
         };
         if sure > Sure::No {
             self.settle_everywhere(|other| other == seq, sure);
+            self.model.tasks.entry(seq).and_modify(|task| task.cancelled = task.cancelled.max(sure));
         }
         halt.map_or(Ok(()), Err)
     }

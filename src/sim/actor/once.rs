@@ -95,7 +95,7 @@ impl Actor<'_> {
     }
 
     /// Waits as a caller does: for everything that the engine says is to be waited for. Then all of the tasks are durable.
-    fn wait_for(&mut self, accepted: &Accepted, power: bool) -> Step {
+    pub(super) fn wait_for(&mut self, accepted: &Accepted, power: bool) -> Step {
         if !power {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl Actor<'_> {
     }
 }
 
-fn fields_of(id: Option<u8>, ends: Timestamp) -> Vec<u8> {
+pub(super) fn fields_of(id: Option<u8>, ends: Timestamp) -> Vec<u8> {
     let mut fields = Vec::new();
     let dedup = id.map(|id| DedupTrait { fingerprint: fingerprint(id), ends, order: 0 });
     Traits { dedup, ..Traits::default() }.encode(&mut fields);

@@ -1,8 +1,9 @@
-//! Bounds on what waits: who is refused, and who is not.
+//! Bounds on what waits: who is refused, and who is not; and on what is on loan.
 
-use super::super::model::{Mine, Side, Sure, Task, WORN_OUT, ensure};
+use super::super::model::{Mine, Side, Sure, Task, Verdict, WORN_OUT, Worker, ensure};
 use super::{Actor, Step};
 use crate::delivery::Amount;
+use crate::delivery::workers::WorkerId;
 use crate::engine::Attempt;
 use crate::error::{Error, Result};
 use crate::log::Appended;
@@ -50,6 +51,32 @@ impl Actor<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// No more is on loan in all groups together than may be.
+    pub(super) fn check_loans(&self) -> Verdict {
+        let (lent, most) = (self.lent(), self.setting.loans_max);
+        ensure!(most == 0 || lent <= most, "{lent} tasks are on loan, of {most} that may be");
+        Ok(())
+    }
+
+    /// True if there is room for one more on loan.
+    pub(super) fn may_lend(&self) -> bool {
+        self.setting.loans_max == 0 || self.lent() < self.setting.loans_max
+    }
+
+    /// How many tasks are surely on loan.
+    fn lent(&self) -> u64 {
+        let now = self.now.boot_ms;
+        let of_side = |side: &Side| {
+            let lives = |consumer| {
+                let is_it = |worker: &&Worker| worker.id.consumer() == consumer;
+                WorkerId::of_consumer(consumer).is_none()
+                    || side.workers.values().any(|one| is_it(&one) && one.dead_ms > now)
+            };
+            side.loans.iter().filter(|loan| loan.until_ms > now && lives(loan.consumer)).count() as u64
+        };
+        self.model.sides.iter().map(of_side).sum()
     }
 
     /// What waits in a lane for the group that has most of it, of what `counts`.

@@ -201,6 +201,7 @@ impl Op {
                 settles: small(rng, 4),
                 how: How::draw(rng),
                 power: rng.once_in(2),
+                id: rng.once_in(2).then(|| small(rng, IDS)),
                 stands: (number == 13).then(|| Stands { step: small(rng, 6), commits: small(rng, 8) }),
             },
         }

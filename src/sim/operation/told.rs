@@ -97,10 +97,11 @@ impl Op {
                 write!(f, "worker {name} of group {group} reserves {tasks}{from} for {lease_ms} ms")
             }
             Op::Dismiss { group, name } => write!(f, "worker {name} of group {group} goes"),
-            Op::Transaction { lane, tasks, bytes, group, pick, settles, how, power, stands } => {
+            Op::Transaction { lane, tasks, bytes, id, group, pick, settles, how, power, stands } => {
+                let ids = id.map_or_else(String::new, |id| format!(", dedup ids from {id} on"));
                 write!(
                     f,
-                    "a transaction enqueues {tasks} tasks of {bytes} bytes from lane {lane} on, and settles {settles} of"
+                    "a transaction enqueues {tasks} tasks of {bytes} bytes from lane {lane} on{ids}, and settles {settles} of"
                 )?;
                 write!(f, " group {group} from loan {pick} on: {how:?} at {}", at(power))?;
                 match stands {

@@ -348,6 +348,7 @@ fn cancelled_task_that_an_undone_transaction_settled_stays_settled() {
             settles: 1,
             how: How::Ack,
             power: false,
+            id: None,
             stands: None,
         },
         Op::Cancel { pick: 0, power: true },
@@ -366,6 +367,7 @@ fn void_record_whose_padding_did_not_reach_the_disk_stays_void() {
         settles: 0,
         how: How::Ack,
         power: true,
+        id: None,
         stands: None,
     };
     let ops = [
@@ -395,6 +397,7 @@ fn void_batch_whose_recovery_crashed_does_not_come_back_when_its_padding_is_dama
             settles: 0,
             how: How::Ack,
             power: false,
+            id: None,
             stands: None,
         },
         Op::Prepare,
