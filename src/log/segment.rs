@@ -163,12 +163,12 @@ impl Segment {
         self.superseded.store(true, Ordering::Relaxed);
     }
 
-    /// True if `step` more of its tasks are settled than when this was true last, or the first one is.
-    pub(crate) fn looks_again(&self, settled: u32, step: u32) -> bool {
+    /// True if `step` more of its tasks are settled than when this was true last; or for the first time, if `anyway`.
+    pub(crate) fn looks_again(&self, settled: u32, step: u32, anyway: bool) -> bool {
         let before = self.looked_at.load(Ordering::Relaxed);
-        let again = settled > before && settled - before >= step;
+        let again = (anyway && before == 0) || (settled > before && settled - before >= step);
         if again {
-            self.looked_at.store(settled, Ordering::Relaxed);
+            self.looked_at.store(settled.max(1), Ordering::Relaxed);
         }
         again
     }

@@ -22,16 +22,29 @@ pub(super) enum Copied {
 /// How much is written in one call.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Bytes of the file that what lives of a life takes. `None` if nothing does, or something of it is damaged or can't be read.
-pub(super) fn bytes_of(segment: &Segment, sealed: Sealed, settled: &[u64]) -> Option<u64> {
-    let (mut bytes, mut live) = (PRELUDE_BYTES as u64, 0);
-    each_live(segment, settled, |header, _| {
-        bytes += u64::from(header.bytes);
-        live += 1;
+/// What of a life is left behind, and what its cold life takes.
+pub(super) struct Measured {
+    /// Record indices of tasks that are not moved.
+    pub gone: Vec<u32>,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// Measures what lives of a life. `None` if nothing does, or something of it is damaged or can't be read.
+pub(super) fn measure(segment: &Segment, sealed: Sealed, settled: &[u64]) -> Option<Measured> {
+    let (mut bytes, mut live, mut gone) = (PRELUDE_BYTES as u64, 0, Vec::new());
+    each_task(segment, settled, |header, _, lives| {
+        if lives {
+            bytes += u64::from(header.bytes);
+            live += 1;
+        } else {
+            gone.push(header.index);
+        }
         Some(())
     })?;
+    bytes += FOOTER_TRAILER_BYTES as u64 + 4 * u64::from(strides(sealed.records, live));
     // Of which nothing lives goes by itself.
-    (live > 0).then(|| bytes + FOOTER_TRAILER_BYTES as u64 + 4 * u64::from(strides(sealed.records, live)))
+    (live > 0).then_some(Measured { gone, bytes })
 }
 
 /// Entries of the seek table: none where a walk over all records is short.
@@ -39,19 +52,18 @@ fn strides(records: u32, live: u32) -> u32 {
     if live > SEEK_STRIDE { records.div_ceil(SEEK_STRIDE) } else { 0 }
 }
 
-/// Shows every record that some group needs. `None` if one of them can't be had, or `visit` says so.
-fn each_live(
+/// Shows every task, and whether some group needs it. `None` if one that is needed can't be had, or `visit` says so.
+fn each_task(
     segment: &Segment,
     settled: &[u64],
-    mut visit: impl FnMut(&record::Header, &[u8]) -> Option<()>,
+    mut visit: impl FnMut(&record::Header, &[u8], bool) -> Option<()>,
 ) -> Option<()> {
     let is_settled = |index: u32| settled.get(index as usize / 64).is_none_or(|word| word >> (index % 64) & 1 == 1);
     let mut all = Some(());
     let walked = segment.region().and_then(|region| {
         segment.each_task(&region, |met| {
             all = match met {
-                Met::Task(header, _) if is_settled(header.index) => Some(()),
-                Met::Task(header, extent) => visit(header, extent),
+                Met::Task(header, extent) => visit(header, extent, !is_settled(header.index)),
                 Met::Lost(first, last) => (first..=last).all(is_settled).then_some(()),
             };
             all.is_some()
@@ -64,7 +76,10 @@ fn each_live(
 pub(super) fn copy(storage: &dyn Storage, header: LifeHeader, plan: &Plan) -> Copied {
     let Ok(file) = storage.create(&file_name(header.file), header.size, Prepare::Bulk) else { return Copied::Not };
     let mut writer = Writer { file: &*file, header, buffer: header.encode().to_vec(), written: 0, seek: Vec::new() };
-    let done = each_live(&plan.segment, &plan.settled, |record, extent| {
+    let done = each_task(&plan.segment, &plan.settled, |record, extent, lives| {
+        if !lives {
+            return Some(());
+        }
         let body = record::verify(plan.segment.life(), record, extent)?;
         let flags = (record.flags & !INNER) | MOVED;
         let (index, time) = (record.index, record.time);

@@ -15,7 +15,8 @@
 //!    file of its own. The file is synced, then its footer is written, then it is synced again: so a footer proves that it
 //!    is whole. Then its name is made durable.
 //! 3. *Swap.* Under the checkpoint lock, so that no checkpoint is under way, the cold life takes its place in the log;
-//!    unless the older one is gone, or there is another group by now. Whoever reads in the older one reads on there.
+//!    unless the older one is gone, or there is another group by now. Whoever reads in the older one reads on there. What
+//!    is left behind counts as settled for groups to come, like what was cancelled.
 //! 4. The next checkpoint lists the cold life. The older file stays until the one after that is durable as well: then
 //!    no root that might be used lists it.
 //!
@@ -44,7 +45,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::types::{LaneId, Now};
 
 use super::Engine;
-use copy::Copied;
+use copy::{Copied, Measured};
 
 /// What evacuation remembers between two steps.
 #[derive(Default)]
@@ -74,6 +75,8 @@ struct Plan {
     sealed: Sealed,
     /// By record index: no group needs it.
     settled: Vec<u64>,
+    /// Indices of the tasks that are left behind.
+    gone: Vec<u32>,
     groups: BTreeSet<u32>,
     /// Bytes of the cold life's file.
     bytes: u64,
@@ -151,6 +154,10 @@ impl Engine {
         let same_groups = groups.keys().eq(&plan.groups);
         let log = self.lanes.log(plan.lane).filter(|_| same_groups);
         let Some(old) = log.and_then(|log| log.replace(&plan.segment, Arc::new(cold))) else { return false };
+        let mut to_come = self.to_come.lock();
+        let acks = to_come.acks.entry((plan.lane, plan.segment.base())).or_default();
+        plan.gone.iter().for_each(|index| _ = acks.set(*index));
+        drop(to_come);
         let since = self.counts.checkpoints.load(Ordering::Relaxed);
         self.evacuation.superseded.lock().push((old, since));
         self.evacuation.moved_bytes.fetch_add(plan.bytes, Ordering::Relaxed);
@@ -214,31 +221,30 @@ impl Engine {
     }
 
     fn is_worth_a_look(&self, segment: &Segment, settled: u32) -> bool {
-        let tasks = segment.tasks();
-        let is_final = segment.sealed().is_some() && !segment.wants_footer();
-        let live = u64::from(tasks - settled.min(tasks));
-        let few = segment.known_records() <= FEW_RECORDS;
+        let Some(sealed) = segment.sealed().filter(|_| !segment.wants_footer()) else { return false };
+        let (tasks, bytes) = (u64::from(segment.tasks()), segment.file_bytes());
+        let live = tasks.saturating_sub(u64::from(settled));
+        // Rolled early, because what came next needed more room than was left.
+        let short = u64::from(sealed.end) * 2 < bytes;
         // With even sizes so much may be off at the most.
-        let may_be_half = few || live * 8 <= u64::from(tasks) * 5;
-        let about = segment.file_bytes() / 2 * live / u64::from(tasks).max(1);
-        is_final
-            && settled > 0
-            && may_be_half
+        let may_be_half = short || sealed.records <= FEW_RECORDS || live * 8 <= tasks * 5;
+        let about = u64::from(sealed.end) / 2 * live / tasks.max(1);
+        may_be_half
             && about <= self.may_move()
             && !segment.has_failed()
             && segment.parked() == 0
-            && segment.looks_again(settled, tasks / LOOKS)
+            && segment.looks_again(settled, segment.tasks() / LOOKS, short)
     }
 
     fn plan_for(&self, lane: LaneId, segment: &Arc<Segment>) -> Result<Option<Plan>> {
         let Some(sealed) = segment.sealed() else { return Ok(None) };
         let (settled, groups) = self.settled_bits(lane, segment, sealed.records);
-        let Some(bytes) = copy::bytes_of(segment, sealed, &settled) else { return Ok(None) };
+        let Some(Measured { gone, bytes }) = copy::measure(segment, sealed, &settled) else { return Ok(None) };
         let is_half = bytes.saturating_mul(2) <= segment.file_bytes();
         if !is_half || bytes > self.may_move() {
             return Ok(None);
         }
-        Ok(Some(Plan { lane, segment: Arc::clone(segment), sealed, settled, groups, bytes }))
+        Ok(Some(Plan { lane, segment: Arc::clone(segment), sealed, settled, gone, groups, bytes }))
     }
 
     /// By record index: no group needs it; and the groups that were asked.
