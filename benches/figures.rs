@@ -1,7 +1,8 @@
 //! The figures that the README names, measured in one run. Prints; asserts nothing about time.
 //!
-//! `cargo bench --bench figures [-- [--dir DIR] [bulk] [reopen] [power] [dedup] [keys]]`: DIR is where the queues are made, by
-//! default the target directory, which lies on a disk more often than the system's temporary directory does.
+//! `cargo bench --bench figures [-- [--dir DIR] [--tasks N] [bulk] [reopen] [power] [dedup] [keys] [stragglers]]`: DIR is where
+//! the queues are made, by default the target directory, which lies on a disk more often than the system's temporary
+//! directory does. N is for `stragglers`: 1,000,000 unless told.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -17,18 +18,20 @@ use std::time::{Duration, Instant};
 use lanelog::{ConsumerOptions, Durability, Options, Queue, Reserve, Result, Task};
 
 /// What can be asked for by name.
-const SECTIONS: [&str; 5] = ["bulk", "reopen", "power", "dedup", "keys"];
+const SECTIONS: [&str; 6] = ["bulk", "reopen", "power", "dedup", "keys", "stragglers"];
 
 fn main() -> Result<()> {
     let (mut root, mut wanted) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), Vec::new());
+    let mut tasks = 1_000_000;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // What cargo passes to every benchmark.
             "--bench" => {}
             "--dir" => root = PathBuf::from(arguments.next().expect("a directory behind --dir")),
+            "--tasks" => tasks = arguments.next().and_then(|n| n.parse().ok()).expect("a number behind --tasks"),
             name if SECTIONS.contains(&name) => wanted.push(name.to_owned()),
-            other => panic!("{other:?} is neither --dir nor one of {SECTIONS:?}"),
+            other => panic!("{other:?} is neither --dir, --tasks nor one of {SECTIONS:?}"),
         }
     }
     std::fs::create_dir_all(&root).expect("a directory to measure in");
@@ -48,6 +51,9 @@ fn main() -> Result<()> {
     }
     if is_wanted("keys") {
         keys(dir.path(), 1_000_000, 200_000)?;
+    }
+    if is_wanted("stragglers") {
+        stragglers(dir.path(), tasks)?;
     }
     Ok(())
 }
@@ -275,4 +281,55 @@ fn anonymous_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") * 1024
+}
+
+/// Tasks pass, and every thousandth is never acked: what the disk and the memory hold in the end.
+fn stragglers(dir: &Path, tasks: usize) -> Result<()> {
+    let options = Options::new().checkpoint_interval(Duration::from_secs(1)).lease(Duration::from_secs(86_400));
+    let queue = options.open(dir.join("stragglers"))?;
+    let producer = queue.producer().durability(Durability::Process);
+    let consumer = queue.consumer_of("default", ConsumerOptions::new().durability(Durability::Process))?;
+    let (mut live, mut kept) = (0, 0);
+    let began = Instant::now();
+    for _ in (0..tasks).step_by(1000) {
+        for _ in 0..1000 {
+            producer.enqueue(&[7; 100])?;
+        }
+        let mut batch = consumer.reserve(Reserve::new().tasks(1000))?;
+        if let Some(stays) = batch.pop() {
+            live += stays.payload().len() as u64 + 32;
+            kept += 1;
+            // Still on loan, but its bytes are nobody's.
+            let _receipt = stays.detach();
+        }
+        consumer.ack_batch(batch)?;
+    }
+    let passed = began.elapsed();
+    let (mut most, mut stats) = (0, queue.stats());
+    for round in 0.. {
+        let before = stats.lanes.iter().map(|lane| lane.disk_bytes).sum::<u64>() + stats.superseded_bytes;
+        most = before.max(most);
+        std::thread::sleep(Duration::from_secs(3));
+        stats = queue.stats();
+        let now = stats.lanes.iter().map(|lane| lane.disk_bytes).sum::<u64>() + stats.superseded_bytes;
+        if now == before && round > 1 {
+            break;
+        }
+    }
+    let lanes: u64 = stats.lanes.iter().map(|lane| lane.disk_bytes).sum();
+    println!(
+        "stragglers: {tasks} tasks passed in {passed:.1?}, {kept} are never acked: {live} bytes live; the lane's segments take \
+         {lanes} ({} of them), at most {most} as the last passed; {} bytes were moved; {} KiB of anonymous memory",
+        stats.lanes.iter().map(|lane| lane.segments).sum::<usize>(),
+        stats.evacuated_bytes,
+        anonymous_bytes() / 1024
+    );
+    drop((producer, consumer, queue));
+    let began = Instant::now();
+    let queue = Queue::open(dir.join("stragglers"))?;
+    let opened = began.elapsed();
+    let first = queue.consumer().reserve(Reserve::new())?;
+    println!("stragglers: reopened in {opened:.1?}, first delivery after {:.1?}", began.elapsed());
+    drop(first);
+    Ok(())
 }
