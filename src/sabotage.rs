@@ -90,6 +90,10 @@ pub enum Bug {
     StartForgotten,
     /// That a dead letter came back is not journaled.
     RevivalForgotten,
+    /// That a group was removed is not journaled.
+    RemovalForgotten,
+    /// A group gets the number of one that was removed.
+    GroupNumberReused,
     /// What is paused is forgotten by the next checkpoint.
     PauseForgotten,
     /// What an earlier open accepted counts towards no bound.
@@ -134,7 +138,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 54] = [
+    pub const SIMULATED: [Bug; 56] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -176,6 +180,8 @@ impl Bug {
         Bug::DoneWithoutReader,
         Bug::StartForgotten,
         Bug::RevivalForgotten,
+        Bug::RemovalForgotten,
+        Bug::GroupNumberReused,
         Bug::PauseForgotten,
         Bug::BacklogForgotten,
         Bug::LaneForgotten,

@@ -133,6 +133,7 @@ impl GroupState {
             }
             Entry::Started { lane, seq, .. } => self.start(*lane, *seq),
             Entry::GroupCreated { .. }
+            | Entry::GroupRemoved { .. }
             | Entry::Paused(_)
             | Entry::Resumed(_)
             | Entry::Decision { .. }

@@ -104,7 +104,7 @@ impl Engine {
         for cell in groups.values() {
             snapshot_counts(cell, &mut snapshot);
         }
-        self.snapshot_paused(&mut snapshot);
+        self.snapshot_others(&groups, &mut snapshot);
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
         drop(ids);
         let (next_base, ceiling) = {
@@ -286,10 +286,16 @@ impl Engine {
         last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
     }
 
-    fn snapshot_paused(&self, snapshot: &mut Snapshot) {
+    /// What is paused, and that numbers of groups that were removed are not used again.
+    fn snapshot_others(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &mut Snapshot) {
         let paused = self.paused();
         if !paused.is_empty() && !on(Bug::PauseForgotten) {
             snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
+        }
+        let (next, last) = (self.next_group.load(Ordering::Relaxed), groups.keys().next_back());
+        if last.is_none_or(|last| last + 1 != next) && !on(Bug::GroupNumberReused) {
+            let key = Key { kind: kind::NEXT_GROUP, a: 0, b: 0, c: 0 };
+            snapshot.values.insert(key, meta::encode_next_group(next));
         }
     }
 

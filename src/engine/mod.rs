@@ -37,6 +37,7 @@ pub(crate) mod receipt;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
 mod redrive;
+mod removal;
 pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;
@@ -84,6 +85,8 @@ pub(crate) struct Engine {
     last_bases: BTreeMap<u16, u64>,
     journal: Arc<Log>,
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
+    /// The number of the next group, which none ever had. Changed with the list of groups held for writing.
+    next_group: AtomicU32,
     pauses: Pauses,
     dedup: Dedup,
     /// `None` where no bound on what waits is set.

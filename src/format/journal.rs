@@ -20,6 +20,7 @@
 //! | 14 resumed | the same |
 //! | 16 decision | named records up to the end: lane 1, base of their life 8, first sequence 8, count 4 each |
 //! | 17 room | any bytes, which mean nothing |
+//! | 20 group removed | group 4: nothing that any entry says of it counts any more |
 //!
 //! A decision is the first entry of its record, and what else the record says counts only if the decision does. Room is
 //! what a record has left over whose size was fixed before it was known what it says.
@@ -57,6 +58,7 @@ pub(crate) enum Pausable {
 }
 const TAG_DECISION: u8 = 16;
 const TAG_ROOM: u8 = 17;
+const TAG_GROUP_REMOVED: u8 = 20;
 
 /// Consecutive sequences of one life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,6 +152,9 @@ pub(crate) enum Entry<'a> {
         group: u32,
         name: &'a str,
         starts: Starts<'a>,
+    },
+    GroupRemoved {
+        group: u32,
     },
     Paused(Pausable),
     Resumed(Pausable),
@@ -267,6 +272,13 @@ pub(crate) fn put_group_created(out: &mut Vec<u8>, group: u32, name: &str, start
         for (lane, seq) in starts {
             body.u8(lane.0).u64(seq.0);
         }
+    });
+}
+
+/// The group is gone, and no other one ever has its number.
+pub(crate) fn put_group_removed(out: &mut Vec<u8>, group: u32) {
+    put(out, TAG_GROUP_REMOVED, |body| {
+        body.u32(group);
     });
 }
 
@@ -409,6 +421,7 @@ fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
         TAG_GROUP_CREATED => {
             Entry::GroupCreated { group, name: body.text()?, starts: Starts(items(&mut body, START_BYTES)?) }
         }
+        TAG_GROUP_REMOVED => Entry::GroupRemoved { group },
         TAG_PAUSED => Entry::Paused(pausable(group, body.u8()?)?),
         TAG_RESUMED => Entry::Resumed(pausable(group, body.u8()?)?),
         _ => return None,

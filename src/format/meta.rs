@@ -48,14 +48,16 @@ pub(crate) mod kind {
     pub(crate) const DEAD: u8 = 6;
     /// What is paused; absent if nothing is.
     pub(crate) const PAUSED: u8 = 7;
+    /// The number of the next group, 4 bytes; absent if it follows from those that there are.
+    pub(crate) const NEXT_GROUP: u8 = 8;
     /// A slice of dedup ids: `a` = its number.
     pub(crate) const IDS: u8 = 16;
     /// Order of the next enqueue with a dedup id; absent if there was none.
     pub(crate) const IDS_ORDER: u8 = 17;
 }
 
-/// No group's number reaches this.
-pub(crate) const GROUP_IDS_END: u32 = 1 << 20;
+/// No group's number reaches this; none is used twice.
+pub(crate) const GROUP_IDS_END: u32 = 1 << 30;
 /// How many sequences share one blob of notes: at 230 bytes each at most, a blob stays below 8 KiB.
 pub(crate) const NOTES_PER_BLOB: u64 = 32;
 
@@ -310,6 +312,19 @@ impl ListedGroup {
         let acked_gone = (0..gone).map(|_| Some((LaneId(from.u8()?), from.u64()?))).collect::<Option<_>>()?;
         Some(ListedGroup { name, starts, acked_gone })
     }
+}
+
+/// The number of the next group.
+pub(crate) fn encode_next_group(number: u32) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.u32(number);
+    out.into_bytes()
+}
+
+pub(crate) fn decode_next_group(bytes: &[u8]) -> Option<u32> {
+    let mut from = Reader::new(bytes);
+    let number = from.u32()?;
+    (from.left() == 0 && number <= GROUP_IDS_END).then_some(number)
 }
 
 /// What is paused: lanes for all groups, groups for all lanes.

@@ -278,10 +278,32 @@ impl Queue {
     /// Makes a group. Durable when this returns: it exists, from `start` on, over any crash.
     ///
     /// # Errors
-    /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name or too many groups; as for settles else.
+    /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name, for too many groups at once (1,024), or in the queue's
+    /// life (2^30); as for settles else.
     pub fn create_group(&self, name: &str, start: Start) -> Result<()> {
         self.core().check(Durability::Power)?;
         let end = self.core().engine.create_group(name, start, clock::now())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
+    }
+
+    /// Removes a group: its leases end, and what it alone had left to do is nobody's any more, its dead letters and what it
+    /// parked included; so the segments that it alone held back are given back by one of the next checkpoints, and what it
+    /// alone kept waiting counts towards no bound. Its consumers and workers learn it from their next call
+    /// ([`Error::GroupRemoved`]), those that wait for a task at once; its receipts are refused with [`Error::LeaseLost`].
+    /// Durable when this returns: over any crash the group is there wholly or not at all.
+    ///
+    /// A group that is created later under the same name is another one, which begins where its [`Start`] says.
+    ///
+    /// Any group may be removed, `default` too, as long as there is another one: without a group nothing would count as acked,
+    /// so the last one stays.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`]; [`Error::InvalidOption`] for the last group; [`Error::Full`] if the journal could not grow, and
+    /// nothing changed then; [`Error::InDoubt`] if a sync failed; [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`],
+    /// [`Error::NotDurable`].
+    pub fn remove_group(&self, name: &str) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.remove_group(name, clock::now())?;
         self.core().wait_durable(self.core().engine.journal(), end)
     }
 
@@ -291,13 +313,10 @@ impl Queue {
         self.core().engine.groups().iter().map(|cell| cell.name.clone()).collect()
     }
 
-    /// A consumer of the group `default`, with default options.
+    /// A consumer of the group `default`, with default options. Where that was removed, its calls say so.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
-        // The default group is born with the queue and can't be removed.
-        let cell = self.core().engine.group(DEFAULT_GROUP).or_else(|_| {
-            self.core().engine.groups().into_iter().next().ok_or(Error::NoSuchGroup { name: DEFAULT_GROUP.to_owned() })
-        });
+        let cell = self.core().engine.group(DEFAULT_GROUP);
         Consumer::new(self.clone(), cell.ok(), ConsumerOptions::new())
     }
 

@@ -163,6 +163,10 @@ pub(crate) enum Op {
         newest: bool,
         power: bool,
     },
+    RemoveGroup {
+        group: u8,
+        power: bool,
+    },
     /// Pauses a lane, or else a group, or takes that back.
     Pause {
         lane: Option<u8>,

@@ -71,7 +71,7 @@ impl Shown {
 
 /// Checks everything that `engine`, just opened, shows, and takes it over.
 pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: Now) -> Verdict<Owed> {
-    model.sides.iter_mut().for_each(Side::restart);
+    model.sides.iter_mut().chain(&mut model.gone).for_each(Side::restart);
     groups_are_there(model, engine, before)?;
     pauses_are_as_told(model, engine, before, now)?;
     model.ids.wall_most = model.ids.wall_most.max(now.wall.0);
@@ -110,13 +110,30 @@ fn ids_give(engine: &Engine, now: Now) -> Verdict<BTreeMap<u8, Option<(LaneId, S
 }
 
 fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {
-    let mut sides = std::mem::take(&mut model.sides);
-    let missing = sides
-        .extract_if(.., |side| engine.group(&side.name).is_err())
-        .find(|side| side.born.must_be(before.power_lost));
-    ensure!(missing.is_none(), "group {:?} is gone", missing.map(|side| side.name));
-    sides.iter_mut().for_each(|side| side.born = Sure::Power);
-    model.sides = sides;
+    let removed = std::mem::take(&mut model.gone);
+    let mut sides: Vec<Side> = std::mem::take(&mut model.sides).into_iter().chain(removed).collect();
+    sides.sort_by_key(|side| side.ordinal);
+    let known: BTreeSet<u32> = sides.iter().filter_map(|side| side.number).collect();
+    for mut side in sides {
+        let there = engine.group(&side.name).ok().map(|cell| cell.id);
+        // Of one whose call failed nobody knows the number.
+        let is_it = there.filter(|id| side.number.map_or(!known.contains(id), |number| number == *id));
+        let Side { name, born, gone, .. } = &side;
+        match is_it {
+            Some(_) => {
+                let stays_gone = gone.must_be(before.power_lost) && !before.forgets();
+                ensure!(!stays_gone, "group {name} was removed and is back");
+                (side.number, side.born, side.gone) = (is_it, Sure::Power, Sure::No);
+                model.sides.push(side);
+            }
+            None => {
+                let stays = born.must_be(before.power_lost);
+                ensure!(!stays || gone.may_be(), "group {name} is gone");
+                // Where its beginning was forgotten too its number is free.
+                model.numbers_gone.extend(side.number.filter(|_| stays));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -319,7 +336,7 @@ fn transactions_are_whole(model: &Model, shown: &[Shown], before: &Before) -> Ve
                     gone.push(format!("task {seq} of it"));
                 }
             }
-            let own = |mine: &&Mine| side.name == transaction.side && mine.transaction == transaction.number;
+            let own = |mine: &&Mine| side.ordinal == transaction.side && mine.transaction == transaction.number;
             for (seq, how) in &transaction.settled {
                 let expired = model.tasks.get(seq).is_some_and(|task| task.is_expired(before.late_ms));
                 if expired || side.mine.get(seq).filter(own).is_none() {

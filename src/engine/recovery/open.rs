@@ -21,7 +21,7 @@ use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 use super::ids::FoundIds;
 use super::lives::{FoundLife, FoundLog, Strays};
 use super::mend::mend;
-use super::read::{DEFAULT_GROUP, Picture, default_group, read};
+use super::read::{Picture, default_group, read};
 use crate::engine::bounds::Bounds;
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
@@ -65,6 +65,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         store: None,
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
+        next_group: 1,
         paused: Paused::default(),
         ids: FoundIds::default(),
         logs: BTreeMap::new(),
@@ -115,9 +116,10 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         let made = make_log(LogId(log), found, &picture.last_bases, resume).minding(&undecided);
         lanes.start(lane, || made);
     }
-    if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
-        let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
-        picture.groups.insert(id, default_group());
+    if picture.groups.is_empty() {
+        // Damage took what said which there were. Without a reader nothing counts as acked.
+        picture.groups.insert(picture.next_group, default_group());
+        picture.next_group += 1;
     }
     let settings = Settings::from_stored(&stored);
     let scratch = Arc::new(ScratchFile::new(Arc::clone(&storage)));
@@ -132,6 +134,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         last_bases: picture.last_bases,
         journal: Arc::new(journal),
         groups: RwLock::new(groups),
+        next_group: AtomicU32::new(picture.next_group),
         pauses: Pauses::new(picture.paused),
         dedup: Dedup::open(picture.ids, &store),
         bounds,

@@ -19,7 +19,7 @@ use crate::types::{LaneId, QueueId, Seq};
 use super::decide::{Basis, decide};
 use super::ids::FoundIds;
 use super::lives::{self, FoundLife, FoundLives, FoundLog, Search, Strays};
-use super::replay::{Records, replay};
+use super::replay::{Groups, Records, replay};
 
 /// The group that every queue is born with.
 pub(crate) const DEFAULT_GROUP: &str = "default";
@@ -27,6 +27,8 @@ pub(crate) const DEFAULT_GROUP: &str = "default";
 /// out is at most a few ceilings above what the older one knows.
 const FALLBACK_SEQUENCES: u64 = 1 << 48;
 const FALLBACK_EPOCHS: u64 = 1 << 20;
+/// Likewise the numbers of groups, where no checkpoint says which were used.
+const FALLBACK_GROUPS: u32 = 1 << 16;
 
 /// A queue as the disk shows it.
 pub(crate) struct Picture {
@@ -37,6 +39,8 @@ pub(crate) struct Picture {
     /// Checksums of the blobs in `store`.
     pub saved: BTreeMap<Key, u32>,
     pub groups: BTreeMap<u32, GroupState>,
+    /// The number of the next group.
+    pub next_group: u32,
     pub paused: Paused,
     pub ids: FoundIds,
     pub logs: BTreeMap<u16, FoundLog>,
@@ -100,6 +104,7 @@ struct Base {
     store: Store,
     saved: BTreeMap<Key, u32>,
     groups: BTreeMap<u32, GroupState>,
+    next_group: u32,
     paused: Paused,
     ids: FoundIds,
     listed: Vec<ListedLife>,
@@ -160,7 +165,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
         return Loaded { base: None, is_whole: false, bad };
     };
     let (groups, paused, ids, listed) = (BTreeMap::new(), Paused::default(), FoundIds::default(), Vec::new());
-    let mut base = Base { meta, saved: BTreeMap::new(), groups, paused, ids, listed, fallback, store };
+    let mut base = Base { meta, saved: BTreeMap::new(), groups, next_group: 0, paused, ids, listed, fallback, store };
     let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
@@ -185,6 +190,10 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
             }
             if key.kind == kind::PAUSED {
                 base.paused = Paused::decode(&value).ok_or_else(|| malformed("a blob is malformed"))?;
+                return Ok(());
+            }
+            if key.kind == kind::NEXT_GROUP {
+                base.next_group = meta::decode_next_group(&value).ok_or_else(|| malformed("a blob is malformed"))?;
                 return Ok(());
             }
             if base.ids.load(key.kind, key.a, &value).ok_or_else(|| malformed("a blob is malformed"))? {
@@ -255,7 +264,8 @@ fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
 
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, mut groups, mut paused, mut ids, listed, fallback } = base;
+    let Base { meta, store, saved, mut groups, mut next_group, mut paused, mut ids, listed, fallback } = base;
+    next_group = next_group.max(above_groups(&groups));
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
         storage,
@@ -280,7 +290,8 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     let records = Records::of(&logs, &listed, &unread);
     forget_lost(&mut groups, &logs);
     ids.take_in(&logs, &listed, &unread);
-    replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut groups, &mut paused, &mut damage)?;
+    let known = &mut Groups { states: &mut groups, next: &mut next_group };
+    replay(&logs, &records, (meta.journal_base, meta.journal_offset), known, &mut paused, &mut damage)?;
     damage.retain(|found| !is_settled_loss(found, &groups, &listed, meta.journal_base));
     forget_gone(&mut groups, &logs, &unread);
     mark_done(&mut groups, &logs);
@@ -296,6 +307,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         store: Some(store),
         saved,
         groups,
+        next_group,
         paused,
         ids,
         last_bases: newest_bases(last_bases, &logs),
@@ -381,13 +393,16 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
     let records = Records::of(&logs, &[], &unread);
     let (mut paused, mut ids) = (Paused::default(), FoundIds::default());
     ids.take_in(&logs, &[], &unread);
-    replay(&logs, &records, (0, 0), &mut groups, &mut paused, &mut damage)?;
+    let mut next_group = above_groups(&groups);
+    let known = &mut Groups { states: &mut groups, next: &mut next_group };
+    replay(&logs, &records, (0, 0), known, &mut paused, &mut damage)?;
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
         store: None,
         saved: BTreeMap::new(),
         groups,
+        next_group: next_group.saturating_add(FALLBACK_GROUPS).min(GROUP_IDS_END),
         paused,
         ids,
         last_bases: newest_bases(BTreeMap::new(), &logs),
@@ -405,6 +420,11 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
 /// The group that every queue is born with.
 pub(crate) fn default_group() -> GroupState {
     GroupState { name: DEFAULT_GROUP.to_owned(), ..GroupState::default() }
+}
+
+/// A number above those of these groups.
+fn above_groups(groups: &BTreeMap<u32, GroupState>) -> u32 {
+    groups.keys().next_back().map_or(0, |last| last.saturating_add(1))
 }
 
 /// A sequence above every block of the lives that are there.

@@ -56,13 +56,20 @@ impl Records {
     }
 }
 
+/// The groups, as far as they are known.
+pub(super) struct Groups<'a> {
+    pub states: &'a mut BTreeMap<u32, GroupState>,
+    /// The number of the next one: above every number that a group ever had.
+    pub next: &'a mut u32,
+}
+
 /// Applies the journal from `from` (base, offset) on. Errors: `Io` if it can't be read, for what it says would be
 /// forgotten for good.
 pub(super) fn replay(
     logs: &BTreeMap<u16, FoundLog>,
     records: &Records,
     from: (u64, u32),
-    groups: &mut BTreeMap<u32, GroupState>,
+    groups: &mut Groups<'_>,
     paused: &mut Paused,
     damage: &mut Vec<Damage>,
 ) -> Result<()> {
@@ -82,7 +89,7 @@ pub(super) fn replay(
         }
     }
     // Of a group that did not survive nothing is paused.
-    paused.groups.retain(|group| groups.contains_key(group));
+    paused.groups.retain(|group| groups.states.contains_key(group));
     Ok(())
 }
 
@@ -141,7 +148,7 @@ fn replay_life(
     life: &FoundLife,
     bytes: &[u8],
     start: u32,
-    groups: &mut BTreeMap<u32, GroupState>,
+    groups: &mut Groups<'_>,
     paused: &mut Paused,
     records: &Records,
 ) -> std::result::Result<(), String> {
@@ -160,7 +167,7 @@ fn replay_life(
 
 fn apply(
     payload: &[u8],
-    groups: &mut BTreeMap<u32, GroupState>,
+    groups: &mut Groups<'_>,
     paused: &mut Paused,
     records: &Records,
 ) -> std::result::Result<(), String> {
@@ -171,10 +178,12 @@ fn apply(
                 return Err("a group's number is out of bounds".to_owned());
             }
             Entry::GroupCreated { group, name, starts } => {
-                let state = groups.entry(*group).or_default();
+                *groups.next = (*groups.next).max(group + 1);
+                let state = groups.states.entry(*group).or_default();
                 (*name).clone_into(&mut state.name);
                 state.starts = starts.clone().collect();
             }
+            Entry::GroupRemoved { group } => drop(groups.states.remove(group)),
             Entry::Paused(what) => paused.pause(*what),
             Entry::Resumed(what) => paused.resume(*what),
             Entry::Decision { .. } | Entry::Room => {}
@@ -184,7 +193,7 @@ fn apply(
             | Entry::Retry { group, .. }
             | Entry::Dead { group, .. }
             | Entry::Started { group, .. } => {
-                if let Some(state) = groups.get_mut(group) {
+                if let Some(state) = groups.states.get_mut(group) {
                     state.apply(&entry, records);
                 }
             }

@@ -1,8 +1,8 @@
 //! Meta bytes and blobs of a checkpoint.
 
 use super::super::meta::{
-    ListedGroup, ListedLife, ListedNote, Meta, Paused, StoredOptions, decode_done, decode_notes, encode_done,
-    encode_notes,
+    GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, StoredOptions, decode_done, decode_next_group,
+    decode_notes, encode_done, encode_next_group, encode_notes,
 };
 use super::each_harm;
 use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
@@ -188,4 +188,14 @@ fn name_that_is_no_text_is_refused() {
     let mut bytes = group().encode();
     bytes[2] = 0xFF;
     assert_eq!(ListedGroup::decode(&bytes), None);
+}
+
+#[test]
+fn number_of_the_next_group_comes_back_and_is_in_its_bounds() {
+    for number in [0, 7, GROUP_IDS_END] {
+        assert_eq!(encode_next_group(number), number.to_le_bytes());
+        assert_eq!(decode_next_group(&encode_next_group(number)), Some(number));
+    }
+    assert_eq!(decode_next_group(&encode_next_group(GROUP_IDS_END + 1)), None);
+    assert_eq!((decode_next_group(&[1, 2, 3]), decode_next_group(&[0; 5])), (None, None));
 }

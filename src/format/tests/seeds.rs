@@ -105,6 +105,7 @@ fn journals() -> Vec<(&'static str, Vec<u8>)> {
     journal::put_dead(&mut deaths, of, DeadCause::MaxAttempts, Timestamp(8), 9, "no more");
     journal::put_started(&mut deaths, 4, LaneId(1), Seq(2));
     journal::put_group_created(&mut groups, 4, "mailers", &[(LaneId(1), Seq(2))]);
+    journal::put_group_removed(&mut groups, 4);
     vec![("settles", settles), ("deaths", deaths), ("groups", groups)]
 }
 

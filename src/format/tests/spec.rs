@@ -282,6 +282,9 @@ fn journal_entries_are_as_their_tables_say() {
         assert_eq!(*out, expected, "tag {tag}");
     }
     let mut out = Vec::new();
+    journal::put_group_removed(&mut out, 4);
+    assert_eq!(out, [vec![20], le::<4>(4), le::<4>(4)].concat());
+    let mut out = Vec::new();
     journal::put_decision(&mut out, &[Named { lane: LaneId(1), base: 2, first: Seq(3), count: 4 }]);
     journal::put_room(&mut out, 26 + 8);
     let named = [vec![1], le::<8>(2), le::<8>(3), le::<4>(4)].concat();

@@ -138,7 +138,7 @@ impl Actor<'_> {
             self.model.sides[at].mine.entry(seq).or_default().transaction = number;
             settled.push((seq, how));
         }
-        let side = self.model.sides[at].name.clone();
+        let side = self.model.sides[at].ordinal;
         self.model.transactions.push(Transaction { number, tasks: sequences.to_vec(), side, settled });
         Ok(number)
     }
@@ -171,14 +171,15 @@ impl Actor<'_> {
             let new = Task { lane, transaction: number, of_one: true, kept: Sure::Process, batch: 0, asks, ..old };
             self.model.tasks.insert(*seq, Task { power: true, ..new });
             let others = self.model.sides.iter_mut().enumerate().filter(|(other, _)| *other != at);
-            others.for_each(|(_, side)| _ = side.mine.remove(seq));
+            let others = others.map(|(_, side)| side).chain(&mut self.model.gone);
+            others.for_each(|side| _ = side.mine.remove(seq));
         }
         let side = &mut self.model.sides[at];
         let mine = side.mine.entry(dead).or_default();
         mine.settle(Sure::Process);
         mine.transaction = number;
         let settled = vec![(dead, How::Ack)];
-        self.model.transactions.push(Transaction { number, tasks, side: side.name.clone(), settled });
+        self.model.transactions.push(Transaction { number, tasks, side: side.ordinal, settled });
         self.took_effect(at, &cell, number, &ends, power)
     }
 

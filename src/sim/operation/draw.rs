@@ -84,7 +84,7 @@ impl Op {
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
         let pauses = rng.once_in(24);
-        match rng.below(78) {
+        match rng.below(79) {
             _ if pauses => Op::Pause {
                 lane: rng.once_in(2).then(|| small(rng, lanes)),
                 group: small(rng, 8),
@@ -136,6 +136,8 @@ impl Op {
             59 | 60 => Op::Tick,
             61 | 62 => Op::WriteBack,
             63 => Op::Reopen,
+            64 if rng.once_in(2) => Op::RemoveGroup { group: small(rng, 8), power: rng.once_in(2) },
+            64 => Op::CreateGroup { newest: rng.once_in(2), power: rng.once_in(2) },
             _ => Self::draw_asking(rng, lanes, bytes),
         }
     }

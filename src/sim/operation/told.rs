@@ -30,6 +30,7 @@ impl fmt::Display for Op {
                 let from = if newest { "newest" } else { "oldest" };
                 write!(f, "create a group from the {from} task on at {}", at(power))
             }
+            Op::RemoveGroup { group, power } => write!(f, "remove group {group} at {}", at(power)),
             Op::Pause { lane, group, resume, power } => {
                 let how = if resume { "resume" } else { "pause" };
                 match lane {

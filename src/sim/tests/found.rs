@@ -96,6 +96,30 @@ fn flipped_bit_in_the_checkpoint_takes_no_group() {
 }
 
 #[test]
+fn removed_group_is_gone_wholly_or_not_wherever_the_machine_stops() {
+    let create = Op::CreateGroup { newest: false, power: true };
+    let remove = |group, power| Op::RemoveGroup { group, power };
+    let ops = [
+        create,
+        enqueue(0, 9, true),
+        Op::Reserve { group: 1, tasks: 1, lane: None, lease_ms: 500, consumer: 0 },
+        Op::Checkpoint,
+        remove(1, true),
+        create,
+        remove(0, false),
+        Op::Checkpoint,
+        create,
+        enqueue(0, 9, true),
+    ];
+    for at in 0..90 {
+        for loss in [Loss::Process, Loss::Power] {
+            let one = stretch(&ops, Crash { at: Some(at), loss });
+            keeps_its_promises(3, &[one, stretch(&ops, KILLED)], None);
+        }
+    }
+}
+
+#[test]
 fn acks_of_records_that_did_not_survive_do_not_hide_that_a_segment_is_missing() {
     let ops = [
         enqueue(0, 48, true),

@@ -54,6 +54,9 @@ pub enum Command {
     /// List, redrive or drop dead letters
     #[command(after_help = DEAD_HELP)]
     Dead(Dead),
+    /// List, create or remove groups: readers with acks of their own
+    #[command(after_help = GROUP_HELP)]
+    Group(Group),
     /// Settle one task for good, whatever it is now
     #[command(
         after_help = "Exit status: 0 cancelled, 1 it was settled or is not there.\n\nExample:\n  lanelog cancel --queue jobs 00c0ffee00c0ffee-02-0000000000000007"
@@ -104,6 +107,16 @@ Examples:
   lanelog dead redrive --queue jobs --lane 0 --reason timeout --limit 100
   lanelog dead redrive --queue jobs --reason timeout --to-lane 2
   lanelog dead drop --queue jobs --id 00c0ffee00c0ffee-02-0000000000000007";
+
+const GROUP_HELP: &str = "\
+Every group gets every task. One that nobody reads keeps every segment on disk: remove it. What a group alone had left
+to do goes with it, its dead letters too; a group that is made later under its name is another one. The last group of a
+queue stays. `create` and `remove` need the queue for themselves; `list` needs no lock.
+
+Examples:
+  lanelog group list --queue jobs
+  lanelog group create --queue jobs audit --start newest
+  lanelog group remove --queue jobs audit";
 
 const ENQUEUE_HELP: &str = "\
 Every line is a task, an empty one too. Whatever ends the input early, the items before that are in the queue, and
@@ -355,4 +368,50 @@ pub struct Letters {
     /// At most so many
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+}
+
+/// Arguments of `group`.
+#[derive(clap::Args)]
+pub struct Group {
+    /// What to do
+    #[arg(value_enum)]
+    pub what: GroupMove,
+    /// The group's name
+    #[arg(value_name = "NAME", required_if_eq_any([("what", "create"), ("what", "remove")]))]
+    pub name: Option<String>,
+    /// The queue's directory
+    #[arg(long, value_name = "DIR")]
+    pub queue: PathBuf,
+    /// With create: where it begins [default: oldest]
+    #[arg(long, value_enum)]
+    pub start: Option<Start>,
+}
+
+/// What is done to groups.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupMove {
+    /// Print the names of all groups, the oldest first; needs no lock
+    List,
+    /// Make a group
+    Create,
+    /// Remove a group, and what it alone had left to do
+    Remove,
+}
+
+/// Where a group begins.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Start {
+    /// At the oldest task that the queue still holds
+    Oldest,
+    /// Behind the newest task
+    Newest,
+}
+
+impl From<Start> for lanelog::Start {
+    fn from(given: Start) -> Self {
+        match given {
+            Start::Oldest => lanelog::Start::Oldest,
+            Start::Newest => lanelog::Start::Newest,
+        }
+    }
 }

@@ -4,6 +4,7 @@ mod args;
 mod child;
 mod crew;
 mod feed;
+mod group;
 mod hand;
 mod input;
 mod leases;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Resume(of) => hand::resume(&of),
         Command::Purge(of) => hand::purge(&of),
         Command::Dead(dead) => hand::dead(&dead),
+        Command::Group(group) => group::group(&group),
         Command::Cancel(of) => hand::cancel(&of),
         Command::Explain(of) => hand::explain(&of),
     };

@@ -1,0 +1,79 @@
+//! Groups that come and go.
+
+use super::super::model::{Side, Sure, ensure};
+use super::{Actor, Flow, Halt, Step, ask};
+use crate::engine::groups::{GroupCell, Start};
+use crate::engine::receipt::Receipt;
+use crate::engine::settle::Settle;
+use crate::error::Error;
+use crate::types::LaneSet;
+
+/// Names of groups, so that one that was removed has a successor under its name soon.
+const NAMES: [&str; 3] = ["default", "group-1", "group-2"];
+
+impl Actor<'_> {
+    pub(super) fn create_group(&mut self, newest: bool, power: bool) -> Step {
+        let is_free = |name: &&str| self.model.sides.iter().all(|side| side.name != **name);
+        // The first name is that of the group that the queue was born with.
+        let Some(name) = NAMES.into_iter().find(is_free) else { return Ok(()) };
+        self.model.groups += 1;
+        let start = if newest { Start::Newest } else { Start::Oldest };
+        match self.call(|actor| actor.engine.create_group(name, start, *actor.now).map(drop)) {
+            Ok(()) => {
+                let number = self.engine.group(name).ok().map(|cell| cell.id);
+                let others = self.model.sides.iter().chain(&self.model.gone).filter_map(|side| side.number);
+                let is_used = others.chain(self.model.numbers_gone.iter().copied()).any(|used| Some(used) == number);
+                ensure!(number.is_some() && !is_used, "group {name} got the number {number:?}, which another one had");
+                self.model.add_side(name.to_owned(), number, newest, Sure::Process);
+            }
+            Err(Halt::Flow(Flow::Stop)) => {
+                self.model.add_side(name.to_owned(), None, newest, Sure::Maybe);
+                return Err(Halt::Flow(Flow::Stop));
+            }
+            Err(halt) => return Err(halt),
+        }
+        if power { self.commit(None) } else { Ok(()) }
+    }
+
+    pub(super) fn remove_group(&mut self, at: usize, power: bool) -> Step {
+        let cell = self.cell(at)?;
+        let name = self.model.sides[at].name.clone();
+        if self.model.sides.len() == 1 {
+            let outcome = self.engine.remove_group(&name, *self.now);
+            let refused = matches!(outcome, Err(Error::InvalidOption { .. }));
+            ensure!(refused || self.engine.check_poison().is_err(), "the last group was removed: {outcome:?}");
+            return Ok(());
+        }
+        match self.call(|actor| actor.engine.remove_group(&name, *actor.now).map(drop)) {
+            Ok(()) => {
+                let side = self.model.sides.remove(at);
+                self.nobody_finds(&cell, &side)?;
+                self.model.gone.push(Side { gone: Sure::Process, ..side });
+            }
+            Err(Halt::Flow(Flow::Stop)) => {
+                self.model.sides[at].gone = Sure::Maybe;
+                return Err(Halt::Flow(Flow::Stop));
+            }
+            Err(halt) => return Err(halt),
+        }
+        if power { self.commit(None) } else { Ok(()) }
+    }
+
+    /// Who had something to do with a group that is gone learns it.
+    fn nobody_finds(&mut self, cell: &GroupCell, side: &Side) -> Step {
+        let there = self.engine.group(&side.name);
+        ensure!(
+            there.is_err() && self.engine.group_by_id(cell.id).is_none(),
+            "group {} is removed, and there",
+            side.name
+        );
+        let receipts: Vec<Receipt> = side.loans.iter().map(|loan| loan.handed.receipt).collect();
+        let settled =
+            self.call(|actor| actor.engine.settle(cell, receipts.iter().copied(), Settle::Ack, *actor.now))?;
+        let lost = |answer: &crate::error::Result<()>| matches!(answer, Err(Error::LeaseLost { .. }));
+        ensure!(settled.answers.iter().all(lost), "a lease of a group that is gone was settled");
+        let reserved = self.engine.reserve(cell, &ask(1, LaneSet::ALL, 1, 0), *self.now, drop);
+        ensure!(matches!(reserved, Err(Error::GroupRemoved { .. })), "a group that is gone hands out");
+        Ok(())
+    }
+}
