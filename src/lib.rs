@@ -134,7 +134,9 @@ pub use engine::receipt::Receipt;
 pub use queue::{Consumer, ConsumerOptions, Delivery, KeepAlive, Reserve, Worker, WorkerOptions};
 
 // Ids, positions and durability.
-pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp, parse_span};
+pub use types::{
+    Backoff, Beyond, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Retention, Seq, TaskId, Timestamp, parse_span,
+};
 
 // Looking.
 pub use engine::hand::DeadFilter;

@@ -94,6 +94,10 @@ pub enum Bug {
     RemovalForgotten,
     /// A group gets the number of one that was removed.
     GroupNumberReused,
+    /// That a task was let go of is not journaled.
+    LettingGoForgotten,
+    /// A task on loan is let go of.
+    LoanLetGo,
     /// What is paused is forgotten by the next checkpoint.
     PauseForgotten,
     /// What an earlier open accepted counts towards no bound.
@@ -138,7 +142,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 56] = [
+    pub const SIMULATED: [Bug; 58] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -182,6 +186,8 @@ impl Bug {
         Bug::RevivalForgotten,
         Bug::RemovalForgotten,
         Bug::GroupNumberReused,
+        Bug::LettingGoForgotten,
+        Bug::LoanLetGo,
         Bug::PauseForgotten,
         Bug::BacklogForgotten,
         Bug::LaneForgotten,

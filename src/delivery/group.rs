@@ -23,13 +23,14 @@ use crate::format::journal::DeadCause;
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
-use crate::types::{Backoff, LaneId, LaneSet, Now, Seq, Timestamp};
+use crate::types::{Backoff, LaneId, LaneSet, Now, Retention, Seq, Timestamp};
 
 use super::far::{FarRules, Scratch};
 use super::fences::Fences;
 use super::hand::DeadBounds;
 use super::keys::{KeyHash, Keys};
 use super::lane::{GroupLane, GroupLanes};
+use super::retention::Looks;
 use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
@@ -163,6 +164,9 @@ pub(crate) struct Group {
     pub(super) dead_bytes: u64,
     /// Dead letters that their bounds dropped, since the open.
     pub dead_dropped: u64,
+    /// How much it may have left to do, and where it was last looked for more.
+    pub retention: Retention,
+    pub looks: Looks,
 }
 
 impl Group {
@@ -195,6 +199,8 @@ impl Group {
             dead_order: BTreeSet::new(),
             dead_bytes: 0,
             dead_dropped: 0,
+            retention: state.retention,
+            looks: Looks::default(),
         };
         for (key, dead) in &state.dead {
             group.count_dead(*key, dead);
@@ -210,6 +216,12 @@ impl Group {
             group.in_lane(lane, |own| own.acked_gone = acked);
         }
         group
+    }
+
+    /// What it may have left to do from here on.
+    pub(crate) fn retain(&mut self, retention: Retention) {
+        self.retention = retention;
+        (self.looks.next_ms, self.looks.front_ms) = (0, 0);
     }
 
     /// The group with a range of fences that begins at `first`.

@@ -16,6 +16,7 @@ mod leases;
 mod meet;
 mod passed;
 mod reserve;
+pub(crate) mod retention;
 pub(crate) mod scheduler;
 pub(crate) mod slab;
 pub(crate) mod state;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::journal::{DeadCause, Entry, Run};
 use crate::sabotage::{Bug, on};
-use crate::types::{LaneId, Seq, Timestamp};
+use crate::types::{LaneId, Retention, Seq, Timestamp};
 
 use super::acks::SegmentAcks;
 
@@ -53,6 +53,8 @@ pub(crate) struct GroupState {
     pub dead_dropped: BTreeSet<Seq>,
     /// Tasks acked in lives that are gone, per lane.
     pub acked_gone: BTreeMap<LaneId, u64>,
+    /// How much it may have left to do.
+    pub retention: Retention,
 }
 
 /// A change that must outlive the process.
@@ -132,6 +134,7 @@ impl GroupState {
                 });
             }
             Entry::Started { lane, seq, .. } => self.start(*lane, *seq),
+            Entry::Retains { retention, .. } => self.retention = *retention,
             Entry::GroupCreated { .. }
             | Entry::GroupRemoved { .. }
             | Entry::Paused(_)

@@ -362,6 +362,7 @@ fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
         name: group.name.clone(),
         starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
         acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
+        retention: group.retention,
     };
     snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
     let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();

@@ -129,7 +129,8 @@ impl Engine {
                 self.write_changes(work, now.wall)?;
                 self.arrivals.wake_all();
             }
-            next = match (next, work.group.next_due_ms()) {
+            let more = self.retain(work, now)?.then_some(now.boot_ms);
+            next = match (next, more.or_else(|| work.group.next_due_ms())) {
                 (Some(a), Some(b)) => Some(std::cmp::min::<u64>(a, b)),
                 (a, b) => a.or(b),
             };

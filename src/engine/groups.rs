@@ -13,7 +13,7 @@ use crate::log::{Draft, Log, NotAppended};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
-use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
+use crate::types::{LaneId, LogId, Now, Retention, Seq, Timestamp};
 
 use super::prepare::Needed;
 use super::{Attempt, Engine};
@@ -79,7 +79,7 @@ impl Engine {
     ///
     /// Its start is fixed while the list of groups is held, which reclaim needs to take a segment: so no
     /// segment that the new group has to see goes meanwhile.
-    pub(crate) fn create_group(&self, name: &str, start: Start, now: Now) -> Result<u64> {
+    pub(crate) fn create_group(&self, name: &str, start: Start, retention: Retention, now: Now) -> Result<u64> {
         self.check_poison()?;
         check_name(name)?;
         let mut groups = self.groups.write();
@@ -103,9 +103,12 @@ impl Engine {
             };
             let mut payload = Vec::new();
             journal::put_group_created(&mut payload, id, name, &starts);
+            if retention != Retention::default() {
+                journal::put_group_retains(&mut payload, id, &retention);
+            }
             let end = self.append_journal(&payload, now.wall)?;
             let starts = starts.into_iter().collect();
-            let state = GroupState { name: name.to_owned(), starts, ..GroupState::default() };
+            let state = GroupState { name: name.to_owned(), starts, retention, ..GroupState::default() };
             let group = Group::open(id, state, &self.settings.priority, now);
             let group = group.keyed(self.queue.0, self.settings.sticky).spilling(self.scratch.clone());
             // Without a range it asks for one at its first reserve.

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::delivery::GroupState;
 use crate::delivery::group::count_dead_in;
+use crate::delivery::{Amount, GroupState};
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::fields::Traits;
 use crate::format::record::{self, Found, Header, Kind};
@@ -22,6 +22,7 @@ use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
 
 use super::recovery::lives::FoundLife;
 use super::recovery::read::{Picture, read};
+use super::retention::{part, without_dead};
 use super::stats::{GroupLaneStats, GroupStats, LaneStats, Stats};
 use super::task::{TaskRecord, TaskState};
 
@@ -127,7 +128,15 @@ impl Inspection {
         for (id, group) in &self.picture.groups {
             let paused = self.picture.paused.groups.contains(id);
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
-            stats.groups.push(GroupStats { name: group.name.clone(), paused, lanes: own, ..GroupStats::default() });
+            let (name, retention) = (group.name.clone(), group.retention);
+            let left = lanes.iter().map(|(lane, lives)| left_in(group, *lane, lives));
+            let left = left.fold(Amount::default(), |mut all, left| {
+                all.add_all(left);
+                all
+            });
+            let left = without_dead(left, group.dead.len() as u64);
+            let rest = GroupStats::default();
+            stats.groups.push(GroupStats { name, paused, lanes: own, retention, left, ..rest });
         }
         stats
     }
@@ -244,6 +253,20 @@ impl Inspection {
 
 /// What a walk shows of each task: header, optional fields, payload.
 type Visit<'a> = dyn FnMut(&Header, &[u8], &[u8]) + 'a;
+
+/// What a group has not settled of a lane, dead letters included.
+fn left_in(group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> Amount {
+    let start = group.starts.get(&lane).map_or(0, |seq| seq.0);
+    let mut left = Amount::default();
+    for life in lives.iter().filter(|life| !group.done.contains(&(lane, life.header.base))) {
+        let acked = group.acks.get(&(lane, life.header.base)).map_or(0, |acks| acks.count());
+        let before = u32::try_from(start.saturating_sub(life.header.base)).unwrap_or(u32::MAX);
+        let open = u64::from(life.tasks.saturating_sub(acked).saturating_sub(before));
+        left.tasks += open;
+        left.bytes += part(u64::from(life.end), open, u64::from(life.tasks));
+    }
+    left
+}
 
 fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
     let (mut published, mut durable) = (0, 0);

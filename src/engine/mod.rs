@@ -38,6 +38,7 @@ pub(crate) mod reclaim;
 pub(crate) mod recovery;
 mod redrive;
 mod removal;
+pub(crate) mod retention;
 pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;

@@ -25,10 +25,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
+use crate::types::{Backoff, Curve, LaneId, LogId, Retention, Seq, Timestamp};
 
 use super::fields::{curve_code, curve_of};
-use super::journal::Pausable;
+use super::journal::{Pausable, put_retention, take_retention};
 use super::segment::{LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
@@ -287,6 +287,8 @@ pub(crate) struct ListedGroup {
     pub name: String,
     pub starts: Vec<(LaneId, Seq)>,
     pub acked_gone: Vec<(LaneId, u64)>,
+    /// As the journal has it; absent if there is none.
+    pub retention: Retention,
 }
 
 impl ListedGroup {
@@ -300,6 +302,9 @@ impl ListedGroup {
         for (lane, count) in &self.acked_gone {
             out.u8(lane.0).u64(*count);
         }
+        if self.retention != Retention::default() {
+            put_retention(&mut out, &self.retention);
+        }
         out.into_bytes()
     }
 
@@ -310,7 +315,8 @@ impl ListedGroup {
         let starts = (0..starts).map(|_| Some((LaneId(from.u8()?), Seq(from.u64()?)))).collect::<Option<_>>()?;
         let gone = from.u16()?;
         let acked_gone = (0..gone).map(|_| Some((LaneId(from.u8()?), from.u64()?))).collect::<Option<_>>()?;
-        Some(ListedGroup { name, starts, acked_gone })
+        let retention = if from.left() == 0 { Retention::default() } else { take_retention(&mut from)? };
+        (from.left() == 0).then_some(ListedGroup { name, starts, acked_gone, retention })
     }
 }
 

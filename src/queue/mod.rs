@@ -47,7 +47,7 @@ use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
 use crate::sync::atomic::Ordering;
-use crate::types::{Durability, LaneId, QueueId, TaskId, millis};
+use crate::types::{Durability, LaneId, QueueId, Retention, TaskId, millis};
 
 use self::core::Core;
 
@@ -281,8 +281,16 @@ impl Queue {
     /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name, for too many groups at once (1,024), or in the queue's
     /// life (2^30); as for settles else.
     pub fn create_group(&self, name: &str, start: Start) -> Result<()> {
+        self.create_group_with(name, start, Retention::new())
+    }
+
+    /// Makes a group that may have so much left to do, likewise.
+    ///
+    /// # Errors
+    /// As for [`Queue::create_group`].
+    pub fn create_group_with(&self, name: &str, start: Start, retention: Retention) -> Result<()> {
         self.core().check(Durability::Power)?;
-        let end = self.core().engine.create_group(name, start, clock::now())?;
+        let end = self.core().engine.create_group(name, start, retention, clock::now())?;
         self.core().wait_durable(self.core().engine.journal(), end)
     }
 
@@ -305,6 +313,29 @@ impl Queue {
         self.core().check(Durability::Power)?;
         let end = self.core().engine.remove_group(name, clock::now())?;
         self.core().wait_durable(self.core().engine.journal(), end)
+    }
+
+    /// Bounds what a group may have left to do from here on, durably. What is beyond the bounds goes by and by: some
+    /// thousand tasks at a time, the oldest of all lanes first, wherever the group's consumers stand; what is on loan, dead or
+    /// parked, or waits for its time, is left alone. [`GroupStats::let_go`](crate::GroupStats::let_go) counts them. A power
+    /// loss may bring some of the last ones again, and then they go again.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`], and as for settles else.
+    pub fn set_retention(&self, group: &str, retention: Retention) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let engine = &self.core().engine;
+        let end = engine.set_retention(&*engine.group(group)?, retention, clock::coarse_wall())?;
+        self.core().wait_durable(engine.journal(), end)
+    }
+
+    /// How much a group may have left to do.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`].
+    pub fn retention(&self, group: &str) -> Result<Retention> {
+        let engine = &self.core().engine;
+        Ok(engine.retention(&*engine.group(group)?))
     }
 
     /// The names of all groups, the oldest first.

@@ -10,7 +10,7 @@ use super::operation::How;
 use crate::delivery::workers::WorkerId;
 use crate::engine::deliver::Handed;
 use crate::engine::receipt::Receipt;
-use crate::types::{LaneId, Seq};
+use crate::types::{LaneId, Retention, Seq};
 
 /// What is wrong, in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -294,6 +294,9 @@ pub(super) struct Side {
     /// It was removed.
     pub gone: Sure,
     pub held: Held,
+    /// What it may have left to do, after the death of the process and after a power loss: one of these, the last one now.
+    pub retains: Vec<Retention>,
+    pub retains_powerless: Vec<Retention>,
     /// It began behind the newest task.
     pub newest: bool,
     pub mine: BTreeMap<Seq, Mine>,
@@ -322,6 +325,8 @@ impl Side {
             born,
             gone: Sure::No,
             held: Held::default(),
+            retains: vec![Retention::default()],
+            retains_powerless: vec![Retention::default()],
             newest: false,
             mine: BTreeMap::new(),
             loans: Vec::new(),
@@ -411,6 +416,7 @@ impl Model {
         for side in &mut self.sides {
             side.born = side.born.synced();
             side.held.synced();
+            side.retains_powerless.clone_from(&side.retains);
             side.mine.values_mut().filter(|mine| mine.transaction == 0).for_each(Mine::settle_for_good);
         }
     }

@@ -74,6 +74,7 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     model.sides.iter_mut().chain(&mut model.gone).for_each(Side::restart);
     groups_are_there(model, engine, before)?;
     pauses_are_as_told(model, engine, before, now)?;
+    retention_is_as_told(model, engine, before)?;
     model.ids.wall_most = model.ids.wall_most.max(now.wall.0);
     let gave = ids_give(engine, now)?;
     let late = later(now);
@@ -163,6 +164,22 @@ fn pauses_are_as_told(model: &mut Model, engine: &Engine, before: &Before, now: 
     let groups = paused.groups.into_iter().map(Pausable::Group);
     for what in paused.lanes.into_iter().map(Pausable::Lane).chain(groups) {
         engine.resume(what, now.wall).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// What each group may have left to do is as somebody said.
+fn retention_is_as_told(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {
+    for side in &mut model.sides {
+        let cell = engine.group(&side.name).map_err(|error| Violation(error.to_string()))?;
+        let retention = engine.retention(&cell);
+        let told = if before.power_lost { &side.retains_powerless } else { &side.retains };
+        ensure!(
+            told.contains(&retention) || before.forgets(),
+            "group {} retains {retention:?}, and {told:?}",
+            side.name
+        );
+        (side.retains, side.retains_powerless) = (vec![retention], vec![retention]);
     }
     Ok(())
 }

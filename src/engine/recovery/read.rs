@@ -234,6 +234,7 @@ fn load_blob(
             state.name = group.name;
             state.starts = group.starts.into_iter().collect();
             state.acked_gone = group.acked_gone.into_iter().collect();
+            state.retention = group.retention;
         }
         kind::DONE => groups.entry(key.a).or_default().done.extend(meta::decode_done(value)?),
         kind::NOTES => {

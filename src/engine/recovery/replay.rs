@@ -192,7 +192,8 @@ fn apply(
             | Entry::Released { group, .. }
             | Entry::Retry { group, .. }
             | Entry::Dead { group, .. }
-            | Entry::Started { group, .. } => {
+            | Entry::Started { group, .. }
+            | Entry::Retains { group, .. } => {
                 if let Some(state) = groups.states.get_mut(group) {
                     state.apply(&entry, records);
                 }

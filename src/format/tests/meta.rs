@@ -5,7 +5,7 @@ use super::super::meta::{
     decode_notes, encode_done, encode_next_group, encode_notes,
 };
 use super::each_harm;
-use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
+use crate::types::{Backoff, Beyond, Curve, LaneId, LogId, Retention, Seq, Timestamp};
 
 /// The last number that a sequence or an epoch can have.
 pub(super) const LAST: u64 = (1 << 62) - 1;
@@ -55,6 +55,7 @@ fn group() -> ListedGroup {
         name: "größe".to_owned(),
         starts: vec![(LaneId(0), Seq(1)), (LaneId(255), Seq(u64::MAX))],
         acked_gone: vec![(LaneId(7), 8)],
+        retention: Retention::default(),
     }
 }
 
@@ -96,8 +97,10 @@ fn lives_groups_notes_and_done_lives_come_back() {
     for life in [life(), open] {
         assert_eq!(ListedLife::decode(&life.encode()), Some(life));
     }
-    let bare = ListedGroup { name: String::new(), starts: Vec::new(), acked_gone: Vec::new() };
-    for group in [group(), bare] {
+    let retention = Retention { tasks: 1, bytes: 2, age_ms: u64::MAX, beyond: Beyond::Drop };
+    let bounded = ListedGroup { retention, ..group() };
+    let bare = ListedGroup { name: String::new(), starts: Vec::new(), acked_gone: Vec::new(), retention };
+    for group in [group(), bounded, bare] {
         assert_eq!(ListedGroup::decode(&group.encode()), Some(group));
     }
     assert_eq!(decode_notes(&encode_notes(notes().iter())), Some(notes()));

@@ -7,7 +7,7 @@ use super::super::segment::{FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BY
 use super::super::{FORMAT_VERSION, record::mark_payload};
 use super::{LIFE, naive_crc};
 use crate::checkpoint::{BlobRef, Key};
-use crate::types::{LaneId, LogId, QueueId, Seq, Timestamp};
+use crate::types::{Beyond, LaneId, LogId, QueueId, Retention, Seq, Timestamp};
 
 /// A row of a byte table: where a field stands, how many bytes it has, and what the docs call it.
 struct Row {
@@ -284,6 +284,11 @@ fn journal_entries_are_as_their_tables_say() {
     let mut out = Vec::new();
     journal::put_group_removed(&mut out, 4);
     assert_eq!(out, [vec![20], le::<4>(4), le::<4>(4)].concat());
+    let mut out = Vec::new();
+    let retention = Retention { tasks: 5, bytes: 6, age_ms: 7, beyond: Beyond::DeadLetter };
+    journal::put_group_retains(&mut out, 4, &retention);
+    let body = [le::<4>(4), vec![2], le::<8>(5), le::<8>(6), le::<8>(7)].concat();
+    assert_eq!(out, [vec![21], le::<4>(29), body].concat());
     let mut out = Vec::new();
     journal::put_decision(&mut out, &[Named { lane: LaneId(1), base: 2, first: Seq(3), count: 4 }]);
     journal::put_room(&mut out, 26 + 8);

@@ -196,9 +196,14 @@ impl Actor<'_> {
     }
 
     pub(super) fn tick(&mut self) -> Step {
-        self.call(|actor| actor.engine.tick(*actor.now))?;
+        let outcome = self.call(|actor| actor.engine.tick(*actor.now));
+        let sure = if outcome.is_ok() { Sure::Process } else { Sure::Maybe };
         for at in 0..self.model.sides.len() {
             self.expire(at);
+            self.let_go(at, sure)?;
+        }
+        outcome?;
+        for at in 0..self.model.sides.len() {
             let cell = self.cell(at)?;
             self.settle_accounts(at, &cell)?;
         }

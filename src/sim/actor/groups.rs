@@ -1,12 +1,13 @@
 //! Groups that come and go.
 
-use super::super::model::{Side, Sure, ensure};
+use super::super::model::{Side, Sure, Violation, ensure};
+use super::super::operation::Op;
 use super::{Actor, Flow, Halt, Step, ask};
 use crate::engine::groups::{GroupCell, Start};
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
 use crate::error::Error;
-use crate::types::LaneSet;
+use crate::types::{Beyond, LaneSet, Retention, Seq};
 
 /// Names of groups, so that one that was removed has a successor under its name soon.
 const NAMES: [&str; 3] = ["default", "group-1", "group-2"];
@@ -18,7 +19,7 @@ impl Actor<'_> {
         let Some(name) = NAMES.into_iter().find(is_free) else { return Ok(()) };
         self.model.groups += 1;
         let start = if newest { Start::Newest } else { Start::Oldest };
-        match self.call(|actor| actor.engine.create_group(name, start, *actor.now).map(drop)) {
+        match self.call(|actor| actor.engine.create_group(name, start, Retention::default(), *actor.now).map(drop)) {
             Ok(()) => {
                 let number = self.engine.group(name).ok().map(|cell| cell.id);
                 let others = self.model.sides.iter().chain(&self.model.gone).filter_map(|side| side.number);
@@ -57,6 +58,61 @@ impl Actor<'_> {
             Err(halt) => return Err(halt),
         }
         if power { self.commit(None) } else { Ok(()) }
+    }
+
+    pub(super) fn retain(&mut self, op: Op) -> Step {
+        let Op::Retain { group, tasks, bytes, age_ms, policy, power } = op else { return Ok(()) };
+        let at = self.side(group);
+        let cell = self.cell(at)?;
+        let (tasks, bytes) = (u64::from(tasks), u64::from(bytes));
+        let retention = Retention { tasks, bytes, age_ms: u64::from(age_ms), beyond: policy };
+        let outcome = self.call(|actor| actor.engine.set_retention(&cell, retention, actor.now.wall).map(drop));
+        let side = &mut self.model.sides[at];
+        if outcome.is_ok() {
+            side.retains.clear();
+        }
+        side.retains.push(retention);
+        side.retains_powerless.push(retention);
+        outcome?;
+        // The janitor is woken.
+        self.tick()?;
+        if power { self.commit(None) } else { Ok(()) }
+    }
+
+    /// What a tick let go of: it was beyond what the group may have left to do, and waited.
+    pub(super) fn let_go(&mut self, at: usize, sure: Sure) -> Step {
+        let Ok(cell) = self.cell(at) else { return Ok(()) };
+        let gone: Vec<Seq> = std::mem::take(&mut cell.state.lock().group.looks.log);
+        let retention = self.engine.retention(&cell);
+        let side = &self.model.sides[at];
+        if !gone.is_empty() {
+            ensure!(retention.lets_go(), "{gone:?} went, and the group may have everything: {retention:?}");
+        }
+        // A task that is another group's alone counts until its segment goes, and so does a claim.
+        let may_be_left = |(seq, task): (&Seq, &super::super::model::Task)| match side.mine.get(seq) {
+            Some(mine) => mine.acked <= Sure::Maybe && mine.dead <= Sure::Maybe,
+            None => task.of_one,
+        };
+        let left = self.model.tasks.iter().filter(|one| may_be_left(*one)).count() + self.stalls.len();
+        let beyond = (left as u64).saturating_sub(retention.tasks);
+        let by_tasks_alone = retention.bytes == 0 && retention.age_ms == 0;
+        let is_beyond = !by_tasks_alone || gone.len() as u64 <= beyond || self.disk.faults() > 0;
+        ensure!(is_beyond, "{gone:?} went of {left}: {retention:?}");
+        for seq in gone {
+            let side = &mut self.model.sides[at];
+            let on_loan = side.loans.iter().any(|loan| loan.handed.receipt.task.seq == seq);
+            ensure!(!on_loan, "task {seq} is on loan, and the group let go of it");
+            let task = self.model.tasks.get(&seq).copied();
+            let early = task.and_then(|task| task.asks.run_at).is_some_and(|at| at > self.now.wall.0);
+            ensure!(!early, "the time of task {seq} has not come, and the group let go of it");
+            let mine = side.mine.get_mut(&seq).ok_or_else(|| Violation(format!("task {seq} was not the group's")))?;
+            ensure!(mine.acked <= Sure::Maybe && mine.dead <= Sure::Maybe, "task {seq} was settled: {mine:?}");
+            match retention.beyond {
+                Beyond::DeadLetter => mine.die(sure),
+                _ => mine.settle(sure),
+            }
+        }
+        Ok(())
     }
 
     /// Who had something to do with a group that is gone learns it.

@@ -161,6 +161,7 @@ impl<'a> Actor<'a> {
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),
+            Op::Retain { .. } => self.retain(op),
             Op::RemoveGroup { group, power } => self.remove_group(self.side(group), power),
             Op::Pause { lane, group, resume, power } => {
                 self.pause(lane.map(LaneId), self.side(group), resume)?;

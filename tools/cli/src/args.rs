@@ -54,7 +54,7 @@ pub enum Command {
     /// List, redrive or drop dead letters
     #[command(after_help = DEAD_HELP)]
     Dead(Dead),
-    /// List, create or remove groups: readers with acks of their own
+    /// List, create, bound or remove groups: readers with acks of their own
     #[command(after_help = GROUP_HELP)]
     Group(Group),
     /// Settle one task for good, whatever it is now
@@ -109,13 +109,17 @@ Examples:
   lanelog dead drop --queue jobs --id 00c0ffee00c0ffee-02-0000000000000007";
 
 const GROUP_HELP: &str = "\
-Every group gets every task. One that nobody reads keeps every segment on disk: remove it. What a group alone had left
-to do goes with it, its dead letters too; a group that is made later under its name is another one. The last group of a
-queue stays. `create` and `remove` need the queue for themselves; `list` needs no lock.
+Every group gets every task. One that nobody reads keeps every segment on disk: remove it, or bound what it may have
+left to do. What a group alone had left to do goes with it, its dead letters too; a group that is made later under its
+name is another one. The last group of a queue stays.
+
+Bounds hold as long as a process has the queue open: beyond them the oldest tasks are dropped for that group, or become
+its dead letters; what is on loan, or waits for its time, stays. `list` needs no lock, all else the queue for itself.
 
 Examples:
   lanelog group list --queue jobs
-  lanelog group create --queue jobs audit --start newest
+  lanelog group create --queue jobs audit --start newest --keep-for 7d --beyond drop
+  lanelog group retain --queue jobs default --keep-tasks 1000000 --keep-bytes 1000000000 --beyond dead
   lanelog group remove --queue jobs audit";
 
 const ENQUEUE_HELP: &str = "\
@@ -377,7 +381,7 @@ pub struct Group {
     #[arg(value_enum)]
     pub what: GroupMove,
     /// The group's name
-    #[arg(value_name = "NAME", required_if_eq_any([("what", "create"), ("what", "remove")]))]
+    #[arg(value_name = "NAME", required_if_eq_any([("what", "create"), ("what", "remove"), ("what", "retain")]))]
     pub name: Option<String>,
     /// The queue's directory
     #[arg(long, value_name = "DIR")]
@@ -385,6 +389,60 @@ pub struct Group {
     /// With create: where it begins [default: oldest]
     #[arg(long, value_enum)]
     pub start: Option<Start>,
+    /// What it may have left to do.
+    #[command(flatten)]
+    pub keeps: Keeps,
+}
+
+/// What a group may have left to do.
+#[derive(clap::Args)]
+pub struct Keeps {
+    /// With create and retain: the most tasks that it may have left to do
+    #[arg(long, value_name = "N")]
+    pub keep_tasks: Option<u64>,
+    /// Likewise: the most bytes that these may take on disk
+    #[arg(long, value_name = "N")]
+    pub keep_bytes: Option<u64>,
+    /// Likewise: how long ago they may have been enqueued
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub keep_for: Option<Duration>,
+    /// Likewise: what becomes of the oldest ones beyond that [default: report]
+    #[arg(long, value_enum)]
+    pub beyond: Option<Beyond>,
+}
+
+/// What becomes of what is beyond the bounds.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Beyond {
+    /// Nothing; `lanelog stats` tells how much there is
+    Report,
+    /// They are settled for the group
+    Drop,
+    /// They become dead letters of the group
+    Dead,
+}
+
+impl Keeps {
+    /// True if anything is said.
+    pub fn is_given(&self) -> bool {
+        self.keep_tasks.is_some() || self.keep_bytes.is_some() || self.keep_for.is_some() || self.beyond.is_some()
+    }
+
+    /// As the library takes it.
+    pub fn retention(&self) -> lanelog::Retention {
+        let retention = lanelog::Retention::new()
+            .tasks(self.keep_tasks.unwrap_or(0))
+            .bytes(self.keep_bytes.unwrap_or(0))
+            .beyond(match self.beyond {
+                None | Some(Beyond::Report) => lanelog::Beyond::Report,
+                Some(Beyond::Drop) => lanelog::Beyond::Drop,
+                Some(Beyond::Dead) => lanelog::Beyond::DeadLetter,
+            });
+        match self.keep_for {
+            Some(age) => retention.age(age),
+            None => retention,
+        }
+    }
 }
 
 /// What is done to groups.
@@ -396,6 +454,8 @@ pub enum GroupMove {
     Create,
     /// Remove a group, and what it alone had left to do
     Remove,
+    /// Bound what a group may have left to do, instead of what was said before
+    Retain,
 }
 
 /// Where a group begins.

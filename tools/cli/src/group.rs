@@ -1,4 +1,4 @@
-//! Groups: listing, making and removing them.
+//! Groups: listing, making, bounding and removing them.
 
 use anyhow::Result;
 use lanelog::inspect;
@@ -10,6 +10,11 @@ use crate::look;
 /// `lanelog group`.
 pub fn group(args: &Group) -> Result<u8> {
     anyhow::ensure!(args.start.is_none() || args.what == GroupMove::Create, "--start goes with `group create` alone");
+    let is_bounding = matches!(args.what, GroupMove::Create | GroupMove::Retain);
+    anyhow::ensure!(
+        is_bounding || !args.keeps.is_given(),
+        "--keep-… and --beyond go with `group create` and `group retain`"
+    );
     let name = args.name.as_deref().unwrap_or_default();
     match args.what {
         GroupMove::List => {
@@ -19,8 +24,9 @@ pub fn group(args: &Group) -> Result<u8> {
         }
         GroupMove::Create => {
             let start = args.start.unwrap_or(Start::Oldest).into();
-            change(&args.queue, |queue| queue.create_group(name, start)).map(|()| 0)
+            change(&args.queue, |queue| queue.create_group_with(name, start, args.keeps.retention())).map(|()| 0)
         }
+        GroupMove::Retain => change(&args.queue, |queue| queue.set_retention(name, args.keeps.retention())).map(|()| 0),
         GroupMove::Remove => change(&args.queue, |queue| queue.remove_group(name)).map(|()| 0),
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
-use lanelog::{Damage, DamageKind, LaneId, Stats, TaskRecord, TaskState, inspect};
+use lanelog::{Beyond, Damage, DamageKind, GroupStats, LaneId, Stats, TaskRecord, TaskState, inspect};
 use serde_json::{Value, json};
 
 use crate::args::{Dump, Look, Peek};
@@ -131,6 +131,9 @@ fn stats_text(stats: &Stats) -> String {
     if !paused.is_empty() {
         text += &format!("\npaused: {}\n", paused.join(", "));
     }
+    for group in stats.groups.iter().filter(|group| group.retention.is_bounded()) {
+        text += &retention_text(group);
+    }
     if stats.dedup_ids > 0 {
         text += &format!("\ndedup ids: {}\n", stats.dedup_ids);
     }
@@ -139,6 +142,28 @@ fn stats_text(stats: &Stats) -> String {
         stats.disk_bytes, stats.journal_bytes, stats.checkpoint_bytes, stats.ready_bytes, stats.ready_segments
     );
     text
+}
+
+fn retention_text(group: &GroupStats) -> String {
+    let (tasks, bytes, age_ms) = group.retention.bounds();
+    let bounds = [(tasks, "tasks"), (bytes, "bytes"), (age_ms, "ms old")];
+    let bounds = bounds.iter().filter(|(max, _)| *max > 0).map(|(max, of)| format!("{max} {of}"));
+    let bounds: Vec<String> = bounds.collect();
+    let (tasks, bytes) = group.left;
+    let (name, policy) = (&group.name, beyond_word(group.retention.policy()));
+    format!(
+        "\ngroup {name} has {tasks} tasks of {bytes} bytes left, and may have {}; beyond: {policy}\n",
+        bounds.join(", ")
+    )
+}
+
+fn beyond_word(beyond: Beyond) -> &'static str {
+    match beyond {
+        Beyond::Report => "report",
+        Beyond::Drop => "drop",
+        Beyond::DeadLetter => "dead",
+        _ => "other",
+    }
 }
 
 fn stats_json(stats: &Stats) -> Value {
@@ -163,7 +188,14 @@ fn stats_json(stats: &Stats) -> Value {
                 })
             })
             .collect();
-        json!({ "name": group.name, "paused": group.paused, "lanes": lanes })
+        let (tasks, bytes, age_ms) = group.retention.bounds();
+        json!({
+            "name": group.name, "paused": group.paused, "lanes": lanes,
+            "left": { "tasks": group.left.0, "bytes": group.left.1 },
+            "retention": {
+                "tasks": tasks, "bytes": bytes, "age_ms": age_ms, "beyond": beyond_word(group.retention.policy()),
+            },
+        })
     };
     json!({
         "queue": stats.queue.map(|id| id.to_string()),

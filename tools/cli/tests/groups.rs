@@ -27,3 +27,23 @@ fn groups_are_made_listed_and_removed() {
     let said = place.lanelog("work --until-empty -- true", "").ends_with(2);
     assert!(said.err.contains("there is no group \"default\""), "{}", said.err);
 }
+
+#[test]
+fn what_a_group_may_have_left_is_bounded_and_told() {
+    let place = place();
+    place.lanelog("enqueue", "a\nb\nc\n").ends_with(0);
+    place.lanelog("group create audit --keep-tasks 2 --keep-for 7d", "").ends_with(0);
+    let told = place.lanelog("stats", "").ends_with(0).text();
+    assert!(told.contains("group audit has 3 tasks"), "{told}");
+    assert!(told.contains("2 tasks, 604800000 ms old; beyond: report"), "{told}");
+    place.lanelog("group retain audit --keep-tasks 2 --beyond drop", "").ends_with(0);
+    // Whoever opens the queue keeps it within the bounds.
+    assert_eq!(place.lanelog("work --until-empty -- echo {}", "").ends_with(0).text(), "a\nb\nc\n");
+    let told: serde_json::Value = serde_json::from_str(&place.lanelog("stats --json", "").ends_with(0).text()).unwrap();
+    let audit = &told["groups"][1];
+    assert_eq!((&audit["name"], &audit["retention"]["beyond"]), (&"audit".into(), &"drop".into()));
+    assert_eq!(audit["left"]["tasks"], 2);
+    for args in ["group remove audit --keep-tasks 2", "group list --beyond drop"] {
+        assert!(place.lanelog(args, "").ends_with(2).err.contains("--keep"), "{args}");
+    }
+}
