@@ -142,6 +142,7 @@ pub use types::{
 pub use engine::hand::DeadFilter;
 pub use engine::inspect::{Inspection, inspect};
 pub use engine::lookup::Explanation;
+pub use engine::pins::{GroupPin, Oldest, Pins};
 pub use engine::reclaim::Pin;
 pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats, WorkerStats};
 pub use engine::task::{TaskRecord, TaskState};

@@ -201,6 +201,17 @@ impl GroupState {
             || self.acks.get(&(lane, base)).is_some_and(|acks| acks.contains(index))
     }
 
+    /// What the group has not settled of a life that begins at `base` and has so many tasks, dead letters included.
+    pub(crate) fn left_in(&self, lane: LaneId, base: u64, tasks: u32) -> u64 {
+        if self.done.contains(&(lane, base)) {
+            return 0;
+        }
+        let acked = self.acks.get(&(lane, base)).map_or(0, SegmentAcks::count);
+        let start = self.starts.get(&lane).map_or(0, |seq| seq.0);
+        let before = u32::try_from(start.saturating_sub(base)).unwrap_or(u32::MAX);
+        u64::from(tasks.saturating_sub(acked).saturating_sub(before))
+    }
+
     /// True if the group has nothing to do in a life with so many records, of which so many are tasks.
     pub(crate) fn has_settled(&self, lane: LaneId, base: u64, records: u32, tasks: u32) -> bool {
         self.done.contains(&(lane, base))

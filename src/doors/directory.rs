@@ -111,7 +111,7 @@ fn take_everything(engine: &Engine, told: Option<&BTreeMap<TaskId, Told>>) {
     }
     let _next = engine.tick(LATE);
     let _stats = engine.stats(LATE);
-    let _pins = engine.pins();
+    let _pins = engine.pins(LATE);
     let _damage = engine.damage();
 }
 

@@ -20,6 +20,7 @@ use crate::storage::Storage;
 use crate::storage::disk::{DiskStorage, clock};
 use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
 
+use super::pins::Oldest;
 use super::recovery::lives::FoundLife;
 use super::recovery::read::{Picture, read};
 use super::retention::{part, without_dead};
@@ -28,7 +29,7 @@ use super::task::{TaskRecord, TaskState};
 
 /// A queue that was looked at.
 pub struct Inspection {
-    picture: Picture,
+    pub(super) picture: Picture,
     ready: (usize, u64),
     disk_bytes: u64,
     checkpoint_bytes: u64,
@@ -167,6 +168,27 @@ impl Inspection {
         stats
     }
 
+    /// The first task of a life that a group has not settled.
+    pub(super) fn oldest_in(&self, id: u32, group: &GroupState, lane: LaneId, life: &FoundLife) -> Option<Oldest> {
+        let mut oldest = None;
+        let mut visit = |header: &Header, fields: &[u8], _: &[u8]| {
+            let is_for = || Traits::decode(fields).origin.is_none_or(|origin| origin.group == id);
+            if oldest.is_some() || !is_for() {
+                return;
+            }
+            let seq = life.seq(header.index);
+            let state = self.state(group, lane, seq, life.header.base);
+            if state != TaskState::Acked {
+                let age_ms = self.looked_at.0.saturating_sub(header.time.0);
+                oldest = Some(Oldest { id: TaskId { queue: self.picture.queue, lane, seq }, age_ms, state });
+            }
+        };
+        if group.left_in(lane, life.header.base, life.tasks) > 0 {
+            self.walk(life, &mut visit, &mut |_| {});
+        }
+        oldest
+    }
+
     fn task(&self, lane: LaneId, life: &FoundLife, header: &Header, fields: &[u8], payload: &[u8]) -> TaskRecord {
         let seq = life.seq(header.index);
         let state = |group: &GroupState| (group.name.clone(), self.state(group, lane, seq, life.header.base));
@@ -256,12 +278,9 @@ type Visit<'a> = dyn FnMut(&Header, &[u8], &[u8]) + 'a;
 
 /// What a group has not settled of a lane, dead letters included.
 fn left_in(group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> Amount {
-    let start = group.starts.get(&lane).map_or(0, |seq| seq.0);
     let mut left = Amount::default();
-    for life in lives.iter().filter(|life| !group.done.contains(&(lane, life.header.base))) {
-        let acked = group.acks.get(&(lane, life.header.base)).map_or(0, |acks| acks.count());
-        let before = u32::try_from(start.saturating_sub(life.header.base)).unwrap_or(u32::MAX);
-        let open = u64::from(life.tasks.saturating_sub(acked).saturating_sub(before));
+    for life in lives {
+        let open = group.left_in(lane, life.header.base, life.tasks);
         left.tasks += open;
         left.bytes += part(u64::from(life.end), open, u64::from(life.tasks));
     }

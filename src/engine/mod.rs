@@ -32,6 +32,7 @@ pub(crate) mod hand;
 pub(crate) mod inspect;
 pub(crate) mod lookup;
 pub(crate) mod pause;
+pub(crate) mod pins;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod reclaim;

@@ -209,7 +209,7 @@ impl Engine {
         stats.journal_bytes = self.journal.segments().iter().map(|segment| segment.file_bytes()).sum();
         stats.checkpoint_bytes = self.checkpoint_bytes();
         stats.scratch_bytes = self.scratch.bytes();
-        stats.pinned_bytes = self.pins().iter().map(|pin| pin.bytes).sum();
+        stats.pinned_bytes = self.held().iter().map(|pin| pin.bytes).sum();
         let lanes: u64 = stats.lanes.iter().map(|lane| lane.disk_bytes).sum();
         stats.disk_bytes = lanes
             + stats.ready_bytes

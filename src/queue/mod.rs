@@ -38,8 +38,8 @@ use std::time::Duration;
 use crate::engine::groups::Start;
 use crate::engine::inspect::{Inspection, inspect};
 use crate::engine::pause::Pausable;
+use crate::engine::pins::Pins;
 use crate::engine::receipt::Receipt;
-use crate::engine::reclaim::Pin;
 use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
 use crate::engine::settle::Settle;
 use crate::engine::stats::Stats;
@@ -460,12 +460,13 @@ impl Queue {
         self.core().engine.damage()
     }
 
-    /// Segments that can't be given back because somebody holds payloads of them; recycles those that nobody holds any
-    /// more.
+    /// What holds disk space back: segments that can't be given back because somebody holds payloads of them, and for each
+    /// group and lane the oldest task that is not settled and what that keeps. Recycles what nobody holds any more. The cost
+    /// grows with segments, groups and what is on loan, not with the backlog.
     #[must_use]
-    pub fn pins(&self) -> Vec<Pin> {
+    pub fn pins(&self) -> Pins {
         self.core().engine.recycle();
-        self.core().engine.pins()
+        self.core().engine.pins(clock::now())
     }
 
     /// Writes a checkpoint now, beside those that are written when they are due. Waits until it is on stable storage;
@@ -499,7 +500,7 @@ impl Queue {
         self.core().engine.mark_idle(now.wall)?;
         self.core().checkpoint(true)?;
         self.core().engine.recycle();
-        let held = self.core().engine.pins().len();
+        let held = self.core().engine.held().len();
         Ok(CloseReport { in_flight, held })
     }
 }

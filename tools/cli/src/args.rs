@@ -29,8 +29,10 @@ pub enum Command {
     #[command(after_help = ENQUEUE_HELP)]
     Enqueue(Enqueue),
     /// Print counts per lane and group; needs no lock
-    #[command(after_help = "Example:\n  lanelog stats --queue jobs --json | jq .groups")]
-    Stats(Look),
+    #[command(
+        after_help = "Examples:\n  lanelog stats --queue jobs --json | jq .groups\n  lanelog stats --queue jobs --pins"
+    )]
+    Stats(Stats),
     /// Read everything, change nothing, report damage: exit status 0 is clean, 2 is damaged
     #[command(after_help = "Example:\n  lanelog verify --queue jobs && echo clean")]
     Verify(Look),
@@ -271,7 +273,18 @@ impl From<Durability> for lanelog::Durability {
     }
 }
 
-/// Arguments of `stats` and `verify`.
+/// Arguments of `stats`.
+#[derive(clap::Args)]
+pub struct Stats {
+    /// Where, and how it is printed.
+    #[command(flatten)]
+    pub look: Look,
+    /// For each group and lane, also the oldest task that is not settled, and the bytes on disk that the group keeps
+    #[arg(long)]
+    pub pins: bool,
+}
+
+/// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Look {
     /// The queue's directory

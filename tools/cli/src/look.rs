@@ -3,21 +3,52 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
-use lanelog::{Beyond, Damage, DamageKind, GroupStats, LaneId, Stats, TaskRecord, TaskState, inspect};
+use lanelog::{Beyond, Damage, DamageKind, GroupPin, GroupStats, LaneId, Stats, TaskRecord, TaskState, inspect};
 use serde_json::{Value, json};
 
-use crate::args::{Dump, Look, Peek};
+use crate::args::{self, Dump, Look, Peek};
 use crate::output;
 
 /// `lanelog stats`.
-pub fn stats(args: &Look) -> Result<u8> {
-    let stats = inspect(&args.queue)?.stats();
-    if args.json {
-        print(&format!("{}\n", stats_json(&stats)))?;
+pub fn stats(args: &args::Stats) -> Result<u8> {
+    let inspection = inspect(&args.look.queue)?;
+    let stats = inspection.stats();
+    let pins = if args.pins { inspection.group_pins() } else { Vec::new() };
+    if args.look.json {
+        let mut told = stats_json(&stats);
+        if let Some(object) = told.as_object_mut().filter(|_| args.pins) {
+            object.insert("pins".to_owned(), pins.iter().map(pin_json).collect());
+        }
+        print(&format!("{told}\n"))?;
     } else {
-        print(&stats_text(&stats))?;
+        let pins: String = pins.iter().map(pin_text).collect();
+        print(&(stats_text(&stats) + if args.pins { "\n" } else { "" } + &pins))?;
     }
     Ok(0)
+}
+
+fn pin_text(pin: &GroupPin) -> String {
+    let GroupPin { group, lane, segments, bytes, alone_bytes, .. } = pin;
+    let oldest = pin.oldest.as_ref().map_or_else(
+        || "of which nothing can be read".to_owned(),
+        |oldest| {
+            let (age, state) = (oldest.age_ms / 1000, state_name(&oldest.state));
+            format!("from {} on, {age} s old, {state}", oldest.id)
+        },
+    );
+    format!(
+        "group {group}, lane {lane} keeps {bytes} bytes in {segments} segments, {alone_bytes} of them alone, {oldest}\n"
+    )
+}
+
+fn pin_json(pin: &GroupPin) -> Value {
+    let oldest = pin.oldest.as_ref().map(
+        |oldest| json!({ "id": oldest.id.to_string(), "age_ms": oldest.age_ms, "state": state_json(&oldest.state) }),
+    );
+    json!({
+        "group": pin.group, "lane": pin.lane.0, "segments": pin.segments, "bytes": pin.bytes,
+        "alone_bytes": pin.alone_bytes, "oldest": oldest,
+    })
 }
 
 /// `lanelog verify`.

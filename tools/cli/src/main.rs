@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Command::Work(work) if work.print => print::print(&work),
         Command::Work(work) => work::work(&work),
         Command::Enqueue(enqueue) => feed::enqueue(&enqueue),
-        Command::Stats(look) => look::stats(&look),
+        Command::Stats(stats) => look::stats(&stats),
         Command::Verify(look) => look::verify(&look),
         Command::Dump(dump) => look::dump(&dump),
         Command::Peek(peek) => look::peek(&peek),

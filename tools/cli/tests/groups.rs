@@ -47,3 +47,22 @@ fn what_a_group_may_have_left_is_bounded_and_told() {
         assert!(place.lanelog(args, "").ends_with(2).err.contains("--keep"), "{args}");
     }
 }
+
+#[test]
+fn what_pins_space_is_named() {
+    let place = place();
+    place.lanelog("enqueue", "a\nb\n").ends_with(0);
+    place.lanelog("group create audit", "").ends_with(0);
+    place.lanelog("work --until-empty -- true", "").ends_with(0);
+    let id = place.records()[0]["id"].as_str().unwrap().to_owned();
+    let told = place.lanelog("stats --pins", "").ends_with(0).text();
+    assert!(told.contains("group audit, lane 0 keeps") && told.contains(&format!("from {id} on")), "{told}");
+    assert!(!told.contains("group default, lane 0 keeps"), "{told}");
+    let told: serde_json::Value =
+        serde_json::from_str(&place.lanelog("stats --pins --json", "").ends_with(0).text()).unwrap();
+    let pin = &told["pins"][0];
+    assert_eq!((&pin["group"], &pin["oldest"]["id"], &pin["segments"]), (&"audit".into(), &id.into(), &1.into()));
+    assert_eq!((&pin["oldest"]["state"]["state"], &pin["bytes"]), (&"waiting".into(), &pin["alone_bytes"]));
+    let told: serde_json::Value = serde_json::from_str(&place.lanelog("stats --json", "").ends_with(0).text()).unwrap();
+    assert!(told.get("pins").is_none());
+}
