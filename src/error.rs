@@ -70,6 +70,13 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
+    /// Refused: the group was removed since ([`Queue::remove_group`](crate::Queue::remove_group)), and everything that it had on
+    /// loan is nobody's any more. A group that was made under its name since is another one: ask for a new consumer of that.
+    #[error("the group {name:?} was removed; what it had on loan is over")]
+    GroupRemoved {
+        /// The name that it had.
+        name: String,
+    },
     /// Refused. The group exists already.
     #[error("the group {name:?} exists already")]
     GroupExists {
@@ -140,9 +147,11 @@ pub enum Error {
         /// The bound.
         max: u64,
     },
-    /// Refused: the lease ran out, was settled before, or belongs to an earlier open. The task is or will be
+    /// Refused: the lease ran out, was settled before, its group was removed, or it belongs to an earlier open. The task is or will be
     /// someone else's; drop the result of the work or make it idempotent.
-    #[error("the lease on task {task} is lost: it ran out, was settled already, or the queue was reopened since")]
+    #[error(
+        "the lease on task {task} is lost: it ran out, was settled already, its group was removed, or the queue was reopened since"
+    )]
     LeaseLost {
         /// The task that was on loan.
         task: TaskId,

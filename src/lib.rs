@@ -134,12 +134,15 @@ pub use engine::receipt::Receipt;
 pub use queue::{Consumer, ConsumerOptions, Delivery, KeepAlive, Reserve, Worker, WorkerOptions};
 
 // Ids, positions and durability.
-pub use types::{Backoff, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Seq, TaskId, Timestamp, parse_span};
+pub use types::{
+    Backoff, Beyond, Durability, LANES_MAX, LaneId, LaneSet, QueueId, Retention, Seq, TaskId, Timestamp, parse_span,
+};
 
 // Looking.
 pub use engine::hand::DeadFilter;
 pub use engine::inspect::{Inspection, inspect};
 pub use engine::lookup::Explanation;
+pub use engine::pins::{GroupPin, Oldest, Pins};
 pub use engine::reclaim::Pin;
 pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats, WorkerStats};
 pub use engine::task::{TaskRecord, TaskState};

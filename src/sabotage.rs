@@ -102,6 +102,14 @@ pub enum Bug {
     CancelNotKept,
     /// That a dead letter came back is not journaled.
     RevivalForgotten,
+    /// That a group was removed is not journaled.
+    RemovalForgotten,
+    /// A group gets the number of one that was removed.
+    GroupNumberReused,
+    /// That a task was let go of is not journaled.
+    LettingGoForgotten,
+    /// A task on loan is let go of.
+    LoanLetGo,
     /// What is paused is forgotten by the next checkpoint.
     PauseForgotten,
     /// What an earlier open accepted counts towards no bound.
@@ -152,7 +160,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 63] = [
+    pub const SIMULATED: [Bug; 67] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -200,6 +208,10 @@ impl Bug {
         Bug::CancelForgotten,
         Bug::CancelNotKept,
         Bug::RevivalForgotten,
+        Bug::RemovalForgotten,
+        Bug::GroupNumberReused,
+        Bug::LettingGoForgotten,
+        Bug::LoanLetGo,
         Bug::PauseForgotten,
         Bug::BacklogForgotten,
         Bug::LoansUncounted,

@@ -9,7 +9,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lanelog::{ConsumerOptions, Durability, Options, Reserve, Task};
+use lanelog::{ConsumerOptions, Durability, GroupPin, LaneId, Options, Queue, Reserve, Start, Task, TaskState};
 use support::{drain, place, small};
 
 fn disk_bytes(path: &std::path::Path) -> u64 {
@@ -59,16 +59,57 @@ fn payloads_stay_valid_while_they_are_held_and_their_segments_are_listed() {
     let delivery = support::one(&queue.consumer());
     let kept = delivery.payload().clone();
     delivery.ack().unwrap();
-    let pins = queue.pins();
+    let pins = queue.pins().held;
     assert!(matches!(pins.as_slice(), [pin] if pin.held > 0 && !pin.waits), "held, and in use besides: {pins:?}");
     for round in 0..60_u8 {
         queue.enqueue(Task::new(&[round; 900])).unwrap();
     }
     drain(&queue);
     queue.checkpoint().unwrap();
-    let pins = queue.pins();
+    let pins = queue.pins().held;
     assert_eq!((pins.len(), kept.as_ref()), (1, b"keep me".as_ref()), "{pins:?}");
     assert!(pins[0].held > 0 && pins[0].bytes > 0 && pins[0].waits);
     drop(kept);
-    assert!(queue.pins().is_empty());
+    assert!(queue.pins().held.is_empty());
+}
+
+/// What a group holds back in lane 0.
+fn pin(queue: &Queue, group: &str) -> Option<GroupPin> {
+    queue.pins().groups.into_iter().find(|pin| pin.group == group && pin.lane == LaneId(0))
+}
+
+#[test]
+fn what_holds_space_back_is_named_for_each_group() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    queue.create_group("slow", Start::Oldest).unwrap();
+    let ids: Vec<_> = (0..60_u8).map(|round| queue.enqueue(Task::new(&[round; 900])).unwrap()).collect();
+    let both = (pin(&queue, "default").unwrap(), pin(&queue, "slow").unwrap());
+    assert_eq!((both.0.segments, both.0.bytes, both.0.alone_bytes), (both.1.segments, both.1.bytes, 0));
+    assert!(both.0.segments > 10 && both.0.bytes >= 60 * 900, "{both:?}");
+    drain(&queue);
+    assert_eq!(pin(&queue, "default"), None, "it settled everything");
+    let slow = pin(&queue, "slow").unwrap();
+    assert_eq!((slow.bytes, slow.alone_bytes), (both.1.bytes, both.1.bytes), "it is alone now");
+    let oldest = slow.oldest.unwrap();
+    assert_eq!((oldest.id, oldest.state), (ids[0], TaskState::Waiting));
+    queue.checkpoint().unwrap();
+    // One dead letter and one loan in front of what is acked.
+    let consumer = queue.consumer_of("slow", ConsumerOptions::new()).unwrap();
+    support::one(&consumer).reject("no").unwrap();
+    let held = support::one(&consumer);
+    let taken = consumer.reserve(Reserve::new().tasks(40)).unwrap();
+    consumer.ack_batch(taken).unwrap();
+    let state = |queue: &Queue| pin(queue, "slow").unwrap().oldest.map(|oldest| (oldest.id, oldest.state)).unwrap();
+    assert!(matches!(state(&queue), (id, TaskState::Dead { .. }) if id == ids[0]));
+    queue.drop_dead_letters("slow", &lanelog::DeadFilter::new()).unwrap();
+    assert_eq!(state(&queue), (ids[1], TaskState::Leased { attempts: 1 }));
+    let looked = Queue::open_read_only(&place.path).unwrap().group_pins();
+    let looked = looked.into_iter().find(|pin| pin.group == "slow").unwrap();
+    let live = pin(&queue, "slow").unwrap();
+    assert_eq!((looked.segments, looked.bytes, looked.alone_bytes), (live.segments, live.bytes, live.alone_bytes));
+    let oldest = looked.oldest.unwrap();
+    assert_eq!((oldest.id, oldest.state), (ids[1], TaskState::Attempted { attempts: 1 }));
+    held.ack().unwrap();
+    assert_eq!(state(&queue).0, ids[42], "what is acked between is skipped");
 }

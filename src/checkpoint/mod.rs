@@ -61,8 +61,8 @@ pub(crate) struct BlobRef {
 /// Blobs of kinds up to this one are stored twice, and so are the index chunks: what both roots refer to has no other
 /// copy, and without one of these no root is of use.
 pub(crate) const TWICE_KIND_MAX: u8 = 2;
-/// So are those of this kind: small, and nobody would notice that one is gone.
-pub(crate) const TWICE_KIND: u8 = 7;
+/// So are those of these kinds: small, and nobody would notice that one is gone.
+pub(crate) const TWICE_KINDS: [u8; 2] = [7, 8];
 
 impl BlobRef {
     /// Units that all copies take.

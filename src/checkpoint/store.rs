@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::index::{Piece, recut};
 use super::units::{FreeUnits, units_for};
-use super::{BlobRef, Key, TWICE_KIND, TWICE_KIND_MAX};
+use super::{BlobRef, Key, TWICE_KIND_MAX, TWICE_KINDS};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES, Root, SLOT_BYTES, UNIT_BYTES, encode_entries};
 use crate::sabotage::{Bug, on};
 use crate::storage::{File, is_want_of_room};
@@ -184,7 +184,7 @@ impl Store {
             match value {
                 Some(value) => {
                     keys.push(key);
-                    let is_twice = key.kind <= TWICE_KIND_MAX || key.kind == TWICE_KIND;
+                    let is_twice = key.kind <= TWICE_KIND_MAX || TWICE_KINDS.contains(&key.kind);
                     blobs.push((if is_twice { 2 } else { 1 }, value));
                 }
                 None => drop(plan.changes.insert(key, None)),

@@ -23,7 +23,7 @@ use crate::format::journal::DeadCause;
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
-use crate::types::{Backoff, LaneId, LaneSet, Now, Seq, Timestamp};
+use crate::types::{Backoff, LaneId, LaneSet, Now, Retention, Seq, Timestamp};
 
 use super::far::{FarRules, Scratch};
 use super::fences::Fences;
@@ -31,6 +31,7 @@ use super::hand::DeadBounds;
 use super::keys::{KeyHash, Keys};
 use super::lane::{GroupLane, GroupLanes};
 use super::loans::{Loans, Share};
+use super::retention::Looks;
 use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
 use super::state::{DeadNote, GroupState, Note, TaskKey};
@@ -166,6 +167,9 @@ pub(crate) struct Group {
     pub(super) dead_bytes: u64,
     /// Dead letters that their bounds dropped, since the open.
     pub dead_dropped: u64,
+    /// How much it may have left to do, and where it was last looked for more.
+    pub retention: Retention,
+    pub looks: Looks,
 }
 
 impl Group {
@@ -199,6 +203,8 @@ impl Group {
             dead_order: BTreeSet::new(),
             dead_bytes: 0,
             dead_dropped: 0,
+            retention: state.retention,
+            looks: Looks::default(),
         };
         for (key, dead) in &state.dead {
             group.count_dead(*key, dead);
@@ -214,6 +220,12 @@ impl Group {
             group.in_lane(lane, |own| own.acked_gone = acked);
         }
         group
+    }
+
+    /// What it may have left to do from here on.
+    pub(crate) fn retain(&mut self, retention: Retention) {
+        self.retention = retention;
+        (self.looks.next_ms, self.looks.front_ms) = (0, 0);
     }
 
     /// The group with a range of fences that begins at `first`.
@@ -321,6 +333,12 @@ impl Group {
     #[inline]
     pub(crate) fn queue_may_lend(&self) -> usize {
         self.share.left()
+    }
+
+    /// The group is gone: what it has on loan is none of the queue's any more.
+    pub(crate) fn end_loans(&mut self) {
+        let in_flight: u64 = self.lanes.iter().map(|(_, lane)| lane.in_flight).sum();
+        (0..in_flight).for_each(|_| self.share.give_back());
     }
 
     /// How many more tasks of one lane may be on loan.

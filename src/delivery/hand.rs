@@ -221,12 +221,12 @@ impl Group {
     }
 
     /// The slot of a task that was handed out, or waits for its time.
-    fn slot_of(&self, key: TaskKey) -> Option<u32> {
+    pub(super) fn slot_of(&self, key: TaskKey) -> Option<u32> {
         self.slots.iter().find(|(_, task)| (task.lane, task.seq) == key).map(|(slot, _)| slot)
     }
 
     /// Takes a task out of whatever it waits for or is on loan to.
-    fn take_out(&mut self, slot: u32) -> Option<Slot> {
+    pub(super) fn take_out(&mut self, slot: u32) -> Option<Slot> {
         let phase = self.slots.slot(slot)?.phase;
         self.wheel.disarm(slot);
         let task = self.slots.remove_slot(slot)?;

@@ -17,6 +17,7 @@ pub(crate) mod loans;
 mod meet;
 mod passed;
 mod reserve;
+pub(crate) mod retention;
 pub(crate) mod scheduler;
 pub(crate) mod slab;
 pub(crate) mod state;

@@ -76,6 +76,11 @@ impl Passed {
 }
 
 impl GroupLane {
+    /// True if the task was passed over.
+    pub(super) fn is_passed_over(&self, base: u64, index: u32) -> bool {
+        self.passed.bits.next(base, index) == Some((base, index))
+    }
+
     /// A task that was passed over, if it was, is settled or set aside by hand.
     pub(super) fn unpass(&mut self, base: u64, index: u32) {
         self.passed.bits.clear(base, index);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::journal::{DeadCause, Entry, Run};
 use crate::sabotage::{Bug, on};
-use crate::types::{LaneId, Seq, Timestamp};
+use crate::types::{LaneId, Retention, Seq, Timestamp};
 
 use super::acks::SegmentAcks;
 
@@ -53,6 +53,8 @@ pub(crate) struct GroupState {
     pub dead_dropped: BTreeSet<Seq>,
     /// Tasks acked in lives that are gone, per lane.
     pub acked_gone: BTreeMap<LaneId, u64>,
+    /// How much it may have left to do.
+    pub retention: Retention,
 }
 
 /// A change that must outlive the process.
@@ -133,7 +135,9 @@ impl GroupState {
                 });
             }
             Entry::Started { lane, seq, .. } => self.start(*lane, *seq),
+            Entry::Retains { retention, .. } => self.retention = *retention,
             Entry::GroupCreated { .. }
+            | Entry::GroupRemoved { .. }
             | Entry::Paused(_)
             | Entry::Resumed(_)
             | Entry::Decision { .. }
@@ -214,6 +218,17 @@ impl GroupState {
         self.starts.get(&lane).is_some_and(|start| seq < *start)
             || self.done.contains(&(lane, base))
             || self.acks.get(&(lane, base)).is_some_and(|acks| acks.contains(index))
+    }
+
+    /// What the group has not settled of a life that begins at `base` and has so many tasks, dead letters included.
+    pub(crate) fn left_in(&self, lane: LaneId, base: u64, tasks: u32) -> u64 {
+        if self.done.contains(&(lane, base)) {
+            return 0;
+        }
+        let acked = self.acks.get(&(lane, base)).map_or(0, SegmentAcks::count);
+        let start = self.starts.get(&lane).map_or(0, |seq| seq.0);
+        let before = u32::try_from(start.saturating_sub(base)).unwrap_or(u32::MAX);
+        u64::from(tasks.saturating_sub(acked).saturating_sub(before))
     }
 
     /// True if the group has nothing to do in a life with so many records, of which so many are tasks.

@@ -111,7 +111,7 @@ fn take_everything(engine: &Engine, told: Option<&BTreeMap<TaskId, Told>>) {
     }
     let _next = engine.tick(LATE);
     let _stats = engine.stats(LATE);
-    let _pins = engine.pins();
+    let _pins = engine.pins(LATE);
     let _damage = engine.damage();
 }
 
@@ -128,7 +128,7 @@ fn go_on(engine: &Engine) -> BTreeSet<TaskId> {
             appended.insert(TaskId { queue: engine.queue(), lane, seq: new.first });
         }
     }
-    let _refused = engine.create_group("another", Start::Oldest, LATE);
+    let _refused = engine.create_group("another", Start::Oldest, crate::types::Retention::default(), LATE);
     let accepted = if commit_all(engine).is_ok() { appended } else { BTreeSet::new() };
     engine.sweep_strays();
     let _footers = engine.write_footers(NOW.wall);

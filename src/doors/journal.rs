@@ -36,6 +36,8 @@ fn put(out: &mut Vec<u8>, entry: &Entry<'_>) {
         Entry::GroupCreated { group, name, starts } => {
             journal::put_group_created(out, group, name, &starts.collect::<Vec<_>>());
         }
+        Entry::GroupRemoved { group } => journal::put_group_removed(out, group),
+        Entry::Retains { group, retention } => journal::put_group_retains(out, group, &retention),
         Entry::Paused(what) => journal::put_paused(out, what),
         Entry::Resumed(what) => journal::put_resumed(out, what),
         Entry::Decision { named } => journal::put_decision(out, &named.collect::<Vec<_>>()),

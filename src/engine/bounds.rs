@@ -201,6 +201,14 @@ impl Bounds {
         true
     }
 
+    /// A group is gone, and what it alone had left to do waits no more. True if there is room that was not.
+    fn leave(&self, group: u32) -> bool {
+        let mut accounts = self.groups.lock();
+        accounts.remove(&group);
+        let lanes = (0..self.lanes.len()).filter_map(|lane| u8::try_from(lane).ok().map(LaneId));
+        lanes.filter(|lane| self.move_settled(*lane, &accounts)).count() > 0
+    }
+
     /// A group begins, to which `owed` of each lane is owed. Under `joining`, for writing.
     fn join(&self, group: u32, owed: &[Amount]) {
         let first = |(load, owed): (&Load, &Amount)| {
@@ -304,6 +312,13 @@ impl Engine {
         if let Some(bounds) = &self.bounds
             && bounds.note(&work.group)
         {
+            self.room.wake_all();
+        }
+    }
+
+    /// Forgets what a group counts, which is gone.
+    pub(super) fn leave_bounds(&self, group: u32) {
+        if self.bounds.as_ref().is_some_and(|bounds| bounds.leave(group)) {
             self.room.wake_all();
         }
     }

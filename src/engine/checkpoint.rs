@@ -108,7 +108,7 @@ impl Engine {
         for cell in groups.values() {
             snapshot_counts(cell, &mut snapshot);
         }
-        self.snapshot_paused(&mut snapshot);
+        self.snapshot_others(&groups, &mut snapshot);
         self.snapshot_cancelled(&mut snapshot);
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
         drop(ids);
@@ -290,10 +290,16 @@ impl Engine {
         last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
     }
 
-    fn snapshot_paused(&self, snapshot: &mut Snapshot) {
+    /// What is paused, and that numbers of groups that were removed are not used again.
+    fn snapshot_others(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &mut Snapshot) {
         let paused = self.paused();
         if !paused.is_empty() && !on(Bug::PauseForgotten) {
             snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
+        }
+        let (next, last) = (self.next_group.load(Ordering::Relaxed), groups.keys().next_back());
+        if last.is_none_or(|last| last + 1 != next) && !on(Bug::GroupNumberReused) {
+            let key = Key { kind: kind::NEXT_GROUP, a: 0, b: 0, c: 0 };
+            snapshot.values.insert(key, meta::encode_next_group(next));
         }
     }
 
@@ -377,6 +383,7 @@ fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
         name: group.name.clone(),
         starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
         acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
+        retention: group.retention,
     };
     snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
     let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
@@ -414,12 +421,13 @@ fn life_key(life: &ListedLife) -> Key {
 /// A life as a checkpoint lists it.
 fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) -> ListedLife {
     let header = segment.header();
-    let mut listed = ListedLife { has_ids: segment.has_ids(), ..ListedLife::unproven(header) };
+    let left_at = segment.sealed().map_or(0, |sealed| sealed.end);
+    let mut listed = ListedLife { has_ids: segment.has_ids(), left_at, ..ListedLife::unproven(header) };
     let wholly_durable =
         |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
     match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {
         Some(sealed) => {
-            listed.offset = sealed.end;
+            (listed.offset, listed.left_at) = (sealed.end, 0);
             listed.records = sealed.records;
             listed.tasks = segment.tasks();
             listed.sealed = true;

@@ -37,7 +37,7 @@ pub(crate) struct Handed {
 impl Engine {
     /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
-    /// Errors: `Poisoned`; `WorkerLost` for a worker that is none any more, for every reserve of one is a heartbeat; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
+    /// Errors: `Poisoned`; `GroupRemoved`; `WorkerLost` for a worker that is none any more, for every reserve of one is a heartbeat; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
     /// attempts could not be journaled. Nothing is on loan then.
     pub(crate) fn reserve<T>(
         &self,
@@ -49,7 +49,7 @@ impl Engine {
         self.check_poison()?;
         let mut lost = Vec::new();
         let granted = {
-            let mut work = cell.state.lock();
+            let mut work = self.lock_group(cell)?;
             let work = &mut *work;
             self.refill_fences(&mut work.group, ask.tasks)?;
             let rules = &self.settings.rules;
@@ -105,7 +105,9 @@ impl Engine {
     /// True if a reserve might hand something out now.
     pub(crate) fn may_reserve(&self, cell: &GroupCell, lanes: &LaneSet, consumer: u64) -> bool {
         let work = cell.state.lock();
-        work.group.may_have_more(&self.lanes, &self.unpaused(cell, lanes), &self.settings.rules, consumer)
+        // Who waits for a task of a group that is gone is to ask, and to learn it.
+        work.removed
+            || work.group.may_have_more(&self.lanes, &self.unpaused(cell, lanes), &self.settings.rules, consumer)
     }
 
     /// When the group's next lease runs out or its next delay ends, in milliseconds on the boot clock.
@@ -129,7 +131,8 @@ impl Engine {
                 self.arrivals.wake_all();
                 written?;
             }
-            next = match (next, work.group.next_due_ms()) {
+            let more = self.retain(work, now)?.then_some(now.boot_ms);
+            next = match (next, more.or_else(|| work.group.next_due_ms())) {
                 (Some(a), Some(b)) => Some(std::cmp::min::<u64>(a, b)),
                 (a, b) => a.or(b),
             };

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::delivery::fences::FENCES_PER_RANGE;
-use crate::delivery::{Change, Group, Runs};
+use crate::delivery::{Change, Group, GroupState, Runs};
 use crate::error::{Error, Result};
 use crate::format::journal::{self, Of, Run};
+use crate::format::meta::GROUP_IDS_END;
 use crate::format::record::Kind;
 use crate::log::{Draft, Log, NotAppended};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
-use crate::types::{LaneId, LogId, Now, Seq, Timestamp};
+use crate::types::{LaneId, LogId, Now, Retention, Seq, Timestamp};
 
 use super::prepare::Needed;
-use super::recovery::DEFAULT_GROUP;
 use super::{Attempt, Engine};
 
 /// Where a new group begins.
@@ -43,6 +43,8 @@ pub(crate) struct GroupCell {
 pub(crate) struct GroupWork {
     pub group: Group,
     pub changes: Runs,
+    /// The group was removed: nothing is the group's any more, and what is said of it goes nowhere.
+    pub removed: bool,
     scratch: Vec<u8>,
     runs: Vec<Run>,
 }
@@ -50,7 +52,7 @@ pub(crate) struct GroupWork {
 impl GroupCell {
     pub(crate) fn new(group: Group) -> Self {
         let (id, name) = (group.id, group.name.clone());
-        let work = GroupWork { group, changes: Runs::default(), scratch: Vec::new(), runs: Vec::new() };
+        let work = GroupWork { group, changes: Runs::default(), removed: false, scratch: Vec::new(), runs: Vec::new() };
         GroupCell { id, name, state: Mutex::new(work) }
     }
 }
@@ -77,7 +79,7 @@ impl Engine {
     ///
     /// Its start is fixed while the list of groups is held, which reclaim needs to take a segment: so no
     /// segment that the new group has to see goes meanwhile.
-    pub(crate) fn create_group(&self, name: &str, start: Start, now: Now) -> Result<u64> {
+    pub(crate) fn create_group(&self, name: &str, start: Start, retention: Retention, now: Now) -> Result<u64> {
         self.check_poison()?;
         check_name(name)?;
         let mut groups = self.groups.write();
@@ -88,7 +90,11 @@ impl Engine {
             let why = format!("a queue has at most {GROUPS_MAX} groups");
             return Err(Error::InvalidOption { option: "group", why });
         }
-        let id = groups.keys().next_back().map_or(0, |last| last + 1);
+        let id = self.next_group.load(Ordering::Relaxed);
+        if id >= GROUP_IDS_END {
+            let why = format!("a queue has at most {GROUP_IDS_END} groups in its life");
+            return Err(Error::InvalidOption { option: "group", why });
+        }
         self.join_bounds(|find_room| {
             let starts: Vec<(LaneId, Seq)> = match start {
                 Start::Oldest => purged_before(&groups),
@@ -97,9 +103,12 @@ impl Engine {
             };
             let mut payload = Vec::new();
             journal::put_group_created(&mut payload, id, name, &starts);
+            if retention != Retention::default() {
+                journal::put_group_retains(&mut payload, id, &retention);
+            }
             let end = self.append_journal(&payload, now.wall)?;
             let starts = starts.into_iter().collect();
-            let state = self.to_come.lock().heir(name, starts);
+            let state = GroupState { retention, ..self.to_come.lock().heir(name, starts) };
             let group = Group::open(id, state, &self.settings.priority, now);
             let group = group.keyed(self.queue.0, self.settings.sticky).spilling(self.scratch.clone());
             let group = group.lending_from(self.loans.clone());
@@ -109,6 +118,7 @@ impl Engine {
                 None => group,
             };
             find_room(&group);
+            self.next_group.store(id + 1, Ordering::Relaxed);
             groups.insert(id, Arc::new(GroupCell::new(group)));
             Ok(end)
         })
@@ -306,10 +316,16 @@ impl<T> Attempt<T> {
     }
 }
 
-/// Where each lane was purged for all groups, which those to come keep to: the start of the default group, for that begins
-/// with the queue and nothing else moves it.
+/// Where each lane was purged for all groups, which those to come keep to: no group begins before that, and what all of them
+/// begin behind is nobody's.
 fn purged_before(groups: &BTreeMap<u32, Arc<GroupCell>>) -> Vec<(LaneId, Seq)> {
-    let default = groups.values().find(|cell| cell.name == DEFAULT_GROUP);
-    let starts = default.map(|cell| cell.state.lock().group.starts().clone());
-    starts.unwrap_or_default().into_iter().collect()
+    let mut starts = groups.values().map(|cell| cell.state.lock().group.starts().clone());
+    let mut least = starts.next().unwrap_or_default();
+    for own in starts {
+        least.retain(|lane, _| own.contains_key(lane));
+        for (lane, seq) in &mut least {
+            *seq = own.get(lane).map_or(*seq, |own| (*own).min(*seq));
+        }
+    }
+    least.into_iter().collect()
 }

@@ -133,7 +133,7 @@ impl Engine {
         self.check_poison()?;
         // Found before the lock is taken: that may read from a cold file.
         let spots: Vec<Sought> = ids.iter().filter_map(|id| self.spot(*id).transpose()).collect::<Result<_>>()?;
-        let mut work = cell.state.lock();
+        let mut work = self.lock_group(cell)?;
         let work = &mut *work;
         let mut moved = Moved::default();
         for spot in &spots {
@@ -153,7 +153,7 @@ impl Engine {
         self.check_poison()?;
         // What is not accepted yet must not become due before it is.
         let Some(spot) = self.spot(id)?.filter(|spot| !spot.pending) else { return Ok(Moved::default()) };
-        let mut work = cell.state.lock();
+        let mut work = self.lock_group(cell)?;
         let work = &mut *work;
         let tasks = u64::from(work.group.park_task(&spot, reason, now, &mut work.changes));
         Ok(Moved { tasks, end: self.write_together(std::iter::once(work), now)? })
@@ -168,7 +168,7 @@ impl Engine {
         let cells = self.groups.read();
         let mut works: Vec<_> = cells.values().map(|cell| cell.state.lock()).collect();
         let mut tasks = 0;
-        for work in &mut works {
+        for work in works.iter_mut().filter(|work| !work.removed) {
             tasks += u64::from(work.group.cancel(&spot));
             self.note_settled(work);
         }

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::delivery::GroupState;
 use crate::delivery::group::count_dead_in;
+use crate::delivery::{Amount, GroupState};
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::fields::Traits;
 use crate::format::record::{self, Found, Header, Kind};
@@ -20,14 +20,16 @@ use crate::storage::Storage;
 use crate::storage::disk::{DiskStorage, clock};
 use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
 
+use super::pins::Oldest;
 use super::recovery::lives::FoundLife;
 use super::recovery::read::{Picture, read};
+use super::retention::{part, without_dead};
 use super::stats::{GroupLaneStats, GroupStats, LaneStats, Stats};
 use super::task::{TaskRecord, TaskState};
 
 /// A queue that was looked at.
 pub struct Inspection {
-    picture: Picture,
+    pub(super) picture: Picture,
     ready: (usize, u64),
     disk_bytes: u64,
     checkpoint_bytes: u64,
@@ -127,7 +129,15 @@ impl Inspection {
         for (id, group) in &self.picture.groups {
             let paused = self.picture.paused.groups.contains(id);
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
-            stats.groups.push(GroupStats { name: group.name.clone(), paused, lanes: own, ..GroupStats::default() });
+            let (name, retention) = (group.name.clone(), group.retention);
+            let left = lanes.iter().map(|(lane, lives)| left_in(group, *lane, lives));
+            let left = left.fold(Amount::default(), |mut all, left| {
+                all.add_all(left);
+                all
+            });
+            let left = without_dead(left, group.dead.len() as u64);
+            let rest = GroupStats::default();
+            stats.groups.push(GroupStats { name, paused, lanes: own, retention, left, ..rest });
         }
         stats
     }
@@ -156,6 +166,27 @@ impl Inspection {
             }
         }
         stats
+    }
+
+    /// The first task of a life that a group has not settled.
+    pub(super) fn oldest_in(&self, id: u32, group: &GroupState, lane: LaneId, life: &FoundLife) -> Option<Oldest> {
+        let mut oldest = None;
+        let mut visit = |header: &Header, fields: &[u8], _: &[u8]| {
+            let is_for = || Traits::decode(fields).origin.is_none_or(|origin| origin.group == id);
+            if oldest.is_some() || !is_for() {
+                return;
+            }
+            let seq = life.seq(header.index);
+            let state = self.state(group, lane, seq, life.header.base);
+            if state != TaskState::Acked {
+                let age_ms = self.looked_at.0.saturating_sub(header.time.0);
+                oldest = Some(Oldest { id: TaskId { queue: self.picture.queue, lane, seq }, age_ms, state });
+            }
+        };
+        if group.left_in(lane, life.header.base, life.tasks) > 0 {
+            self.walk(life, &mut visit, &mut |_| {});
+        }
+        oldest
     }
 
     fn task(&self, lane: LaneId, life: &FoundLife, header: &Header, fields: &[u8], payload: &[u8]) -> TaskRecord {
@@ -244,6 +275,17 @@ impl Inspection {
 
 /// What a walk shows of each task: header, optional fields, payload.
 type Visit<'a> = dyn FnMut(&Header, &[u8], &[u8]) + 'a;
+
+/// What a group has not settled of a lane, dead letters included.
+fn left_in(group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> Amount {
+    let mut left = Amount::default();
+    for life in lives {
+        let open = group.left_in(lane, life.header.base, life.tasks);
+        left.tasks += open;
+        left.bytes += part(u64::from(life.end), open, u64::from(life.tasks));
+    }
+    left
+}
 
 fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
     let (mut published, mut durable) = (0, 0);

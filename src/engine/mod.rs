@@ -33,11 +33,14 @@ pub(crate) mod hand;
 pub(crate) mod inspect;
 pub(crate) mod lookup;
 pub(crate) mod pause;
+pub(crate) mod pins;
 pub(crate) mod prepare;
 pub(crate) mod receipt;
 pub(crate) mod reclaim;
 pub(crate) mod recovery;
 mod redrive;
+mod removal;
+pub(crate) mod retention;
 pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;
@@ -90,6 +93,8 @@ pub(crate) struct Engine {
     groups: RwLock<BTreeMap<u32, Arc<GroupCell>>>,
     /// What groups that are made later find settled: what was cancelled, as long as its life is there.
     to_come: Mutex<GroupState>,
+    /// The number of the next group, which none ever had. Changed with the list of groups held for writing.
+    next_group: AtomicU32,
     pauses: Pauses,
     dedup: Dedup,
     /// `None` where no bound on what all groups have on loan is set.

@@ -72,6 +72,13 @@ impl Engine {
         Ok(end)
     }
 
+    /// Forgets a pause of a group that is gone.
+    pub(super) fn forget_pause(&self, group: u32) {
+        let mut state = self.pauses.state.lock();
+        state.resume(Pausable::Group(group));
+        self.pauses.any.store(!state.is_empty(), Ordering::Relaxed);
+    }
+
     /// What is paused now.
     pub(crate) fn paused(&self) -> Paused {
         self.pauses.state.lock().clone()

@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// Segments whose bytes somebody holds, and those that wait for nothing else.
-    pub(crate) fn pins(&self) -> Vec<Pin> {
+    pub(crate) fn held(&self) -> Vec<Pin> {
         let pin = |segment: &Arc<Segment>, held, waits| Pin {
             lane: segment.log().lane(),
             file: segment.file_name(),

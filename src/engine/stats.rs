@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::format::journal::DeadCause;
 use crate::log::{Log, Segment};
 use crate::sync::atomic::Ordering;
-use crate::types::{LaneId, LogId, Now, QueueId, TaskId, Timestamp};
+use crate::types::{LaneId, LogId, Now, QueueId, Retention, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
@@ -94,6 +94,13 @@ pub struct GroupStats {
     pub lanes: Vec<GroupLaneStats>,
     /// Dead letters that their bounds dropped, since the open.
     pub dead_dropped: u64,
+    /// How much it may have left to do.
+    pub retention: Retention,
+    /// What it has left to do, and what that takes on disk, as [`Retention`] counts tasks and bytes. Of a queue that is only
+    /// looked at, what another process has on loan counts as left.
+    pub left: (u64, u64),
+    /// Tasks that its retention let go of, since the open: dropped, or made dead letters.
+    pub let_go: u64,
     /// The live workers, the oldest first.
     pub workers: Vec<WorkerStats>,
 }
@@ -208,7 +215,7 @@ impl Engine {
         stats.journal_bytes = self.journal.segments().iter().map(|segment| segment.file_bytes()).sum();
         stats.checkpoint_bytes = self.checkpoint_bytes();
         stats.scratch_bytes = self.scratch.bytes();
-        stats.pinned_bytes = self.pins().iter().map(|pin| pin.bytes).sum();
+        stats.pinned_bytes = self.held().iter().map(|pin| pin.bytes).sum();
         stats.superseded_bytes = self.evacuation.waiting_bytes();
         stats.evacuated_bytes = self.evacuation.moved_bytes.load(Ordering::Relaxed);
         stats.evacuated_segments = self.evacuation.moved_lives.load(Ordering::Relaxed);
@@ -241,7 +248,10 @@ impl Engine {
             buckets: group.buckets_of(id),
         });
         let (name, workers, dead_dropped) = (cell.name.clone(), workers.collect(), group.dead_dropped);
-        let mut stats = GroupStats { name, paused, dead_dropped, workers, lanes: Vec::new() };
+        let (retention, let_go, left) = (group.retention, group.looks.let_go, self.left_of(group));
+        let left = (left.tasks, left.bytes);
+        let lanes = Vec::new();
+        let mut stats = GroupStats { name, paused, dead_dropped, retention, left, let_go, workers, lanes };
         for (lane, log) in self.lanes.all() {
             let own = group.lanes.get(lane);
             let (dead, parked) = group.dead_in(lane);
@@ -275,7 +285,7 @@ impl Engine {
 
 /// Tasks of a life that a group has not acked; those before its start, and those that can't be had before a reopen,
 /// don't count.
-fn unsettled(segment: &Segment, acked: u32, start: u64) -> u64 {
+pub(super) fn unsettled(segment: &Segment, acked: u32, start: u64) -> u64 {
     let before = u32::try_from(start.saturating_sub(segment.base())).unwrap_or(u32::MAX);
     u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked).saturating_sub(segment.parked()))
 }

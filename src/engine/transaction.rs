@@ -96,7 +96,7 @@ impl Engine {
         {
             return self.transact_in_lane(*lane, plan, now.wall);
         }
-        let cells = self.cells_of(plan)?;
+        let cells = self.cells_of(plan);
         let _deciding = self.deciding.read();
         self.within_all_bounds(&amounts(plan), || {
             let Attempt::Done(mut open) = self.begin(plan, &cells, now)? else { return Ok(Attempt::NotReady) };
@@ -129,13 +129,13 @@ impl Engine {
     }
 
     /// The groups of the settles, their ids ascending.
-    pub(crate) fn cells_of(&self, plan: &Plan<'_>) -> Result<Vec<Arc<GroupCell>>> {
+    pub(crate) fn cells_of(&self, plan: &Plan<'_>) -> Vec<Arc<GroupCell>> {
         let mut ids: Vec<u32> = plan.settles.iter().map(|(receipt, _)| receipt.group).collect();
         ids.extend(plan.letter.map(|letter| letter.group));
         ids.sort_unstable();
         ids.dedup();
-        let missing = Error::BadReceipt { why: "its group does not exist" };
-        ids.into_iter().map(|id| self.group_by_id(id).ok_or_else(|| missing.clone())).collect()
+        // One that was removed since, with everything that it had on loan or kept: nobody finds it when receipts are checked.
+        ids.into_iter().filter_map(|id| self.group_by_id(id)).collect()
     }
 
     /// Steps 1 and 2. The caller holds *deciding*.
@@ -184,7 +184,7 @@ impl Engine {
     fn check_receipts(&self, plan: &Plan<'_>, groups: &[(u32, MutexGuard<'_, GroupWork>)]) -> Result<()> {
         for (at, (receipt, _)) in plan.settles.iter().enumerate() {
             let work = groups.iter().find(|(id, _)| *id == receipt.group);
-            work.map_or(Ok(()), |(_, work)| self.check_held(work, receipt))?;
+            work.map_or_else(|| Err(self.no_group_of(receipt)), |(_, work)| self.check_held(work, receipt))?;
             if plan.settles.iter().take(at).any(|(other, _)| other == receipt) {
                 return Err(Error::BadReceipt { why: "its task is settled twice in one transaction" });
             }

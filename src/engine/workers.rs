@@ -14,7 +14,7 @@ impl Engine {
     /// Registers a worker under an identity of its own. If another one has the name its leases end at once, as if they had
     /// run out, and whatever it still says is refused.
     ///
-    /// Errors: `InvalidOption` for a bad name; `Poisoned`; `Full` or `InDoubt` if the journal could not be written, in which
+    /// Errors: `InvalidOption` for a bad name; `GroupRemoved`; `Poisoned`; `Full` or `InDoubt` if the journal could not be written, in which
     /// case nobody was registered.
     pub(crate) fn enlist(&self, cell: &GroupCell, name: &str, pulse: Pulse, now: Now) -> Result<WorkerId> {
         self.check_poison()?;
@@ -22,7 +22,7 @@ impl Engine {
             let why = format!("a worker's name has 1 to {WORKER_NAME_BYTES_MAX} bytes, this one has {}", name.len());
             return Err(Error::InvalidOption { option: "worker", why });
         }
-        let mut work = cell.state.lock();
+        let mut work = self.lock_group(cell)?;
         let work = &mut *work;
         self.refill_fences(&mut work.group, 1)?;
         let rules = &self.settings.rules;
@@ -38,10 +38,10 @@ impl Engine {
 
     /// A worker lives.
     ///
-    /// Errors: `WorkerLost` if it missed too many heartbeats before, or another took its name; `Poisoned`.
+    /// Errors: `WorkerLost` if it missed too many heartbeats before, or another took its name; `GroupRemoved`; `Poisoned`.
     pub(crate) fn beat(&self, cell: &GroupCell, worker: WorkerId, now: Now) -> Result<()> {
         self.check_poison()?;
-        self.beat_in(&mut cell.state.lock(), worker, now)
+        self.beat_in(&mut *self.lock_group(cell)?, worker, now)
     }
 
     /// The same where the group's lock is held.

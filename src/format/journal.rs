@@ -13,14 +13,16 @@
 //! | 2 acked | group 4, runs |
 //! | 3 released | group 4, attempts 4, runs: due at once with so many attempts, dead letters too |
 //! | 4 retry | group 4, lane 1, sequence 8, attempts 4, due 8, delay 8, reason |
-//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1 (1 attempts used up, 2 rejected, 3 expired, 4 parked), time 8, payload bytes 4, reason |
+//! | 5 dead | group 4, lane 1, sequence 8, attempts 4, cause 1 (1 attempts used up, 2 rejected, 3 expired, 4 parked, 5 retention), time 8, payload bytes 4, reason |
 //! | 6 group created | group 4, name, then starts up to the end: lane 1, sequence 8 each |
 //! | 7 started | group 4, lane 1, sequence 8: of what comes before it the group has nothing to do any more |
 //! | 13 paused | number 4, of a lane (0) or a group (1): 1 |
 //! | 14 resumed | the same |
 //! | 16 decision | named records up to the end: lane 1, base of their life 8, first sequence 8, count 4 each |
 //! | 17 room | any bytes, which mean nothing |
-//! | 20 cancelled | runs: acked in every group there is, and in every one that is created later |
+//! | 20 group removed | group 4: nothing that any entry says of it counts any more |
+//! | 21 group retains | group 4, what is beyond 1 (0 reported, 1 dropped, 2 dead letters), tasks 8, bytes 8, age in ms 8; 0 is no bound |
+//! | 22 cancelled | runs: acked in every group there is, and in every one that is created later |
 //!
 //! A decision is the first entry of its record, and what else the record says counts only if the decision does. Room is
 //! what a record has left over whose size was fixed before it was known what it says.
@@ -29,7 +31,7 @@
 //! bytes) and UTF-8. An entry is valid if and only if its record is, its tag is known, and its body has exactly
 //! these fields. Every entry sets something absolutely, so that applying it twice is applying it once.
 
-use crate::types::{LaneId, Seq, Timestamp};
+use crate::types::{Beyond, LaneId, Retention, Seq, Timestamp};
 
 use super::wire::{Reader, Writer};
 
@@ -58,7 +60,9 @@ pub(crate) enum Pausable {
 }
 const TAG_DECISION: u8 = 16;
 const TAG_ROOM: u8 = 17;
-const TAG_CANCELLED: u8 = 20;
+const TAG_GROUP_REMOVED: u8 = 20;
+const TAG_GROUP_RETAINS: u8 = 21;
+const TAG_CANCELLED: u8 = 22;
 
 /// Consecutive sequences of one life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,6 +84,8 @@ pub enum DeadCause {
     Expired,
     /// Somebody set it aside by hand.
     Parked,
+    /// The group had more left to do than its [`Retention`] allows.
+    Retention,
 }
 
 impl DeadCause {
@@ -89,6 +95,7 @@ impl DeadCause {
             DeadCause::Rejected => 2,
             DeadCause::Expired => 3,
             DeadCause::Parked => 4,
+            DeadCause::Retention => 5,
         }
     }
 
@@ -98,6 +105,7 @@ impl DeadCause {
             2 => Some(DeadCause::Rejected),
             3 => Some(DeadCause::Expired),
             4 => Some(DeadCause::Parked),
+            5 => Some(DeadCause::Retention),
             _ => None,
         }
     }
@@ -152,6 +160,13 @@ pub(crate) enum Entry<'a> {
         group: u32,
         name: &'a str,
         starts: Starts<'a>,
+    },
+    GroupRemoved {
+        group: u32,
+    },
+    Retains {
+        group: u32,
+        retention: Retention,
     },
     Paused(Pausable),
     Resumed(Pausable),
@@ -278,6 +293,27 @@ pub(crate) fn put_group_created(out: &mut Vec<u8>, group: u32, name: &str, start
             body.u8(lane.0).u64(seq.0);
         }
     });
+}
+
+/// The group is gone, and no other one ever has its number.
+pub(crate) fn put_group_removed(out: &mut Vec<u8>, group: u32) {
+    put(out, TAG_GROUP_REMOVED, |body| {
+        body.u32(group);
+    });
+}
+
+/// How much the group may have left to do from here on.
+pub(crate) fn put_group_retains(out: &mut Vec<u8>, group: u32, retention: &Retention) {
+    put(out, TAG_GROUP_RETAINS, |body| put_retention(body.u32(group), retention));
+}
+
+pub(super) fn put_retention(out: &mut Writer, retention: &Retention) {
+    out.u8(retention.beyond.code()).u64(retention.tasks).u64(retention.bytes).u64(retention.age_ms);
+}
+
+pub(super) fn take_retention(from: &mut Reader<'_>) -> Option<Retention> {
+    let beyond = Beyond::from_code(from.u8()?)?;
+    Some(Retention { tasks: from.u64()?, bytes: from.u64()?, age_ms: from.u64()?, beyond })
 }
 
 /// Nothing of it is handed out from here on.
@@ -420,6 +456,8 @@ fn take<'a>(from: &mut Reader<'a>) -> Option<Entry<'a>> {
         TAG_GROUP_CREATED => {
             Entry::GroupCreated { group, name: body.text()?, starts: Starts(items(&mut body, START_BYTES)?) }
         }
+        TAG_GROUP_REMOVED => Entry::GroupRemoved { group },
+        TAG_GROUP_RETAINS => Entry::Retains { group, retention: take_retention(&mut body)? },
         TAG_PAUSED => Entry::Paused(pausable(group, body.u8()?)?),
         TAG_RESUMED => Entry::Resumed(pausable(group, body.u8()?)?),
         _ => return None,

@@ -25,10 +25,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
+use crate::types::{Backoff, Curve, LaneId, LogId, Retention, Seq, Timestamp};
 
 use super::fields::{curve_code, curve_of};
-use super::journal::Pausable;
+use super::journal::{Pausable, put_retention, take_retention};
 use super::segment::{BLOCK_MAX, LifeHeader, SEGMENT_BYTES_MAX, SEQUENCES_END};
 use super::wire::{Reader, Writer};
 
@@ -48,6 +48,8 @@ pub(crate) mod kind {
     pub(crate) const DEAD: u8 = 6;
     /// What is paused; absent if nothing is.
     pub(crate) const PAUSED: u8 = 7;
+    /// The number of the next group, 4 bytes; absent if it follows from those that there are.
+    pub(crate) const NEXT_GROUP: u8 = 8;
     /// Tasks that are settled for groups to come too: `b` = base of the life, `c` = chunk.
     pub(crate) const CANCELLED: u8 = 10;
     /// A slice of dedup ids: `a` = its number.
@@ -56,8 +58,8 @@ pub(crate) mod kind {
     pub(crate) const IDS_ORDER: u8 = 17;
 }
 
-/// No group's number reaches this.
-pub(crate) const GROUP_IDS_END: u32 = 1 << 20;
+/// No group's number reaches this; none is used twice.
+pub(crate) const GROUP_IDS_END: u32 = 1 << 30;
 /// How many sequences share one blob of notes: at 230 bytes each at most, a blob stays below 8 KiB.
 pub(crate) const NOTES_PER_BLOB: u64 = 32;
 
@@ -244,6 +246,8 @@ pub(crate) struct ListedLife {
     pub has_ids: bool,
     /// It holds what lived of an earlier life with this base.
     pub cold: bool,
+    /// Not known wholly durable, and left for the next life: the end of its last extent, else 0.
+    pub left_at: u32,
     /// Offset of every stride's record, 0 where unknown; for sealed lives.
     pub seek: Vec<u32>,
 }
@@ -253,7 +257,8 @@ impl ListedLife {
     pub(crate) fn unproven(header: &LifeHeader) -> Self {
         let (offset, records, tasks, sealed, seek) = (0, 0, 0, false, Vec::new());
         let LifeHeader { file, log, base, block, salt, cold, .. } = *header;
-        ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids: false, cold, seek }
+        let left_at = 0;
+        ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids: false, cold, left_at, seek }
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -263,7 +268,7 @@ impl ListedLife {
             .u8(u8::from(self.sealed))
             .u8(u8::from(self.has_ids) | u8::from(self.cold) << 1);
         out.u64(self.base).u64(self.salt).u32(self.block);
-        out.u32(self.offset).u32(self.records).u32(self.tasks);
+        out.u32(self.offset).u32(self.records).u32(self.tasks).u32(self.left_at);
         out.u32(u32::try_from(self.seek.len()).unwrap_or(u32::MAX));
         for offset in &self.seek {
             out.u32(*offset);
@@ -277,7 +282,7 @@ impl ListedLife {
         let flags = from.u8()?;
         let (has_ids, cold) = (flags & 1 != 0, flags & 2 != 0);
         let (base, salt, block) = (from.u64()?, from.u64()?, from.u32()?);
-        let (offset, records, tasks) = (from.u32()?, from.u32()?, from.u32()?);
+        let (offset, records, tasks, left_at) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
         let count = from.u32()? as usize;
         if from.left() < count.checked_mul(4)? {
             return None;
@@ -288,7 +293,21 @@ impl ListedLife {
             && block <= BLOCK_MAX
             && records <= if cold { BLOCK_MAX } else { offset / 32 }
             && tasks <= records;
-        fits.then_some(ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids, cold, seek })
+        fits.then_some(ListedLife {
+            file,
+            log,
+            base,
+            block,
+            salt,
+            offset,
+            records,
+            tasks,
+            sealed,
+            has_ids,
+            cold,
+            left_at,
+            seek,
+        })
     }
 }
 
@@ -298,6 +317,8 @@ pub(crate) struct ListedGroup {
     pub name: String,
     pub starts: Vec<(LaneId, Seq)>,
     pub acked_gone: Vec<(LaneId, u64)>,
+    /// As the journal has it; absent if there is none.
+    pub retention: Retention,
 }
 
 impl ListedGroup {
@@ -311,6 +332,9 @@ impl ListedGroup {
         for (lane, count) in &self.acked_gone {
             out.u8(lane.0).u64(*count);
         }
+        if self.retention != Retention::default() {
+            put_retention(&mut out, &self.retention);
+        }
         out.into_bytes()
     }
 
@@ -321,8 +345,22 @@ impl ListedGroup {
         let starts = (0..starts).map(|_| Some((LaneId(from.u8()?), Seq(from.u64()?)))).collect::<Option<_>>()?;
         let gone = from.u16()?;
         let acked_gone = (0..gone).map(|_| Some((LaneId(from.u8()?), from.u64()?))).collect::<Option<_>>()?;
-        Some(ListedGroup { name, starts, acked_gone })
+        let retention = if from.left() == 0 { Retention::default() } else { take_retention(&mut from)? };
+        (from.left() == 0).then_some(ListedGroup { name, starts, acked_gone, retention })
     }
+}
+
+/// The number of the next group.
+pub(crate) fn encode_next_group(number: u32) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.u32(number);
+    out.into_bytes()
+}
+
+pub(crate) fn decode_next_group(bytes: &[u8]) -> Option<u32> {
+    let mut from = Reader::new(bytes);
+    let number = from.u32()?;
+    (from.left() == 0 && number <= GROUP_IDS_END).then_some(number)
 }
 
 /// What is paused: lanes for all groups, groups for all lanes.

@@ -142,7 +142,8 @@ impl Consumer {
     /// nothing else; the attempts are journaled in memory that survives the process.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`]; [`Error::Full`] if not even the journal could grow,
+    /// [`Error::NoSuchGroup`] for the group `default` where it was removed before, [`Error::GroupRemoved`] if the consumer's group
+    /// was since; [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`]; [`Error::Full`] if not even the journal could grow,
     /// [`Error::InDoubt`] if an I/O error hit it. Nothing is on loan then.
     pub fn reserve(&self, ask: Reserve) -> Result<Vec<Delivery>> {
         let core = self.queue.core();
@@ -244,7 +245,7 @@ pub(super) fn settle_one(
     durability: Durability,
 ) -> Result<Pending<()>> {
     core.check(durability)?;
-    let cell = core.engine.group_by_id(receipt.group).ok_or(Error::BadReceipt { why: "its group does not exist" })?;
+    let cell = core.engine.group_by_id(receipt.group).ok_or_else(|| core.engine.no_group_of(receipt))?;
     let Settled { answers, end } = core.engine.settle(&cell, std::iter::once(*receipt), how, clock::now())?;
     answers.into_iter().collect::<Result<Vec<()>>>()?;
     Ok(follow_up(core, durability, end))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::fields;
 use crate::types::{Durability, LaneId, TaskId, Timestamp, millis};
 
@@ -192,7 +192,7 @@ impl Delivery {
     pub fn keep_alive(&self, lease: Duration) -> Result<KeepAlive> {
         let core = self.queue.core();
         let cell = core.engine.group_by_id(self.receipt.group);
-        let cell = cell.ok_or(Error::BadReceipt { why: "its group does not exist" })?;
+        let cell = cell.ok_or_else(|| core.engine.no_group_of(&self.receipt))?;
         keep(core, Kept::new(cell, self.receipt, millis(lease), u64::MAX, None))
     }
 

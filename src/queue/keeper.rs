@@ -113,7 +113,9 @@ fn extend_due(core: &Core) -> Option<u64> {
         let now = clock::now().boot_ms;
         if one.next_ms.load(Ordering::Relaxed) <= now {
             // Any other error may pass, and if it doesn't the lease runs out and says so.
-            if let Err(Error::LeaseLost { .. } | Error::WorkerLost { .. }) = extend(core, one) {
+            if let Err(Error::LeaseLost { .. } | Error::WorkerLost { .. } | Error::GroupRemoved { .. }) =
+                extend(core, one)
+            {
                 one.lost.store(true, Ordering::Relaxed);
                 continue;
             }

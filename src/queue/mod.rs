@@ -38,8 +38,8 @@ use std::time::Duration;
 use crate::engine::groups::Start;
 use crate::engine::inspect::{Inspection, inspect};
 use crate::engine::pause::Pausable;
+use crate::engine::pins::Pins;
 use crate::engine::receipt::Receipt;
-use crate::engine::reclaim::Pin;
 use crate::engine::recovery::{self, DEFAULT_GROUP, Given};
 use crate::engine::settle::Settle;
 use crate::engine::stats::Stats;
@@ -47,7 +47,7 @@ use crate::error::{Damage, Error, Result};
 use crate::storage::disk::{DiskStorage, clock};
 use crate::storage::{Medium, Storage};
 use crate::sync::atomic::Ordering;
-use crate::types::{Durability, LaneId, QueueId, TaskId, millis};
+use crate::types::{Durability, LaneId, QueueId, Retention, TaskId, millis};
 
 use self::core::Core;
 
@@ -278,11 +278,64 @@ impl Queue {
     /// Makes a group. Durable when this returns: it exists, from `start` on, over any crash.
     ///
     /// # Errors
-    /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name or too many groups; as for settles else.
+    /// [`Error::GroupExists`]; [`Error::InvalidOption`] for a bad name, for too many groups at once (1,024), or in the queue's
+    /// life (2^30); as for settles else.
     pub fn create_group(&self, name: &str, start: Start) -> Result<()> {
+        self.create_group_with(name, start, Retention::new())
+    }
+
+    /// Makes a group that may have so much left to do, likewise.
+    ///
+    /// # Errors
+    /// As for [`Queue::create_group`].
+    pub fn create_group_with(&self, name: &str, start: Start, retention: Retention) -> Result<()> {
         self.core().check(Durability::Power)?;
-        let end = self.core().engine.create_group(name, start, clock::now())?;
+        let end = self.core().engine.create_group(name, start, retention, clock::now())?;
         self.core().wait_durable(self.core().engine.journal(), end)
+    }
+
+    /// Removes a group: its leases end, and what it alone had left to do is nobody's any more, its dead letters and what it
+    /// parked included; so the segments that it alone held back are given back by one of the next checkpoints, and what it
+    /// alone kept waiting counts towards no bound. Its consumers and workers learn it from their next call
+    /// ([`Error::GroupRemoved`]), those that wait for a task at once; its receipts are refused with [`Error::LeaseLost`].
+    /// Durable when this returns: over any crash the group is there wholly or not at all.
+    ///
+    /// A group that is created later under the same name is another one, which begins where its [`Start`] says.
+    ///
+    /// Any group may be removed, `default` too, as long as there is another one: without a group nothing would count as acked,
+    /// so the last one stays.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`]; [`Error::InvalidOption`] for the last group; [`Error::Full`] if the journal could not grow, and
+    /// nothing changed then; [`Error::InDoubt`] if a sync failed; [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`],
+    /// [`Error::NotDurable`].
+    pub fn remove_group(&self, name: &str) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let end = self.core().engine.remove_group(name, clock::now())?;
+        self.core().wait_durable(self.core().engine.journal(), end)
+    }
+
+    /// Bounds what a group may have left to do from here on, durably. What is beyond the bounds goes by and by: some
+    /// thousand tasks at a time, the oldest of all lanes first, wherever the group's consumers stand; what is on loan, dead or
+    /// parked, or waits for its time, is left alone. [`GroupStats::let_go`](crate::GroupStats::let_go) counts them. A power
+    /// loss may bring some of the last ones again, and then they go again.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`], and as for settles else.
+    pub fn set_retention(&self, group: &str, retention: Retention) -> Result<()> {
+        self.core().check(Durability::Power)?;
+        let engine = &self.core().engine;
+        let end = engine.set_retention(&*engine.group(group)?, retention, clock::coarse_wall())?;
+        self.core().wait_durable(engine.journal(), end)
+    }
+
+    /// How much a group may have left to do.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchGroup`].
+    pub fn retention(&self, group: &str) -> Result<Retention> {
+        let engine = &self.core().engine;
+        Ok(engine.retention(&*engine.group(group)?))
     }
 
     /// The names of all groups, the oldest first.
@@ -291,13 +344,10 @@ impl Queue {
         self.core().engine.groups().iter().map(|cell| cell.name.clone()).collect()
     }
 
-    /// A consumer of the group `default`, with default options.
+    /// A consumer of the group `default`, with default options. Where that was removed, its calls say so.
     #[must_use]
     pub fn consumer(&self) -> Consumer {
-        // The default group is born with the queue and can't be removed.
-        let cell = self.core().engine.group(DEFAULT_GROUP).or_else(|_| {
-            self.core().engine.groups().into_iter().next().ok_or(Error::NoSuchGroup { name: DEFAULT_GROUP.to_owned() })
-        });
+        let cell = self.core().engine.group(DEFAULT_GROUP);
         Consumer::new(self.clone(), cell.ok(), ConsumerOptions::new())
     }
 
@@ -410,12 +460,13 @@ impl Queue {
         self.core().engine.damage()
     }
 
-    /// Segments that can't be given back because somebody holds payloads of them; recycles those that nobody holds any
-    /// more.
+    /// What holds disk space back: segments that can't be given back because somebody holds payloads of them, and for each
+    /// group and lane the oldest task that is not settled and what that keeps. Recycles what nobody holds any more. The cost
+    /// grows with segments, groups and what is on loan, not with the backlog.
     #[must_use]
-    pub fn pins(&self) -> Vec<Pin> {
+    pub fn pins(&self) -> Pins {
         self.core().engine.recycle();
-        self.core().engine.pins()
+        self.core().engine.pins(clock::now())
     }
 
     /// Writes a checkpoint now, beside those that are written when they are due. Waits until it is on stable storage;
@@ -449,7 +500,7 @@ impl Queue {
         self.core().engine.mark_idle(now.wall)?;
         self.core().checkpoint(true)?;
         self.core().engine.recycle();
-        let held = self.core().engine.pins().len();
+        let held = self.core().engine.held().len();
         Ok(CloseReport { in_flight, held })
     }
 }

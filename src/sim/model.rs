@@ -10,7 +10,7 @@ use super::operation::How;
 use crate::delivery::workers::WorkerId;
 use crate::engine::deliver::Handed;
 use crate::engine::receipt::Receipt;
-use crate::types::{LaneId, Seq};
+use crate::types::{LaneId, Retention, Seq};
 
 /// What is wrong, in words.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -166,8 +166,8 @@ pub(super) struct Task {
 pub(super) struct Transaction {
     pub number: u32,
     pub tasks: Vec<Seq>,
-    /// What it settled: of which group, which tasks, and how.
-    pub side: String,
+    /// What it settled: of which group, by its ordinal, which tasks, and how.
+    pub side: u32,
     pub settled: Vec<(Seq, How)>,
 }
 
@@ -288,16 +288,25 @@ pub(super) struct Worker {
 /// One group as its callers know it.
 pub(super) struct Side {
     pub name: String,
+    /// Which of all groups there ever were it is; the first is 0.
+    pub ordinal: u32,
+    /// Its number in the engine, if it is known.
+    pub number: Option<u32>,
     pub born: Sure,
+    /// It was removed.
+    pub gone: Sure,
     pub held: Held,
-    /// Its number among all groups, if it began behind the newest task.
-    pub newest_of: Option<u32>,
+    /// What it may have left to do, after the death of the process and after a power loss: one of these, the last one now.
+    pub retains: Vec<Retention>,
+    pub retains_powerless: Vec<Retention>,
+    /// It began behind the newest task.
+    pub newest: bool,
     pub mine: BTreeMap<Seq, Mine>,
     pub loans: Vec<Loan>,
     /// Receipts of leases that are over.
     pub stale: Vec<Receipt>,
     /// The last task that this open handed out for the first time, by lane and key; and all that it handed out.
-    pub newest: BTreeMap<(LaneId, Option<u8>), Seq>,
+    pub newest_met: BTreeMap<(LaneId, Option<u8>), Seq>,
     pub met: BTreeSet<Seq>,
     /// Those that came back from the dead, and so out of order.
     pub redriven: BTreeSet<Seq>,
@@ -310,16 +319,21 @@ pub(super) struct Side {
 }
 
 impl Side {
-    pub(super) fn new(name: String, born: Sure) -> Self {
+    pub(super) fn new(name: String, ordinal: u32, number: Option<u32>, born: Sure) -> Self {
         Side {
             name,
+            ordinal,
+            number,
             born,
+            gone: Sure::No,
             held: Held::default(),
-            newest_of: None,
+            retains: vec![Retention::default()],
+            retains_powerless: vec![Retention::default()],
+            newest: false,
             mine: BTreeMap::new(),
             loans: Vec::new(),
             stale: Vec::new(),
-            newest: BTreeMap::new(),
+            newest_met: BTreeMap::new(),
             met: BTreeSet::new(),
             redriven: BTreeSet::new(),
             waits: BTreeMap::new(),
@@ -339,7 +353,7 @@ impl Side {
     /// The process died: loans end, cursors start again.
     pub(super) fn restart(&mut self) {
         self.stale.extend(self.loans.drain(..).map(|loan| loan.handed.receipt).take(2));
-        self.newest.clear();
+        self.newest_met.clear();
         self.met.clear();
         self.redriven.clear();
         self.waits.clear();
@@ -353,6 +367,9 @@ pub(super) struct Model {
     /// Sequences are never used twice in a queue, so they name tasks. Kept for good.
     pub tasks: BTreeMap<Seq, Task>,
     pub sides: Vec<Side>,
+    /// Groups that were removed and may be back after a power loss, and the numbers of all those that are gone for good.
+    pub gone: Vec<Side>,
+    pub numbers_gone: BTreeSet<u32>,
     pub lanes_held: BTreeMap<LaneId, Held>,
     pub batches: u32,
     /// Those that a power loss may undo, and how many there ever were.
@@ -367,7 +384,7 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new() -> Self {
-        let sides = vec![Side::new("default".to_owned(), Sure::Power)];
+        let sides = vec![Side::new("default".to_owned(), 0, Some(0), Sure::Power)];
         Model { sides, ..Model::default() }
     }
 
@@ -384,7 +401,7 @@ impl Model {
         let task =
             Task { lane, payload, kept, batch, power, key: None, asks, transaction: 0, of_one: false, cancelled };
         ensure!(self.tasks.insert(seq, task).is_none(), "sequence {seq} was given out twice");
-        for side in &mut self.sides {
+        for side in self.sides.iter_mut().chain(&mut self.gone) {
             side.mine.insert(seq, Mine { must: true, ..Mine::default() });
         }
         Ok(())
@@ -397,18 +414,21 @@ impl Model {
 
     /// A commit of the journal succeeded.
     pub(super) fn journal_durable(&mut self) {
+        let over = self.gone.extract_if(.., |side| side.gone >= Sure::Process);
+        self.numbers_gone.extend(over.filter_map(|side| side.number));
         self.lanes_held.values_mut().for_each(Held::synced);
         self.tasks.values_mut().for_each(|task| task.cancelled = task.cancelled.synced());
         for side in &mut self.sides {
             side.born = side.born.synced();
             side.held.synced();
+            side.retains_powerless.clone_from(&side.retains);
             side.mine.values_mut().filter(|mine| mine.transaction == 0).for_each(Mine::settle_for_good);
         }
     }
 
     /// All logs that a transaction wrote to are durable.
     pub(super) fn transaction_durable(&mut self, number: u32) {
-        for side in &mut self.sides {
+        for side in self.sides.iter_mut().chain(&mut self.gone) {
             side.mine.values_mut().filter(|mine| mine.transaction == number).for_each(Mine::settle_for_good);
         }
         let over: Vec<_> = self.transactions.extract_if(.., |one| one.number == number).collect();
@@ -422,9 +442,9 @@ impl Model {
     }
 
     /// A group was created, for tasks from the oldest or from the newest on.
-    pub(super) fn add_side(&mut self, name: String, newest: bool, born: Sure) {
-        let mut side = Side::new(name, born);
-        side.newest_of = newest.then_some(self.groups);
+    pub(super) fn add_side(&mut self, name: String, number: Option<u32>, newest: bool, born: Sure) {
+        let mut side = Side::new(name, self.groups, number, born);
+        side.newest = newest;
         if !newest {
             let purged = |seq: &Seq| self.sides.iter().any(|side| side.mine.get(seq).is_some_and(|mine| mine.purged));
             let shown = self.tasks.iter().filter(|(seq, task)| !task.of_one && !purged(seq));

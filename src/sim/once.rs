@@ -153,9 +153,8 @@ impl Model {
     fn is_open(&self, one: &Accepted, setting: Setting) -> bool {
         // One that used up its attempts is dead once somebody asks for it.
         let worn = |attempts: u32| setting.attempts_max > 0 && attempts >= setting.attempts_max;
-        let began = |side: &Side| side.name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         let open = |side: &Side| {
-            if began(side) > one.groups {
+            if side.ordinal > one.groups {
                 return false;
             }
             let mine = side.mine.get(&one.seq);

@@ -8,6 +8,7 @@ use super::disk::Loss;
 use super::rng::Choices;
 use super::schedule::{Keyed, Load, Setting};
 use crate::engine::hand::Move;
+use crate::types::Beyond;
 
 /// One step of a workload. Numbers that pick something are taken modulo what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -170,6 +171,19 @@ pub(crate) enum Op {
     },
     CreateGroup {
         newest: bool,
+        power: bool,
+    },
+    RemoveGroup {
+        group: u8,
+        power: bool,
+    },
+    /// Sets what a group may have left to do; 0 is no bound. `policy`: what becomes of what is beyond.
+    Retain {
+        group: u8,
+        tasks: u8,
+        bytes: u16,
+        age_ms: u16,
+        policy: Beyond,
         power: bool,
     },
     /// Pauses a lane, or else a group, or takes that back.

@@ -71,9 +71,10 @@ impl Shown {
 
 /// Checks everything that `engine`, just opened, shows, and takes it over.
 pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: Now) -> Verdict<Owed> {
-    model.sides.iter_mut().for_each(Side::restart);
+    model.sides.iter_mut().chain(&mut model.gone).for_each(Side::restart);
     groups_are_there(model, engine, before)?;
     pauses_are_as_told(model, engine, before, now)?;
+    retention_is_as_told(model, engine, before)?;
     model.ids.wall_most = model.ids.wall_most.max(now.wall.0);
     let gave = ids_give(engine, now)?;
     let late = later(now);
@@ -110,13 +111,30 @@ fn ids_give(engine: &Engine, now: Now) -> Verdict<BTreeMap<u8, Option<(LaneId, S
 }
 
 fn groups_are_there(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {
-    let mut sides = std::mem::take(&mut model.sides);
-    let missing = sides
-        .extract_if(.., |side| engine.group(&side.name).is_err())
-        .find(|side| side.born.must_be(before.power_lost));
-    ensure!(missing.is_none(), "group {:?} is gone", missing.map(|side| side.name));
-    sides.iter_mut().for_each(|side| side.born = Sure::Power);
-    model.sides = sides;
+    let removed = std::mem::take(&mut model.gone);
+    let mut sides: Vec<Side> = std::mem::take(&mut model.sides).into_iter().chain(removed).collect();
+    sides.sort_by_key(|side| side.ordinal);
+    let known: BTreeSet<u32> = sides.iter().filter_map(|side| side.number).collect();
+    for mut side in sides {
+        let there = engine.group(&side.name).ok().map(|cell| cell.id);
+        // Of one whose call failed nobody knows the number.
+        let is_it = there.filter(|id| side.number.map_or(!known.contains(id), |number| number == *id));
+        let Side { name, born, gone, .. } = &side;
+        match is_it {
+            Some(_) => {
+                let stays_gone = gone.must_be(before.power_lost) && !before.forgets();
+                ensure!(!stays_gone, "group {name} was removed and is back");
+                (side.number, side.born, side.gone) = (is_it, Sure::Power, Sure::No);
+                model.sides.push(side);
+            }
+            None => {
+                let stays = born.must_be(before.power_lost);
+                ensure!(!stays || gone.may_be(), "group {name} is gone");
+                // Where its beginning was forgotten too its number is free.
+                model.numbers_gone.extend(side.number.filter(|_| stays));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -146,6 +164,22 @@ fn pauses_are_as_told(model: &mut Model, engine: &Engine, before: &Before, now: 
     let groups = paused.groups.into_iter().map(Pausable::Group);
     for what in paused.lanes.into_iter().map(Pausable::Lane).chain(groups) {
         engine.resume(what, now.wall).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// What each group may have left to do is as somebody said.
+fn retention_is_as_told(model: &mut Model, engine: &Engine, before: &Before) -> Verdict {
+    for side in &mut model.sides {
+        let cell = engine.group(&side.name).map_err(|error| Violation(error.to_string()))?;
+        let retention = engine.retention(&cell);
+        let told = if before.power_lost { &side.retains_powerless } else { &side.retains };
+        ensure!(
+            told.contains(&retention) || before.forgets(),
+            "group {} retains {retention:?}, and {told:?}",
+            side.name
+        );
+        (side.retains, side.retains_powerless) = (vec![retention], vec![retention]);
     }
     Ok(())
 }
@@ -319,7 +353,7 @@ fn transactions_are_whole(model: &Model, shown: &[Shown], before: &Before) -> Ve
                     gone.push(format!("task {seq} of it"));
                 }
             }
-            let own = |mine: &&Mine| side.name == transaction.side && mine.transaction == transaction.number;
+            let own = |mine: &&Mine| side.ordinal == transaction.side && mine.transaction == transaction.number;
             for (seq, how) in &transaction.settled {
                 let expired = model.tasks.get(seq).is_some_and(|task| task.is_expired(before.late_ms));
                 if expired || side.mine.get(seq).filter(own).is_none() {

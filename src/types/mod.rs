@@ -9,10 +9,12 @@ use crate::error::Error;
 
 mod backoff;
 mod number;
+mod retention;
 
 pub(crate) use backoff::Curve;
 pub use backoff::{Backoff, parse_span};
 pub(crate) use number::{millis, mix, nanos};
+pub use retention::{Beyond, Retention};
 
 /// The most lanes a queue can have.
 pub const LANES_MAX: usize = 256;

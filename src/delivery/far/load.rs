@@ -97,6 +97,16 @@ impl Group {
             && self.far_lanes.iter().any(|lane| self.lanes.get(lane).is_some_and(|own| own.far_wants(now)))
     }
 
+    /// The group is gone: gives back what it has in the scratch file.
+    pub(crate) fn end_far(&mut self) {
+        let scratch = self.scratch.clone();
+        for (_, own) in self.lanes.iter_mut() {
+            if let Some(far) = &mut own.far {
+                far.end(scratch.as_deref());
+            }
+        }
+    }
+
     /// Step 3, for all lanes.
     pub(crate) fn load_far(&mut self, logs: &Lanes, now: Now, lost: &mut Vec<Lost>) {
         if self.far_lanes.is_empty() {

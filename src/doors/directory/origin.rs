@@ -56,7 +56,7 @@ fn make() -> Result<Vec<Origin>, Error> {
     making.batch(100..103)?;
     making.settle_some()?;
     making.moment()?;
-    making.engine.create_group("late", Start::Newest, NOW)?;
+    making.engine.create_group("late", Start::Newest, crate::types::Retention::default(), NOW)?;
     making.engine.checkpoint(NOW, false)?;
     making.tasks(10..14)?;
     making.engine.checkpoint(NOW, false)?;

@@ -84,6 +84,8 @@ struct Plan {
 
 /// Below so many records a life's headers are all looked at to learn what lives of it; above, sizes are taken to be even.
 const FEW_RECORDS: u32 = 4096;
+/// Below so many a look costs nothing.
+const SO_FEW_RECORDS: u32 = 64;
 /// A life is looked at again when a sixteenth more of its tasks is settled.
 const LOOKS: u32 = 16;
 
@@ -224,8 +226,8 @@ impl Engine {
         let Some(sealed) = segment.sealed().filter(|_| !segment.wants_footer()) else { return false };
         let (tasks, bytes) = (u64::from(segment.tasks()), segment.file_bytes());
         let live = tasks.saturating_sub(u64::from(settled));
-        // Rolled early, because what came next needed more room than was left.
-        let short = u64::from(sealed.end) * 2 < bytes;
+        // Rolled early, because what came next needed more room than was left; or so few that there may be more padding.
+        let short = u64::from(sealed.end) * 2 < bytes || sealed.records <= SO_FEW_RECORDS;
         // With even sizes so much may be off at the most.
         let may_be_half = short || sealed.records <= FEW_RECORDS || live * 8 <= tasks * 5;
         let about = u64::from(sealed.end) / 2 * live / tasks.max(1);

@@ -30,6 +30,12 @@ impl Draft {
         Place { base: self.candidate.header.base, offset }
     }
 
+    /// Where it was left for the next one, if the checkpoint knows: the next one may be gone before it.
+    pub(super) fn listed_end(&self) -> Option<u32> {
+        let end = self.candidate.listed.as_ref()?.left_at;
+        (end > 0).then_some(end)
+    }
+
     /// Where the life before this one ended, if this one knows.
     pub(super) fn says_end_of(&self, before: Option<&Draft>) -> Option<u32> {
         let header = &self.candidate.header;

@@ -288,8 +288,9 @@ impl Search<'_> {
         let mut found = FoundLog::default();
         let mut previous = self.last_bases.get(&log.0).copied().unwrap_or(0);
         let count = drafts.len();
-        let ends: Vec<Option<u32>> =
-            (0..count).map(|at| drafts.get(at + 1).and_then(|next| next.says_end_of(drafts.get(at)))).collect();
+        let says_end = |at: usize| drafts.get(at + 1).and_then(|next| next.says_end_of(drafts.get(at)));
+        let listed_end = |at: usize| drafts.get(at).and_then(Draft::listed_end);
+        let ends: Vec<Option<u32>> = (0..count).map(|at| says_end(at).or_else(|| listed_end(at))).collect();
         let last_listed = drafts.iter().rposition(Draft::is_listed_durable);
         let mut cut = false;
         for (at, (draft, end)) in drafts.into_iter().zip(ends).enumerate() {

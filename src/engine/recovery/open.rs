@@ -22,7 +22,7 @@ use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 use super::ids::FoundIds;
 use super::lives::{FoundLife, FoundLog, Strays};
 use super::mend::mend;
-use super::read::{DEFAULT_GROUP, Picture, default_group, read};
+use super::read::{Picture, default_group, read};
 use crate::engine::bounds::Bounds;
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
@@ -68,6 +68,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
         to_come: GroupState::default(),
+        next_group: 1,
         paused: Paused::default(),
         ids: FoundIds::default(),
         logs: BTreeMap::new(),
@@ -134,6 +135,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         journal: Arc::new(journal),
         groups: RwLock::new(groups),
         to_come: Mutex::new(picture.to_come),
+        next_group: AtomicU32::new(picture.next_group),
         pauses: Pauses::new(picture.paused),
         dedup: Dedup::open(picture.ids, &store),
         loans,
@@ -169,7 +171,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
     Ok(engine)
 }
 
-/// The groups as they go on, the default one in any case, each with a range of fences of its own.
+/// The groups as they go on, one in any case, each with a range of fences of its own.
 fn open_groups(
     picture: &mut Picture,
     settings: &Settings,
@@ -177,9 +179,10 @@ fn open_groups(
     loans: Option<&Arc<Loans>>,
     now: Now,
 ) -> BTreeMap<u32, Arc<GroupCell>> {
-    if !picture.groups.values().any(|group| group.name == DEFAULT_GROUP) {
-        let id = picture.groups.keys().next_back().map_or(0, |last| last + 1);
-        picture.groups.insert(id, default_group());
+    if picture.groups.is_empty() {
+        // Damage took what said which there were. Without a reader nothing counts as acked.
+        picture.groups.insert(picture.next_group, default_group());
+        picture.next_group += 1;
     }
     // The ceiling that the first checkpoint makes durable is above the groups' fences too.
     let fences = picture.next_base;

@@ -27,6 +27,8 @@ pub(crate) const DEFAULT_GROUP: &str = "default";
 /// out is at most a few ceilings above what the older one knows.
 const FALLBACK_SEQUENCES: u64 = 1 << 48;
 const FALLBACK_EPOCHS: u64 = 1 << 20;
+/// Likewise the numbers of groups, where no checkpoint says which were used.
+const FALLBACK_GROUPS: u32 = 1 << 16;
 
 /// A queue as the disk shows it.
 pub(crate) struct Picture {
@@ -39,6 +41,8 @@ pub(crate) struct Picture {
     pub groups: BTreeMap<u32, GroupState>,
     /// What groups that are made later find settled.
     pub to_come: GroupState,
+    /// The number of the next group.
+    pub next_group: u32,
     pub paused: Paused,
     pub ids: FoundIds,
     pub logs: BTreeMap<u16, FoundLog>,
@@ -103,6 +107,7 @@ struct Base {
     saved: BTreeMap<Key, u32>,
     groups: BTreeMap<u32, GroupState>,
     to_come: GroupState,
+    next_group: u32,
     paused: Paused,
     ids: FoundIds,
     listed: Vec<ListedLife>,
@@ -163,8 +168,8 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
         return Loaded { base: None, is_whole: false, bad };
     };
     let (groups, to_come, listed) = (BTreeMap::new(), GroupState::default(), Vec::new());
-    let (paused, ids) = (Paused::default(), FoundIds::default());
-    let mut base = Base { meta, saved: BTreeMap::new(), groups, to_come, paused, ids, listed, fallback, store };
+    let (saved, paused, ids) = (BTreeMap::new(), Paused::default(), FoundIds::default());
+    let mut base = Base { meta, saved, groups, to_come, next_group: 0, paused, ids, listed, fallback, store };
     let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     for key in keys {
@@ -189,6 +194,10 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
             }
             if key.kind == kind::PAUSED {
                 base.paused = Paused::decode(&value).ok_or_else(|| malformed("a blob is malformed"))?;
+                return Ok(());
+            }
+            if key.kind == kind::NEXT_GROUP {
+                base.next_group = meta::decode_next_group(&value).ok_or_else(|| malformed("a blob is malformed"))?;
                 return Ok(());
             }
             if base.ids.load(key.kind, key.a, &value).ok_or_else(|| malformed("a blob is malformed"))? {
@@ -230,6 +239,7 @@ fn load_blob(
             state.name = group.name;
             state.starts = group.starts.into_iter().collect();
             state.acked_gone = group.acked_gone.into_iter().collect();
+            state.retention = group.retention;
         }
         kind::DONE => groups.entry(key.a).or_default().done.extend(meta::decode_done(value)?),
         kind::NOTES => {
@@ -260,8 +270,9 @@ fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
 
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, groups, to_come, paused, mut ids, listed, fallback } = base;
-    let mut told = Told { groups, to_come, paused };
+    let Base { meta, store, saved, groups, to_come, next_group, paused, mut ids, listed, fallback } = base;
+    let next_group = next_group.max(above_groups(&groups));
+    let mut told = Told { groups, next_group, to_come, paused };
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
         storage,
@@ -290,7 +301,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut told, &mut damage)?;
     damage.retain(|found| !is_settled_loss(found, &told.groups, &listed, meta.journal_base));
     forget_gone(&mut told, &logs, &unread);
-    let Told { mut groups, to_come, paused } = told;
+    let Told { mut groups, next_group, to_come, paused } = told;
     mark_done(&mut groups, &logs);
     let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
     Ok(Picture {
@@ -305,6 +316,7 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         saved,
         groups,
         to_come,
+        next_group,
         paused,
         ids,
         last_bases: newest_bases(last_bases, &logs),
@@ -392,6 +404,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
     let records = Records::of(&logs, &[], &unread);
     let mut ids = FoundIds::default();
     ids.take_in(&logs, &[], &unread);
+    told.next_group = above_groups(&told.groups);
     replay(&logs, &records, (0, 0), &mut told, &mut damage)?;
     Ok(Picture {
         queue: queue.unwrap_or(QueueId(storage.random())),
@@ -400,6 +413,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         saved: BTreeMap::new(),
         groups: told.groups,
         to_come: told.to_come,
+        next_group: told.next_group.saturating_add(FALLBACK_GROUPS).min(GROUP_IDS_END),
         paused: told.paused,
         ids,
         last_bases: newest_bases(BTreeMap::new(), &logs),
@@ -417,6 +431,11 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
 /// The group that every queue is born with.
 pub(crate) fn default_group() -> GroupState {
     GroupState { name: DEFAULT_GROUP.to_owned(), ..GroupState::default() }
+}
+
+/// A number above those of these groups.
+fn above_groups(groups: &BTreeMap<u32, GroupState>) -> u32 {
+    groups.keys().next_back().map_or(0, |last| last.saturating_add(1))
 }
 
 /// A sequence above every block of the lives that are there.

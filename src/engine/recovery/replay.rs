@@ -60,6 +60,8 @@ impl Records {
 #[derive(Default)]
 pub(super) struct Told {
     pub groups: BTreeMap<u32, GroupState>,
+    /// The number of the next one: above every number that a group ever had.
+    pub next_group: u32,
     /// What groups to come find settled.
     pub to_come: GroupState,
     pub paused: Paused,
@@ -180,7 +182,7 @@ fn replay_life(
 }
 
 fn apply(payload: &[u8], told: &mut Told, records: &Records) -> std::result::Result<(), String> {
-    let Told { groups, to_come, paused } = told;
+    let Told { groups, next_group, to_come, paused } = told;
     for entry in journal::entries(payload) {
         let entry = entry.map_err(|_| "an entry is malformed".to_owned())?;
         match &entry {
@@ -188,11 +190,13 @@ fn apply(payload: &[u8], told: &mut Told, records: &Records) -> std::result::Res
                 return Err("a group's number is out of bounds".to_owned());
             }
             Entry::GroupCreated { group, name, starts } => {
+                *next_group = (*next_group).max(group + 1);
                 let heir = to_come.heir(name, starts.clone().collect());
                 let state = groups.entry(*group).or_default();
                 (state.name, state.starts) = (heir.name, heir.starts);
                 heir.acks.into_iter().for_each(|(life, acks)| _ = state.acks.entry(life).or_insert(acks));
             }
+            Entry::GroupRemoved { group } => drop(groups.remove(group)),
             Entry::Paused(what) => paused.pause(*what),
             Entry::Resumed(what) => paused.resume(*what),
             Entry::Decision { .. } | Entry::Room => {}
@@ -202,7 +206,8 @@ fn apply(payload: &[u8], told: &mut Told, records: &Records) -> std::result::Res
             | Entry::Released { group, .. }
             | Entry::Retry { group, .. }
             | Entry::Dead { group, .. }
-            | Entry::Started { group, .. } => {
+            | Entry::Started { group, .. }
+            | Entry::Retains { group, .. } => {
                 if let Some(state) = groups.get_mut(group) {
                     state.apply(&entry, records);
                 }

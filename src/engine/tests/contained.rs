@@ -228,7 +228,7 @@ fn new_group_begins_behind_the_newest_task_after_a_recovery_too() {
     append(&engine, 0..5);
     engine.sync_all(NOW.wall).unwrap();
     let engine = open(&disk.restart(Loss::Process), NOW).unwrap();
-    engine.create_group("late", Start::Newest, NOW).unwrap();
+    engine.create_group("late", Start::Newest, crate::types::Retention::default(), NOW).unwrap();
     append(&engine, 5..6);
     engine.sync_all(NOW.wall).unwrap();
     let handed = engine.reserve(&engine.group("late").unwrap(), &ask(10), NOW, |one| one).unwrap();

@@ -186,7 +186,7 @@ fn far_tasks_are_cancelled_parked_and_purged_by_id_and_shown_with_their_time() {
 #[test]
 fn every_group_waits_by_itself() {
     let engine = open(&SimDisk::new(6), NOW).unwrap().putting_far(FAR);
-    engine.create_group("other", Start::Oldest, NOW).unwrap();
+    engine.create_group("other", Start::Oldest, crate::types::Retention::default(), NOW).unwrap();
     let due = enqueue_many(&engine, 30);
     let other = engine.group("other").unwrap();
     assert!(engine.reserve(&other, &ask(9), NOW, drop).unwrap().is_empty());

@@ -71,7 +71,12 @@ fn put_checkpoint(disk: &SimDisk, meta: &Meta, puts: Vec<(Key, Vec<u8>)>) {
 }
 
 fn group(id: u32, name: &str) -> (Key, Vec<u8>) {
-    let group = ListedGroup { name: name.to_owned(), starts: Vec::new(), acked_gone: Vec::new() };
+    let group = ListedGroup {
+        name: name.to_owned(),
+        starts: Vec::new(),
+        acked_gone: Vec::new(),
+        retention: crate::types::Retention::default(),
+    };
     (Key { kind: kind::GROUP, a: id, b: 0, c: 0 }, group.encode())
 }
 
@@ -81,7 +86,12 @@ fn broken(what: &str, disk: &SimDisk) -> Option<String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         if let Ok(engine) = open(disk, NOW) {
             let _tasks = drain(&engine, NOW).len();
-            let _refused = engine.create_group("another", crate::engine::groups::Start::Newest, NOW);
+            let _refused = engine.create_group(
+                "another",
+                crate::engine::groups::Start::Newest,
+                crate::types::Retention::default(),
+                NOW,
+            );
             let _later = engine.checkpoint(NOW, false);
             let _stats = engine.stats(NOW);
         }
@@ -164,6 +174,7 @@ fn listed_life_with_the_highest_numbers() {
         sealed: true,
         has_ids: false,
         cold: false,
+        left_at: 0,
         seek: Vec::new(),
     };
     for (what, listed) in [

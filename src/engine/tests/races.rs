@@ -24,7 +24,7 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_open() {
     let disk = SimDisk::new(1);
     let engine = open(&disk, NOW).unwrap();
-    engine.create_group("other", Start::Oldest, NOW).unwrap();
+    engine.create_group("other", Start::Oldest, crate::types::Retention::default(), NOW).unwrap();
     let mut tasks = 0;
     while engine.lanes().log(LANE).is_none_or(|log| log.segments().len() < 2) {
         let task = TaskDraft::plain(&[7; 100], Durability::Process);

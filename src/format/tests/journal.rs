@@ -2,12 +2,13 @@
 
 use super::super::journal::{
     BadEntry, DeadCause, Entry, Named, Of, Pausable, REASON_BYTES_MAX, ROOM_BYTES_MIN, Run, cut_reason, decision,
-    decision_bytes, entries, put_acked, put_cancelled, put_dead, put_decision, put_group_created, put_paused,
-    put_released, put_reserved, put_resumed, put_retry, put_room, put_started, settle_bytes_max,
+    decision_bytes, entries, put_acked, put_cancelled, put_dead, put_decision, put_group_created, put_group_removed,
+    put_group_retains, put_paused, put_released, put_reserved, put_resumed, put_retry, put_room, put_started,
+    settle_bytes_max,
 };
 use super::each_harm;
 use crate::sim::Rng;
-use crate::types::{LaneId, Seq, Timestamp};
+use crate::types::{Beyond, LaneId, Retention, Seq, Timestamp};
 
 /// An entry that owns what it says.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,6 +20,8 @@ enum Said {
     Dead((u32, LaneId, Seq, u32), DeadCause, Timestamp, u32, String),
     GroupCreated(u32, String, Vec<(LaneId, Seq)>),
     Started(u32, LaneId, Seq),
+    GroupRemoved(u32),
+    Retains(u32, Retention),
     Paused(Pausable),
     Resumed(Pausable),
     Decision(Vec<Named>),
@@ -37,6 +40,8 @@ impl Said {
             Said::Dead(about, cause, at, bytes, reason) => put_dead(out, of(about), *cause, *at, *bytes, reason),
             Said::GroupCreated(group, name, starts) => put_group_created(out, *group, name, starts),
             Said::Started(group, lane, seq) => put_started(out, *group, *lane, *seq),
+            Said::GroupRemoved(group) => put_group_removed(out, *group),
+            Said::Retains(group, retention) => put_group_retains(out, *group, retention),
             Said::Paused(what) => put_paused(out, *what),
             Said::Resumed(what) => put_resumed(out, *what),
             Said::Decision(named) => put_decision(out, named),
@@ -58,6 +63,8 @@ impl Said {
             }
             Entry::GroupCreated { group, name, starts } => Said::GroupCreated(group, name.to_owned(), starts.collect()),
             Entry::Started { group, lane, seq } => Said::Started(group, lane, seq),
+            Entry::GroupRemoved { group } => Said::GroupRemoved(group),
+            Entry::Retains { group, retention } => Said::Retains(group, retention),
             Entry::Paused(what) => Said::Paused(what),
             Entry::Resumed(what) => Said::Resumed(what),
             Entry::Decision { named } => Said::Decision(named.collect()),
@@ -110,6 +117,12 @@ fn one_of_each() -> Vec<Said> {
         Said::Dead(most, DeadCause::Rejected, Timestamp(0), 0x0BAD_CAFE, String::new()),
         Said::GroupCreated(9, "mailers".to_owned(), vec![(LaneId(0), Seq(0)), (LaneId(255), Seq(u64::MAX))]),
         Said::GroupCreated(0, String::new(), Vec::new()),
+        Said::GroupRemoved(u32::MAX),
+        Said::Retains(7, Retention { tasks: 1, bytes: 2, age_ms: 3, beyond: Beyond::Drop }),
+        Said::Retains(
+            u32::MAX,
+            Retention { tasks: u64::MAX, bytes: u64::MAX, age_ms: u64::MAX, beyond: Beyond::DeadLetter },
+        ),
         Said::Paused(Pausable::Lane(LaneId(255))),
         Said::Paused(Pausable::Group(u32::MAX)),
         Said::Resumed(Pausable::Lane(LaneId(0))),

@@ -1,11 +1,11 @@
 //! Meta bytes and blobs of a checkpoint.
 
 use super::super::meta::{
-    ListedGroup, ListedLife, ListedNote, Meta, Paused, StoredOptions, decode_done, decode_notes, encode_done,
-    encode_notes,
+    GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, StoredOptions, decode_done, decode_next_group,
+    decode_notes, encode_done, encode_next_group, encode_notes,
 };
 use super::each_harm;
-use crate::types::{Backoff, Curve, LaneId, LogId, Seq, Timestamp};
+use crate::types::{Backoff, Beyond, Curve, LaneId, LogId, Retention, Seq, Timestamp};
 
 /// The last number that a sequence or an epoch can have.
 pub(super) const LAST: u64 = (1 << 62) - 1;
@@ -47,6 +47,7 @@ fn life() -> ListedLife {
         sealed: true,
         has_ids: true,
         cold: true,
+        left_at: 0,
         seek: vec![512, 0, u32::MAX],
     }
 }
@@ -56,6 +57,7 @@ fn group() -> ListedGroup {
         name: "größe".to_owned(),
         starts: vec![(LaneId(0), Seq(1)), (LaneId(255), Seq(u64::MAX))],
         acked_gone: vec![(LaneId(7), 8)],
+        retention: Retention::default(),
     }
 }
 
@@ -97,8 +99,10 @@ fn lives_groups_notes_and_done_lives_come_back() {
     for life in [life(), open] {
         assert_eq!(ListedLife::decode(&life.encode()), Some(life));
     }
-    let bare = ListedGroup { name: String::new(), starts: Vec::new(), acked_gone: Vec::new() };
-    for group in [group(), bare] {
+    let retention = Retention { tasks: 1, bytes: 2, age_ms: u64::MAX, beyond: Beyond::Drop };
+    let bounded = ListedGroup { retention, ..group() };
+    let bare = ListedGroup { name: String::new(), starts: Vec::new(), acked_gone: Vec::new(), retention };
+    for group in [group(), bounded, bare] {
         assert_eq!(ListedGroup::decode(&group.encode()), Some(group));
     }
     assert_eq!(decode_notes(&encode_notes(notes().iter())), Some(notes()));
@@ -189,4 +193,14 @@ fn name_that_is_no_text_is_refused() {
     let mut bytes = group().encode();
     bytes[2] = 0xFF;
     assert_eq!(ListedGroup::decode(&bytes), None);
+}
+
+#[test]
+fn number_of_the_next_group_comes_back_and_is_in_its_bounds() {
+    for number in [0, 7, GROUP_IDS_END] {
+        assert_eq!(encode_next_group(number), number.to_le_bytes());
+        assert_eq!(decode_next_group(&encode_next_group(number)), Some(number));
+    }
+    assert_eq!(decode_next_group(&encode_next_group(GROUP_IDS_END + 1)), None);
+    assert_eq!((decode_next_group(&[1, 2, 3]), decode_next_group(&[0; 5])), (None, None));
 }

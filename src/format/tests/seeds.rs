@@ -11,7 +11,7 @@ use super::super::record::{self, Kind, POWER, Record, mark_payload};
 use super::super::segment::{Footer, LifeHeader, PRELUDE_BYTES};
 use super::{LIFE, meta, sealed, task};
 use crate::checkpoint::{BlobRef, Key};
-use crate::types::{LaneId, LogId, QueueId, Seq, Timestamp};
+use crate::types::{Beyond, LaneId, LogId, QueueId, Retention, Seq, Timestamp};
 
 /// Salt, base and offset, which the fuzzers take off the front, then the bytes.
 fn placed(offset: u32, bytes: &[u8]) -> Vec<u8> {
@@ -107,6 +107,8 @@ fn journals() -> Vec<(&'static str, Vec<u8>)> {
     journal::put_dead(&mut deaths, of, DeadCause::MaxAttempts, Timestamp(8), 9, "no more");
     journal::put_started(&mut deaths, 4, LaneId(1), Seq(2));
     journal::put_group_created(&mut groups, 4, "mailers", &[(LaneId(1), Seq(2))]);
+    journal::put_group_removed(&mut groups, 4);
+    journal::put_group_retains(&mut groups, 4, &Retention::new().tasks(5).beyond(Beyond::Drop));
     vec![("settles", settles), ("deaths", deaths), ("groups", groups)]
 }
 

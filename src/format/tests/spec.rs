@@ -7,7 +7,7 @@ use super::super::segment::{FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BY
 use super::super::{FORMAT_VERSION, record::mark_payload};
 use super::{LIFE, naive_crc};
 use crate::checkpoint::{BlobRef, Key};
-use crate::types::{LaneId, LogId, QueueId, Seq, Timestamp};
+use crate::types::{Beyond, LaneId, LogId, QueueId, Retention, Seq, Timestamp};
 
 /// A row of a byte table: where a field stands, how many bytes it has, and what the docs call it.
 struct Row {
@@ -283,11 +283,19 @@ fn journal_entries_are_as_their_tables_say() {
         assert_eq!(*out, expected, "tag {tag}");
     }
     let mut out = Vec::new();
+    journal::put_group_removed(&mut out, 4);
+    assert_eq!(out, [vec![20], le::<4>(4), le::<4>(4)].concat());
+    let mut out = Vec::new();
+    let retention = Retention { tasks: 5, bytes: 6, age_ms: 7, beyond: Beyond::DeadLetter };
+    journal::put_group_retains(&mut out, 4, &retention);
+    let body = [le::<4>(4), vec![2], le::<8>(5), le::<8>(6), le::<8>(7)].concat();
+    assert_eq!(out, [vec![21], le::<4>(29), body].concat());
+    let mut out = Vec::new();
     journal::put_decision(&mut out, &[Named { lane: LaneId(1), base: 2, first: Seq(3), count: 4 }]);
     journal::put_room(&mut out, 26 + 8);
     let named = [vec![1], le::<8>(2), le::<8>(3), le::<4>(4)].concat();
     assert_eq!(out, [vec![16], le::<4>(21), named, vec![17], le::<4>(3), vec![0; 3]].concat());
     let mut out = Vec::new();
     journal::put_cancelled(&mut out, &[run]);
-    assert_eq!(out, [vec![20], le::<4>(13), runs].concat());
+    assert_eq!(out, [vec![22], le::<4>(13), runs].concat());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::model::{Loan, Mine, Sure, Task, Verdict, Violation, ensure};
+use super::super::model::{Loan, Mine, Side, Sure, Task, Verdict, Violation, ensure};
 use super::super::operation::{DELAY_MS_MAX, How};
 use super::{Actor, Step};
 use crate::delivery::Ask;
@@ -24,8 +24,9 @@ impl Actor<'_> {
     }
 
     pub(super) fn cell(&mut self, at: usize) -> Step<Arc<GroupCell>> {
-        let name = self.model.sides[at].name.clone();
-        let cell = self.engine.group(&name).map_err(|error| Violation(format!("a group is gone: {error}")))?;
+        let Side { name, number, .. } = &self.model.sides[at];
+        let cell = self.engine.group(name).map_err(|error| Violation(format!("a group is gone: {error}")))?;
+        ensure!(*number == Some(cell.id), "group {name} has number {}, and had {number:?}", cell.id);
         Ok(cell)
     }
 
@@ -100,7 +101,7 @@ impl Actor<'_> {
         ensure!((mine.attempts + 1..=most).contains(&attempt), "attempt {attempt} of task {seq}: {mine:?}");
         let in_order = task.asks.run_at.is_none() && !side.redriven.contains(&seq);
         if attempt == 1 && in_order && !side.met.contains(&seq) {
-            let before = side.newest.insert((task.lane, task.key), seq);
+            let before = side.newest_met.insert((task.lane, task.key), seq);
             ensure!(before.is_none_or(|before| before < seq), "task {seq} is handed out after {before:?}");
         }
         side.met.insert(seq);
@@ -198,9 +199,14 @@ impl Actor<'_> {
     }
 
     pub(super) fn tick(&mut self) -> Step {
-        self.call(|actor| actor.engine.tick(*actor.now))?;
+        let outcome = self.call(|actor| actor.engine.tick(*actor.now));
+        let sure = if outcome.is_ok() { Sure::Process } else { Sure::Maybe };
         for at in 0..self.model.sides.len() {
             self.expire(at);
+            self.let_go(at, sure)?;
+        }
+        outcome?;
+        for at in 0..self.model.sides.len() {
             let cell = self.cell(at)?;
             self.settle_accounts(at, &cell)?;
         }

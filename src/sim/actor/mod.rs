@@ -4,6 +4,7 @@
 //! moves too early is as much a lie as a call that returns too early.
 
 mod consume;
+mod groups;
 mod hand;
 mod keyed;
 mod later;
@@ -30,16 +31,12 @@ use super::operation::Op;
 use super::schedule::Setting;
 use crate::delivery::far::FarRules;
 use crate::engine::append::TaskDraft;
-use crate::engine::groups::Start;
 use crate::engine::recovery::{self, Given};
 use crate::engine::settle::Settle;
 use crate::engine::{Attempt, Engine};
 use crate::error::Error;
 use crate::log::Log;
 use crate::types::{Durability, LaneId, LaneSet, Now, Seq};
-
-/// Most groups of a queue here, the default one included.
-const SIDES_MAX: usize = 3;
 
 /// Most tasks with a delay are far here, runs have several pages, and few tasks are loaded at once.
 const FAR: FarRules = FarRules { near_ms: 250, run_entries: 3, page_entries: 2, loaded_max: 3 };
@@ -166,6 +163,8 @@ impl<'a> Actor<'a> {
             Op::Leave { group, consumer } => self.leave(self.side(group), u64::from(consumer)),
             Op::Sweep { group } => self.sweep(self.side(group)),
             Op::CreateGroup { newest, power } => self.create_group(newest, power),
+            Op::Retain { .. } => self.retain(op),
+            Op::RemoveGroup { group, power } => self.remove_group(self.side(group), power),
             Op::Pause { lane, group, resume, power } => {
                 self.pause(lane.map(LaneId), self.side(group), resume)?;
                 if power { self.commit(None) } else { Ok(()) }
@@ -250,10 +249,11 @@ impl<'a> Actor<'a> {
         let draft = TaskDraft::plain(b"refused", Durability::Process);
         let appended = self.engine.append(LaneId(0), &draft, self.now.wall);
         refused("append", matches!(appended, Err(Error::Poisoned { .. })))?;
-        let cell = self.engine.group("default").map_err(|error| Violation(error.to_string()))?;
-        let reserved = self.engine.reserve(&cell, &ask(1, LaneSet::ALL, 1, 0), *self.now, drop);
+        let cells = self.engine.groups();
+        let cell = cells.first().ok_or_else(|| Violation("a queue without a group".to_owned()))?;
+        let reserved = self.engine.reserve(cell, &ask(1, LaneSet::ALL, 1, 0), *self.now, drop);
         refused("reserve", matches!(reserved, Err(Error::Poisoned { .. })))?;
-        let settled = self.engine.settle(&cell, std::iter::empty(), Settle::Ack, *self.now);
+        let settled = self.engine.settle(cell, std::iter::empty(), Settle::Ack, *self.now);
         refused("settle", matches!(settled, Err(Error::Poisoned { .. })))?;
         ensure!(!self.engine.stats(*self.now).groups.is_empty(), "looking goes on in a poisoned queue");
         Ok(())
@@ -302,25 +302,6 @@ impl<'a> Actor<'a> {
                 Attempt::NotReady => while self.call(|actor| actor.engine.prepare())? {},
             }
         }
-    }
-
-    fn create_group(&mut self, newest: bool, power: bool) -> Step {
-        if self.model.sides.len() >= SIDES_MAX {
-            return Ok(());
-        }
-        self.model.groups += 1;
-        let name = format!("group-{}", self.model.groups);
-        let start = if newest { Start::Newest } else { Start::Oldest };
-        let created = self.call(|actor| actor.engine.create_group(&name, start, *actor.now).map(drop));
-        match created {
-            Ok(()) => self.model.add_side(name, newest, Sure::Process),
-            Err(Halt::Flow(Flow::Stop)) => {
-                self.model.add_side(name, newest, Sure::Maybe);
-                return Err(Halt::Flow(Flow::Stop));
-            }
-            Err(halt) => return Err(halt),
-        }
-        if power { self.commit(None) } else { Ok(()) }
     }
 
     fn close(&mut self) -> Step {

@@ -117,8 +117,8 @@ impl Actor<'_> {
                     let end = published.map_err(|_| Violation("a map failed by itself".to_owned()))?;
                     self.model.accept(seq, lane, payload, 0, false)?;
                     // A group that began meanwhile, behind the newest task, begins behind this one.
-                    let later = |side: &&mut Side| side.newest_of.is_some_and(|number| number > groups);
-                    self.model.sides.iter_mut().filter(later).for_each(|side| {
+                    let later = |side: &&mut Side| side.newest && side.ordinal > groups;
+                    self.model.sides.iter_mut().chain(&mut self.model.gone).filter(later).for_each(|side| {
                         side.mine.remove(&seq);
                     });
                     if purged {

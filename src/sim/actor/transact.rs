@@ -158,6 +158,15 @@ impl Actor<'_> {
         let (sequences, tasks): (Vec<Seq>, Vec<Part>) = new.into_iter().unzip();
         let taken: Vec<_> =
             sequences.iter().zip(&tasks).filter_map(|(seq, part)| Some((part.id?, part.lane, *seq))).collect();
+        if let (Some(one), true) = (tasks.first(), parts.loans.is_empty())
+            && tasks.iter().all(|part| part.lane == one.lane)
+        {
+            // A unit by itself, whatever else is to be waited for.
+            let ends = accepted.ends.iter().filter(|(log, _)| log.lane() == Some(one.lane)).map(|(_, end)| *end);
+            let end = ends.max().unwrap_or(0);
+            let at = (0..sequences.len() as u64).rev().map(|behind| end - behind);
+            self.ends.entry(one.lane).or_default().extend(at.zip(sequences.iter().copied()));
+        }
         let number = self.note(Parts { tasks, ..parts }, &sequences, Sure::Process)?;
         taken.iter().for_each(|(id, lane, seq)| self.model.id_taken(*id, *lane, *seq, ends));
         for (id, gave) in again {
@@ -229,7 +238,7 @@ impl Actor<'_> {
             self.model.sides[at].mine.entry(seq).or_default().transaction = number;
             settled.push((seq, how));
         }
-        let side = self.model.sides[at].name.clone();
+        let side = self.model.sides[at].ordinal;
         self.model.transactions.push(Transaction { number, tasks: sequences.to_vec(), side, settled });
         Ok(number)
     }
@@ -266,14 +275,15 @@ impl Actor<'_> {
             let new = Task { lane, transaction: number, of_one: true, kept: Sure::Process, batch: 0, asks, ..old };
             self.model.tasks.insert(*seq, Task { power: true, ..new });
             let others = self.model.sides.iter_mut().enumerate().filter(|(other, _)| *other != at);
-            others.for_each(|(_, side)| _ = side.mine.remove(seq));
+            let others = others.map(|(_, side)| side).chain(&mut self.model.gone);
+            others.for_each(|side| _ = side.mine.remove(seq));
         }
         let side = &mut self.model.sides[at];
         let mine = side.mine.entry(dead).or_default();
         mine.settle(Sure::Process);
         mine.transaction = number;
         let settled = vec![(dead, How::Ack)];
-        self.model.transactions.push(Transaction { number, tasks, side: side.name.clone(), settled });
+        self.model.transactions.push(Transaction { number, tasks, side: side.ordinal, settled });
         self.took_effect(at, &cell, number, &ends, power)
     }
 

@@ -2,6 +2,7 @@
 
 use super::super::once::IDS;
 use super::{Choices, DELAY_MS_MAX, How, Keyed, Load, Move, Op, Setting, Stands, small};
+use crate::types::Beyond;
 
 impl Op {
     /// A step as a queue in use sees it, with or without keys and workers.
@@ -100,7 +101,7 @@ impl Op {
         let bytes = |rng: &mut R| u16::try_from(bytes(rng)).unwrap_or(0);
         let acks_all = bulky && rng.once_in(6);
         let pauses = rng.once_in(24);
-        match rng.below(79) {
+        match rng.below(80) {
             _ if pauses => Op::Pause {
                 lane: rng.once_in(2).then(|| small(rng, lanes)),
                 group: small(rng, 8),
@@ -137,7 +138,7 @@ impl Op {
             44 => Op::Leave { group: small(rng, 8), consumer: small(rng, 3) },
             45 | 56 if bulky => Op::Sweep { group: small(rng, 8) },
             45 => Op::Sweep { group: small(rng, 8) },
-            46 => Op::CreateGroup { newest: rng.once_in(2), power: rng.once_in(2) },
+            46 => Self::draw_group(rng),
             47 => Op::Commit { lane: (!rng.once_in(3)).then(|| small(rng, lanes)) },
             48 | 49 => Op::SyncAll,
             50 => Op::MarkIdle,
@@ -152,8 +153,25 @@ impl Op {
             59 | 60 => Op::Tick,
             61 | 62 => Op::WriteBack,
             63 => Op::Reopen,
-            64 => Op::Evacuate,
+            64 => Self::draw_group(rng),
+            65 => Op::Evacuate,
             _ => Self::draw_asking(rng, lanes, bytes),
+        }
+    }
+
+    /// What is done to groups.
+    fn draw_group<R: Choices>(rng: &mut R) -> Op {
+        match rng.below(8) {
+            0..=3 => Op::CreateGroup { newest: rng.once_in(2), power: rng.once_in(2) },
+            4 => Op::RemoveGroup { group: small(rng, 8), power: rng.once_in(2) },
+            _ => Op::Retain {
+                group: small(rng, 8),
+                tasks: if rng.once_in(3) { 0 } else { 1 + small(rng, 12) },
+                bytes: if rng.once_in(3) { 500 + u16::try_from(rng.below(6_000)).unwrap_or(0) } else { 0 },
+                age_ms: if rng.once_in(3) { 1 + u16::try_from(rng.below(2_000)).unwrap_or(0) } else { 0 },
+                policy: [Beyond::Drop, Beyond::Drop, Beyond::DeadLetter, Beyond::Report][usize::from(small(rng, 4))],
+                power: rng.once_in(2),
+            },
         }
     }
 

@@ -37,6 +37,14 @@ impl fmt::Display for Op {
                 let from = if newest { "newest" } else { "oldest" };
                 write!(f, "create a group from the {from} task on at {}", at(power))
             }
+            Op::RemoveGroup { group, power } => write!(f, "remove group {group} at {}", at(power)),
+            Op::Retain { group, tasks, bytes, age_ms, policy, power } => {
+                write!(
+                    f,
+                    "group {group} may have {tasks} tasks, {bytes} bytes, {age_ms} ms old: {policy:?} at {}",
+                    at(power)
+                )
+            }
             Op::Pause { lane, group, resume, power } => {
                 let how = if resume { "resume" } else { "pause" };
                 match lane {

@@ -2,7 +2,7 @@
 //! schedule showed once depends on what happened to survive.
 
 use crate::sim::disk::Loss;
-use crate::sim::operation::{Crash, Fault, How, Hurt, Op};
+use crate::sim::operation::{Crash, Fault, How, Hurt, Op, Stands};
 use crate::sim::run::{Counts, run};
 use crate::sim::schedule::{Keyed, Room, Schedule, Setting, Stretch};
 
@@ -92,6 +92,30 @@ fn flipped_bit_in_the_checkpoint_takes_no_group() {
     let both = [stretch(&ops, POWERLESS), stretch(&[], POWERLESS)];
     for bit in (0..16 * 4096).step_by(29) {
         keeps_its_promises(1, &both, Some(Hurt::Flip { file: u32::MAX, bit }));
+    }
+}
+
+#[test]
+fn removed_group_is_gone_wholly_or_not_wherever_the_machine_stops() {
+    let create = Op::CreateGroup { newest: false, power: true };
+    let remove = |group, power| Op::RemoveGroup { group, power };
+    let ops = [
+        create,
+        enqueue(0, 9, true),
+        Op::Reserve { group: 1, tasks: 1, lane: None, lease_ms: 500, consumer: 0 },
+        Op::Checkpoint,
+        remove(1, true),
+        create,
+        remove(0, false),
+        Op::Checkpoint,
+        create,
+        enqueue(0, 9, true),
+    ];
+    for at in 0..90 {
+        for loss in [Loss::Process, Loss::Power] {
+            let one = stretch(&ops, Crash { at: Some(at), loss });
+            keeps_its_promises(3, &[one, stretch(&ops, KILLED)], None);
+        }
     }
 }
 
@@ -487,4 +511,66 @@ fn task_that_waits_for_its_bucket_is_found_where_it_was_moved_to() {
     let ops = [&ops[..], &[Op::Evacuate, Op::Sweep { group: 0 }]].concat();
     let setting = Setting { lanes: 1, keyed: Keyed::Sticky, ..SETTING };
     keeps_its_promises_in(setting, 4, &[stretch(&ops, POWERLESS)], None);
+}
+
+#[test]
+fn hits_of_a_transaction_behind_a_producer_that_stands_still() {
+    let stalled = Op::Stall { lane: 0, bytes: 42, filled: true };
+    let once = Op::Once { lane: 0, tasks: 5, bytes: 52, id: 0, window_ms: 0, power: true, wait: true };
+    let transaction = Op::Transaction {
+        lane: 0,
+        tasks: 2,
+        bytes: 15,
+        id: Some(0),
+        group: 1,
+        pick: 174,
+        settles: 1,
+        how: How::Backoff,
+        power: true,
+        stands: None,
+    };
+    let ops = [enqueue(0, 33, true), stalled, once, transaction, reserve(2)];
+    let setting = Setting { lanes: 2, ..Setting::plain(4096) };
+    keeps_its_promises_in(setting, 4, &[stretch(&ops, KILLED)], None);
+}
+
+#[test]
+fn cold_life_and_what_is_not_proven_yet_survive_two_recoveries_that_crash() {
+    let once =
+        |tasks, bytes, id, window_ms, wait| Op::Once { lane: 0, tasks, bytes, id, window_ms, power: false, wait };
+    let thin = |group, how, power| Op::Thin { lane: 0, group, how, power };
+    let ops = [once(1, 107, 4, 11, false), Op::Checkpoint, thin(4, How::Ack, true), settle(How::Ack, 1, false)];
+    let ops =
+        [&ops[..], &[Op::Checkpoint, once(1, 221, 1, 7, true), thin(1, How::Nack { delay_ms: 0 }, false)]].concat();
+    let ops = [&ops[..], &[Op::Checkpoint, settle(How::Backoff, 3, true)]].concat();
+    let room = Room { lane_tasks: 19, ..Room::ANY };
+    let setting =
+        Setting { lanes: 1, attempts_max: 3, expired_are_dead: true, room, ids_max: 4, ..Setting::plain(4096) };
+    for at in 10..30 {
+        let mut one = stretch(&ops, POWERLESS);
+        one.recoveries.push(Crash { at: Some(at), loss: Loss::Power });
+        one.recoveries.push(Crash { at: Some(9), loss: Loss::Process });
+        keeps_its_promises_in(setting, 24, &[one], None);
+    }
+}
+
+#[test]
+fn space_is_bounded_behind_a_transaction_that_stood_still() {
+    let once = Op::Once { lane: 0, tasks: 5, bytes: 567, id: 5, window_ms: 100_000, power: true, wait: true };
+    let transaction = Op::Transaction {
+        lane: 0,
+        tasks: 3,
+        bytes: 542,
+        id: None,
+        group: 2,
+        pick: 131,
+        settles: 2,
+        how: How::Ack,
+        power: false,
+        stands: Some(Stands { step: 0, commits: 10 }),
+    };
+    let key = Op::Keyed { lane: 0, bytes: 13, key: 3, power: false };
+    let two = [stretch(&[key, transaction], POWERLESS), stretch(&[Op::Park { group: 1, pick: 48 }, once], KILLED)];
+    let setting = Setting { lanes: 1, attempts_max: 3, keyed: Keyed::Keys, ..SETTING };
+    keeps_its_promises_in(setting, 24, &two, None);
 }

@@ -29,8 +29,10 @@ pub enum Command {
     #[command(after_help = ENQUEUE_HELP)]
     Enqueue(Enqueue),
     /// Print counts per lane and group; needs no lock
-    #[command(after_help = "Example:\n  lanelog stats --queue jobs --json | jq .groups")]
-    Stats(Look),
+    #[command(
+        after_help = "Examples:\n  lanelog stats --queue jobs --json | jq .groups\n  lanelog stats --queue jobs --pins"
+    )]
+    Stats(Stats),
     /// Read everything, change nothing, report damage: exit status 0 is clean, 2 is damaged
     #[command(after_help = "Example:\n  lanelog verify --queue jobs && echo clean")]
     Verify(Look),
@@ -54,6 +56,9 @@ pub enum Command {
     /// List, redrive or drop dead letters
     #[command(after_help = DEAD_HELP)]
     Dead(Dead),
+    /// List, create, bound or remove groups: readers with acks of their own
+    #[command(after_help = GROUP_HELP)]
+    Group(Group),
     /// Settle one task for good, whatever it is now
     #[command(
         after_help = "Exit status: 0 cancelled, 1 it was settled or is not there.\n\nExample:\n  lanelog cancel --queue jobs 00c0ffee00c0ffee-02-0000000000000007"
@@ -104,6 +109,20 @@ Examples:
   lanelog dead redrive --queue jobs --lane 0 --reason timeout --limit 100
   lanelog dead redrive --queue jobs --reason timeout --to-lane 2
   lanelog dead drop --queue jobs --id 00c0ffee00c0ffee-02-0000000000000007";
+
+const GROUP_HELP: &str = "\
+Every group gets every task. One that nobody reads keeps every segment on disk: remove it, or bound what it may have
+left to do. What a group alone had left to do goes with it, its dead letters too; a group that is made later under its
+name is another one. The last group of a queue stays.
+
+Bounds hold as long as a process has the queue open: beyond them the oldest tasks are dropped for that group, or become
+its dead letters; what is on loan, or waits for its time, stays. `list` needs no lock, all else the queue for itself.
+
+Examples:
+  lanelog group list --queue jobs
+  lanelog group create --queue jobs audit --start newest --keep-for 7d --beyond drop
+  lanelog group retain --queue jobs default --keep-tasks 1000000 --keep-bytes 1000000000 --beyond dead
+  lanelog group remove --queue jobs audit";
 
 const ENQUEUE_HELP: &str = "\
 Every line is a task, an empty one too. Whatever ends the input early, the items before that are in the queue, and
@@ -254,7 +273,18 @@ impl From<Durability> for lanelog::Durability {
     }
 }
 
-/// Arguments of `stats` and `verify`.
+/// Arguments of `stats`.
+#[derive(clap::Args)]
+pub struct Stats {
+    /// Where, and how it is printed.
+    #[command(flatten)]
+    pub look: Look,
+    /// For each group and lane, also the oldest task that is not settled, and the bytes on disk that the group keeps
+    #[arg(long)]
+    pub pins: bool,
+}
+
+/// Arguments of `verify`.
 #[derive(clap::Args)]
 pub struct Look {
     /// The queue's directory
@@ -355,4 +385,106 @@ pub struct Letters {
     /// At most so many
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+}
+
+/// Arguments of `group`.
+#[derive(clap::Args)]
+pub struct Group {
+    /// What to do
+    #[arg(value_enum)]
+    pub what: GroupMove,
+    /// The group's name
+    #[arg(value_name = "NAME", required_if_eq_any([("what", "create"), ("what", "remove"), ("what", "retain")]))]
+    pub name: Option<String>,
+    /// The queue's directory
+    #[arg(long, value_name = "DIR")]
+    pub queue: PathBuf,
+    /// With create: where it begins [default: oldest]
+    #[arg(long, value_enum)]
+    pub start: Option<Start>,
+    /// What it may have left to do.
+    #[command(flatten)]
+    pub keeps: Keeps,
+}
+
+/// What a group may have left to do.
+#[derive(clap::Args)]
+pub struct Keeps {
+    /// With create and retain: the most tasks that it may have left to do
+    #[arg(long, value_name = "N")]
+    pub keep_tasks: Option<u64>,
+    /// Likewise: the most bytes that these may take on disk
+    #[arg(long, value_name = "N")]
+    pub keep_bytes: Option<u64>,
+    /// Likewise: how long ago they may have been enqueued
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub keep_for: Option<Duration>,
+    /// Likewise: what becomes of the oldest ones beyond that [default: report]
+    #[arg(long, value_enum)]
+    pub beyond: Option<Beyond>,
+}
+
+/// What becomes of what is beyond the bounds.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Beyond {
+    /// Nothing; `lanelog stats` tells how much there is
+    Report,
+    /// They are settled for the group
+    Drop,
+    /// They become dead letters of the group
+    Dead,
+}
+
+impl Keeps {
+    /// True if anything is said.
+    pub fn is_given(&self) -> bool {
+        self.keep_tasks.is_some() || self.keep_bytes.is_some() || self.keep_for.is_some() || self.beyond.is_some()
+    }
+
+    /// As the library takes it.
+    pub fn retention(&self) -> lanelog::Retention {
+        let retention = lanelog::Retention::new()
+            .tasks(self.keep_tasks.unwrap_or(0))
+            .bytes(self.keep_bytes.unwrap_or(0))
+            .beyond(match self.beyond {
+                None | Some(Beyond::Report) => lanelog::Beyond::Report,
+                Some(Beyond::Drop) => lanelog::Beyond::Drop,
+                Some(Beyond::Dead) => lanelog::Beyond::DeadLetter,
+            });
+        match self.keep_for {
+            Some(age) => retention.age(age),
+            None => retention,
+        }
+    }
+}
+
+/// What is done to groups.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GroupMove {
+    /// Print the names of all groups, the oldest first; needs no lock
+    List,
+    /// Make a group
+    Create,
+    /// Remove a group, and what it alone had left to do
+    Remove,
+    /// Bound what a group may have left to do, instead of what was said before
+    Retain,
+}
+
+/// Where a group begins.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Start {
+    /// At the oldest task that the queue still holds
+    Oldest,
+    /// Behind the newest task
+    Newest,
+}
+
+impl From<Start> for lanelog::Start {
+    fn from(given: Start) -> Self {
+        match given {
+            Start::Oldest => lanelog::Start::Oldest,
+            Start::Newest => lanelog::Start::Newest,
+        }
+    }
 }

@@ -119,7 +119,7 @@ fn filter(letters: &Letters) -> DeadFilter {
 }
 
 /// Opens a queue that must be there, takes a step, and closes it.
-fn change<T>(path: &std::path::Path, step: impl FnOnce(&Queue) -> Result<T, lanelog::Error>) -> Result<T> {
+pub fn change<T>(path: &std::path::Path, step: impl FnOnce(&Queue) -> Result<T, lanelog::Error>) -> Result<T> {
     // Without a lock, and so without making a queue where there is none.
     drop(inspect(path)?);
     let queue = Options::new().sigbus_guard(true).open(path)?;

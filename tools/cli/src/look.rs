@@ -3,21 +3,52 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
-use lanelog::{Damage, DamageKind, LaneId, Stats, TaskRecord, TaskState, inspect};
+use lanelog::{Beyond, Damage, DamageKind, GroupPin, GroupStats, LaneId, Stats, TaskRecord, TaskState, inspect};
 use serde_json::{Value, json};
 
-use crate::args::{Dump, Look, Peek};
+use crate::args::{self, Dump, Look, Peek};
 use crate::output;
 
 /// `lanelog stats`.
-pub fn stats(args: &Look) -> Result<u8> {
-    let stats = inspect(&args.queue)?.stats();
-    if args.json {
-        print(&format!("{}\n", stats_json(&stats)))?;
+pub fn stats(args: &args::Stats) -> Result<u8> {
+    let inspection = inspect(&args.look.queue)?;
+    let stats = inspection.stats();
+    let pins = if args.pins { inspection.group_pins() } else { Vec::new() };
+    if args.look.json {
+        let mut told = stats_json(&stats);
+        if let Some(object) = told.as_object_mut().filter(|_| args.pins) {
+            object.insert("pins".to_owned(), pins.iter().map(pin_json).collect());
+        }
+        print(&format!("{told}\n"))?;
     } else {
-        print(&stats_text(&stats))?;
+        let pins: String = pins.iter().map(pin_text).collect();
+        print(&(stats_text(&stats) + if args.pins { "\n" } else { "" } + &pins))?;
     }
     Ok(0)
+}
+
+fn pin_text(pin: &GroupPin) -> String {
+    let GroupPin { group, lane, segments, bytes, alone_bytes, .. } = pin;
+    let oldest = pin.oldest.as_ref().map_or_else(
+        || "of which nothing can be read".to_owned(),
+        |oldest| {
+            let (age, state) = (oldest.age_ms / 1000, state_name(&oldest.state));
+            format!("from {} on, {age} s old, {state}", oldest.id)
+        },
+    );
+    format!(
+        "group {group}, lane {lane} keeps {bytes} bytes in {segments} segments, {alone_bytes} of them alone, {oldest}\n"
+    )
+}
+
+fn pin_json(pin: &GroupPin) -> Value {
+    let oldest = pin.oldest.as_ref().map(
+        |oldest| json!({ "id": oldest.id.to_string(), "age_ms": oldest.age_ms, "state": state_json(&oldest.state) }),
+    );
+    json!({
+        "group": pin.group, "lane": pin.lane.0, "segments": pin.segments, "bytes": pin.bytes,
+        "alone_bytes": pin.alone_bytes, "oldest": oldest,
+    })
 }
 
 /// `lanelog verify`.
@@ -131,6 +162,9 @@ fn stats_text(stats: &Stats) -> String {
     if !paused.is_empty() {
         text += &format!("\npaused: {}\n", paused.join(", "));
     }
+    for group in stats.groups.iter().filter(|group| group.retention.is_bounded()) {
+        text += &retention_text(group);
+    }
     if stats.dedup_ids > 0 {
         text += &format!("\ndedup ids: {}\n", stats.dedup_ids);
     }
@@ -139,6 +173,28 @@ fn stats_text(stats: &Stats) -> String {
         stats.disk_bytes, stats.journal_bytes, stats.checkpoint_bytes, stats.ready_bytes, stats.ready_segments
     );
     text
+}
+
+fn retention_text(group: &GroupStats) -> String {
+    let (tasks, bytes, age_ms) = group.retention.bounds();
+    let bounds = [(tasks, "tasks"), (bytes, "bytes"), (age_ms, "ms old")];
+    let bounds = bounds.iter().filter(|(max, _)| *max > 0).map(|(max, of)| format!("{max} {of}"));
+    let bounds: Vec<String> = bounds.collect();
+    let (tasks, bytes) = group.left;
+    let (name, policy) = (&group.name, beyond_word(group.retention.policy()));
+    format!(
+        "\ngroup {name} has {tasks} tasks of {bytes} bytes left, and may have {}; beyond: {policy}\n",
+        bounds.join(", ")
+    )
+}
+
+fn beyond_word(beyond: Beyond) -> &'static str {
+    match beyond {
+        Beyond::Report => "report",
+        Beyond::Drop => "drop",
+        Beyond::DeadLetter => "dead",
+        _ => "other",
+    }
 }
 
 fn stats_json(stats: &Stats) -> Value {
@@ -163,7 +219,14 @@ fn stats_json(stats: &Stats) -> Value {
                 })
             })
             .collect();
-        json!({ "name": group.name, "paused": group.paused, "lanes": lanes })
+        let (tasks, bytes, age_ms) = group.retention.bounds();
+        json!({
+            "name": group.name, "paused": group.paused, "lanes": lanes,
+            "left": { "tasks": group.left.0, "bytes": group.left.1 },
+            "retention": {
+                "tasks": tasks, "bytes": bytes, "age_ms": age_ms, "beyond": beyond_word(group.retention.policy()),
+            },
+        })
     };
     json!({
         "queue": stats.queue.map(|id| id.to_string()),

@@ -4,6 +4,7 @@ mod args;
 mod child;
 mod crew;
 mod feed;
+mod group;
 mod hand;
 mod input;
 mod leases;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         Command::Work(work) if work.print => print::print(&work),
         Command::Work(work) => work::work(&work),
         Command::Enqueue(enqueue) => feed::enqueue(&enqueue),
-        Command::Stats(look) => look::stats(&look),
+        Command::Stats(stats) => look::stats(&stats),
         Command::Verify(look) => look::verify(&look),
         Command::Dump(dump) => look::dump(&dump),
         Command::Peek(peek) => look::peek(&peek),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Resume(of) => hand::resume(&of),
         Command::Purge(of) => hand::purge(&of),
         Command::Dead(dead) => hand::dead(&dead),
+        Command::Group(group) => group::group(&group),
         Command::Cancel(of) => hand::cancel(&of),
         Command::Explain(of) => hand::explain(&of),
     };

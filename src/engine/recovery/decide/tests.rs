@@ -272,7 +272,21 @@ fn checkpoint_is_put_off_while_somebody_stands_still_in_front_of_a_decided_recor
 /// A life as a checkpoint lists it.
 fn listed(log: LogId, base: u64, offset: u32, sealed: bool) -> ListedLife {
     let (file, salt, block, records, tasks, seek) = (1, 1, 16, 0, 0, Vec::new());
-    ListedLife { file, log, base, block, salt, offset, records, tasks, sealed, has_ids: false, cold: false, seek }
+    ListedLife {
+        file,
+        log,
+        base,
+        block,
+        salt,
+        offset,
+        records,
+        tasks,
+        sealed,
+        has_ids: false,
+        cold: false,
+        left_at: 0,
+        seek,
+    }
 }
 
 const FROM: Option<Place> = Some(Place { base: 100, offset: 512 });
