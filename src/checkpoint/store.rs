@@ -249,12 +249,7 @@ impl Store {
     /// Steps 2 and 3, as far as they write: nothing that a root refers to gets other bytes than it has. Gives how many
     /// were written for blobs.
     fn write_blobs(&self, plan: &Plan) -> io::Result<u64> {
-        if let Some(unproven) = self.unproven.as_ref().filter(|_| !on(Bug::CheckpointTrusted)) {
-            self.prove(unproven)?;
-            // Durable before anything is written where a root lies that it replaced in the cache alone. A sync that
-            // fails is final, whatever it says it wants for.
-            self.file.sync().map_err(io::Error::other)?;
-        }
+        self.prove()?;
         let mut bytes_written = 0;
         for (place, blob) in &plan.writes {
             bytes_written += self.write_blob(*place, blob)?;
@@ -276,14 +271,25 @@ impl Store {
         Ok(CommitStats { bytes_written: blob_bytes + 2 * plan.root.len() as u64, syncs })
     }
 
-    /// Step 2.
-    fn prove(&self, unproven: &Unproven) -> io::Result<()> {
+    /// Step 2, before anything else is made durable that relies on what was loaded.
+    pub(crate) fn make_durable(&mut self) -> io::Result<()> {
+        self.prove()?;
+        self.unproven = None;
+        Ok(())
+    }
+
+    /// Step 2, unless it was taken before.
+    fn prove(&self) -> io::Result<()> {
+        let Some(unproven) = self.unproven.as_ref().filter(|_| !on(Bug::CheckpointTrusted)) else { return Ok(()) };
         for place in &unproven.blobs {
             let lost = || io::Error::new(io::ErrorKind::InvalidData, "a checkpoint's blob changed since it was loaded");
             let blob = read_blob(&*self.file, *place)?.ok_or_else(lost)?;
             self.write_blob(*place, &blob.bytes)?;
         }
-        self.write_root(unproven.slot, &unproven.root)
+        self.write_root(unproven.slot, &unproven.root)?;
+        // Durable before anything is written where a root lies that it replaced in the cache alone. A sync that fails is
+        // final, whatever it says it wants for.
+        self.file.sync().map_err(io::Error::other)
     }
 
     /// Both copies.

@@ -248,10 +248,15 @@ impl Stretch {
             }
             ops.push(Op::Checkpoint);
         }
+        let moves = setting.load == Load::Sparse && rng.once_in(3);
+        if moves {
+            ops.extend([Op::Evacuate, Op::Checkpoint]);
+        }
         let fault = rng.once_in(4).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
-        let hindrance = rng.once_in(6).then(|| draw_fault(rng, 60));
+        // Where the newest root can't be read, the older one has to find what it knows.
+        let hindrance = rng.once_in(if moves { 2 } else { 6 }).then(|| draw_fault(rng, 60));
         Stretch { ops, fault, crash: Crash { at, loss: loss(rng) }, recoveries, hindrance }
     }
 }

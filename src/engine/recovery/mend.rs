@@ -1,5 +1,6 @@
 //! The writing half: rewrite, cut, seal, sync. The order is the room's opening comment.
 
+use crate::checkpoint::Store;
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::format::segment::{Footer, PRELUDE_BYTES, SEEK_STRIDE};
@@ -16,6 +17,11 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Makes everything that the picture keeps durable, and every open life sealed. Lives without any record
 /// become strays.
 pub(crate) fn mend(storage: &dyn Storage, picture: &mut Picture) -> Result<()> {
+    // What is kept of lives follows from the root that was loaded, and must not be durable without it: an older root may know
+    // of a life between two of them that is settled and gone by this one.
+    if let Some(store) = &mut picture.store {
+        store.make_durable().map_err(|error| Error::io(Store::FILE, "rewrite", error))?;
+    }
     if on(Bug::SealBeforeRewrite) {
         for life in picture.logs.values_mut().flat_map(|log| &mut log.lives) {
             seal(life)?;

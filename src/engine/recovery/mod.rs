@@ -5,6 +5,7 @@
 //! `dump` use it as it is. *Mending* ([`mend`]) writes, in an order in which a crash at any point leaves a
 //! directory that reads the same way again:
 //!
+//! 0. The checkpoint that was loaded is made durable, if it is not known to be: what follows relies on it.
 //! 1. Every kept byte that is not proven durable is rewritten with itself, holes, torn records and what belongs to no
 //!    true transaction as padding, and synced: after a failed sync the page cache may show bytes that stable storage never got, and only a
 //!    rewrite makes them dirty again. Nothing is delivered before. Of what is proven, padding alone is written again, and

@@ -158,16 +158,9 @@ impl Actor<'_> {
         let (sequences, tasks): (Vec<Seq>, Vec<Part>) = new.into_iter().unzip();
         let taken: Vec<_> =
             sequences.iter().zip(&tasks).filter_map(|(seq, part)| Some((part.id?, part.lane, *seq))).collect();
-        if let (Some(one), true) = (tasks.first(), parts.loans.is_empty())
-            && tasks.iter().all(|part| part.lane == one.lane)
-        {
-            // A unit by itself, whatever else is to be waited for.
-            let ends = accepted.ends.iter().filter(|(log, _)| log.lane() == Some(one.lane)).map(|(_, end)| *end);
-            let end = ends.max().unwrap_or(0);
-            let at = (0..sequences.len() as u64).rev().map(|behind| end - behind);
-            self.ends.entry(one.lane).or_default().extend(at.zip(sequences.iter().copied()));
-        }
-        let number = self.note(Parts { tasks, ..parts }, &sequences, Sure::Process)?;
+        // Tasks are handed out once the transaction is durable, whether what its ids gave is or not.
+        let own = power && accepted.hits == 0;
+        let number = self.note(Parts { tasks, power: own, ..parts }, &sequences, Sure::Process)?;
         taken.iter().for_each(|(id, lane, seq)| self.model.id_taken(*id, *lane, *seq, ends));
         for (id, gave) in again {
             self.model.id_gave(id, self.now.wall, self.setting, Some(gave))?;

@@ -574,3 +574,30 @@ fn space_is_bounded_behind_a_transaction_that_stood_still() {
     let setting = Setting { lanes: 1, attempts_max: 3, keyed: Keyed::Keys, ..SETTING };
     keeps_its_promises_in(setting, 24, &two, None);
 }
+
+#[test]
+fn life_that_a_recovery_made_durable_is_not_missed_for_one_that_it_did_not() {
+    let transaction = Op::Transaction {
+        lane: 0,
+        tasks: 1,
+        bytes: 48,
+        id: None,
+        group: 2,
+        pick: 154,
+        settles: 3,
+        how: How::Nack { delay_ms: 15 },
+        power: true,
+        stands: None,
+    };
+    let once = Op::Once { lane: 0, tasks: 1, bytes: 160, id: 3, window_ms: 0, power: false, wait: true };
+    let thin = Op::Thin { lane: 0, group: 7, how: How::Ack, power: false };
+    let ops = [transaction, Op::Checkpoint, once, reserve(5), thin, Op::Checkpoint];
+    let setting = Setting { lanes: 1, attempts_max: 3, keyed: Keyed::Sticky, ids_max: 4, ..Setting::plain(4096) };
+    for at in 38..48 {
+        for inner in 14..24 {
+            let mut one = stretch(&ops, Crash { at: Some(at), loss: Loss::Process });
+            one.recoveries.push(Crash { at: Some(inner), loss: Loss::Power });
+            keeps_its_promises_in(setting, 8, &[one], None);
+        }
+    }
+}
