@@ -375,6 +375,8 @@ pub(super) struct Model {
     /// Those that a power loss may undo, and how many there ever were.
     pub transactions: Vec<Transaction>,
     pub transactions_begun: u32,
+    /// Those in which an id gave a task that was there before.
+    pub with_hits: BTreeSet<u32>,
     pub ids: Ids,
     pub payloads: u32,
     pub groups: u32,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::model::{Loan, Mine, Side, Sure, Task, Verdict, Violation, ensure};
 use super::super::operation::{DELAY_MS_MAX, How};
+use super::super::schedule::Keyed;
 use super::{Actor, Step};
 use crate::delivery::Ask;
 use crate::engine::Engine;
@@ -88,7 +89,9 @@ impl Actor<'_> {
             id.lane == task.lane && handed.payload == task.payload.to_vec(),
             "task {seq} is not as it was accepted"
         );
-        ensure!(!task.power || task.kept == Sure::Power, "task {seq} is handed out before it is durable");
+        // Once its transaction is durable, whether what was there before is or not for which that waits as well.
+        let is_kept = task.kept == Sure::Power || self.model.with_hits.contains(&task.transaction);
+        ensure!(!task.power || is_kept, "task {seq} is handed out before it is durable");
         ensure!(!task.is_expired(self.now.wall.0), "task {seq} expired and is handed out");
         // The clocks may have been further apart when its delay was looked at.
         let latest = self.now.boot_ms.saturating_add_signed(self.model.ahead_most);
@@ -226,7 +229,9 @@ impl Actor<'_> {
             while self.reserve(at, 7, LaneSet::ALL, u16::MAX, 0)? > 0 {}
         }
         self.sweep_keys(at, LONG_MS)?;
-        if !self.may_lend() {
+        // What has no key may have taken all the room there was for those with one.
+        let was_full = self.setting.loans_max > 0 && self.setting.keyed != Keyed::No;
+        if was_full || !self.may_lend() {
             return Ok(());
         }
         let side = &self.model.sides[at];

@@ -158,9 +158,10 @@ impl Actor<'_> {
         let (sequences, tasks): (Vec<Seq>, Vec<Part>) = new.into_iter().unzip();
         let taken: Vec<_> =
             sequences.iter().zip(&tasks).filter_map(|(seq, part)| Some((part.id?, part.lane, *seq))).collect();
-        // Tasks are handed out once the transaction is durable, whether what its ids gave is or not.
-        let own = power && accepted.hits == 0;
-        let number = self.note(Parts { tasks, power: own, ..parts }, &sequences, Sure::Process)?;
+        let number = self.note(Parts { tasks, ..parts }, &sequences, Sure::Process)?;
+        if accepted.hits > 0 {
+            self.model.with_hits.insert(number);
+        }
         taken.iter().for_each(|(id, lane, seq)| self.model.id_taken(*id, *lane, *seq, ends));
         for (id, gave) in again {
             self.model.id_gave(id, self.now.wall, self.setting, Some(gave))?;

@@ -4,7 +4,7 @@
 use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op, Stands};
 use crate::sim::run::{Counts, run};
-use crate::sim::schedule::{Keyed, Room, Schedule, Setting, Stretch};
+use crate::sim::schedule::{Keyed, Order, Room, Schedule, Setting, Stretch};
 
 const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
@@ -600,4 +600,22 @@ fn life_that_a_recovery_made_durable_is_not_missed_for_one_that_it_did_not() {
             keeps_its_promises_in(setting, 8, &[one], None);
         }
     }
+}
+
+#[test]
+fn nobody_is_passed_over_where_all_groups_together_are_bounded() {
+    let keyed = |lane, bytes, key, power| Op::Keyed { lane, bytes, key, power };
+    let later = |lane, tasks, delay_ms, step_ms| Op::Later { lane, tasks, delay_ms, step_ms, power: false };
+    let works = |group, tasks| Op::Work { group, name: 0, tasks, lane: None, lease_ms: 900 };
+    let once = Op::Once { lane: 0, tasks: 1, bytes: 314, id: 5, window_ms: 0, power: true, wait: true };
+    let settles = |group, pick, how| Op::Settle { group, pick, count: 1, how, power: true };
+    let creates = |newest| Op::CreateGroup { newest, power: true };
+    let mut first = vec![enqueue(0, 49, false), keyed(1, 668, 0, false), later(1, 6, 1135, 73), works(1, 2)];
+    first.extend([keyed(0, 156, 2, true), later(0, 4, 690, 96), works(2, 3), settles(4, 103, How::Ack)]);
+    first.extend([settles(3, 210, How::Park), once, creates(false)]);
+    let second = [creates(true), Op::Sweep { group: 6 }, Op::Purge { lane: 1, power: false }, Op::Sweep { group: 4 }];
+    let room = Room { lane_tasks: 4, queue_bytes: 5712 };
+    let setting =
+        Setting { lanes: 2, room, order: Order::Aging, keyed: Keyed::Keys, ids_max: 4, loans_max: 3, ..SETTING };
+    keeps_its_promises_in(setting, 12, &[stretch(&first, POWERLESS), stretch(&second, POWERLESS)], None);
 }
