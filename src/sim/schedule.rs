@@ -248,16 +248,31 @@ impl Stretch {
             }
             ops.push(Op::Checkpoint);
         }
-        let moves = setting.load == Load::Sparse && rng.once_in(3);
-        if moves {
-            ops.extend([Op::Evacuate, Op::Checkpoint]);
+        if setting.load == Load::Sparse && rng.once_in(2) {
+            return Self::draw_moving(rng, setting, ops);
         }
         let fault = rng.once_in(4).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
-        // Where the newest root can't be read, the older one has to find what it knows.
-        let hindrance = rng.once_in(if moves { 2 } else { 6 }).then(|| draw_fault(rng, 60));
+        let hindrance = rng.once_in(6).then(|| draw_fault(rng, 60));
         Stretch { ops, fault, crash: Crash { at, loss: loss(rng) }, recoveries, hindrance }
+    }
+
+    /// What lives of a life moves between two checkpoints. Where the newest root can't be read then, the older one has to
+    /// find what it knows.
+    fn draw_moving(rng: &mut impl Choices, setting: Setting, mut ops: Vec<Op>) -> Stretch {
+        use super::operation::{How, small};
+        ops.truncate(6);
+        let lane = small(rng, setting.lanes);
+        ops.push(Op::Thin { lane, group: small(rng, 8), how: How::draw(rng), power: !rng.once_in(4) });
+        ops.extend([Op::Checkpoint, Op::Evacuate, Op::Checkpoint]);
+        if rng.once_in(4) {
+            ops.push(Op::Checkpoint);
+        }
+        let call = rng.below(40);
+        let reads = Fault::Fails { call, choice: small(rng, 12), onwards: false };
+        let hindrance = (!rng.once_in(3)).then_some(reads);
+        Stretch { ops, fault: None, crash: Crash { at: None, loss: loss(rng) }, recoveries: Vec::new(), hindrance }
     }
 }
 

@@ -227,7 +227,7 @@ impl Op {
 }
 
 impl How {
-    fn draw(rng: &mut impl Choices) -> How {
+    pub(crate) fn draw(rng: &mut impl Choices) -> How {
         match rng.below(16) {
             0 => How::Nack { delay_ms: if rng.once_in(2) { 0 } else { 15 } },
             1 => How::Backoff,
