@@ -85,6 +85,14 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     }
     let damage = engine.damage();
     damage_is_where_it_was_done(&damage, before)?;
+    if before.forgets() {
+        // An older checkpoint may bring back what was in doubt and did not seem to have survived.
+        for (side, shown) in model.sides.iter_mut().zip(&shown) {
+            for seq in shown.handed.iter().map(|one| one.receipt.task.seq).chain(shown.dead.iter().copied()) {
+                side.mine.entry(seq).or_default();
+            }
+        }
+    }
     for (side, shown) in model.sides.iter().zip(&shown) {
         in_order(model, side, shown)?;
         nothing_comes_that_should_not(model, side, shown, before)?;

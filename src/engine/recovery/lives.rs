@@ -80,11 +80,8 @@ pub(crate) struct Search<'a> {
     pub damage: &'a mut Vec<Damage>,
     /// Lives that can't be read now.
     pub unread: Vec<ListedLife>,
-    /// Bases of listed lives of which nothing was durable, and whose file is another life's by now.
+    /// Bases of listed lives of which nothing was durable, and that did not survive.
     pub vanished: BTreeSet<u64>,
-    /// Bases of such whose prelude did not survive either: nothing behind them was ever durable, whichever checkpoint lists
-    /// them, for what was durable once keeps its prelude until the file's next life has one.
-    pub unborn: BTreeSet<u64>,
 }
 
 /// What the search found.
@@ -248,7 +245,7 @@ impl Search<'_> {
             }
             // Of a life of which nothing was durable not even the prelude need have survived.
             (Some(life), None) if life.offset == 0 => {
-                self.unborn.insert(life.base);
+                self.vanished.insert(life.base);
                 None
             }
             // What the prelude says the checkpoint knows as well, but for what only a scan of other files asks for.
@@ -300,9 +297,7 @@ impl Search<'_> {
             let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
             // Whatever lies behind a life that vanished was never durable either, listed or not.
             let vanished = unproven && self.vanished.contains(&header.predecessor);
-            let unborn = unproven && self.unborn.contains(&header.predecessor);
-            let follows =
-                !unborn && (self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor))));
+            let follows = self.chain_may_miss || (!vanished && (!unlisted || is_known(header.predecessor)));
             previous = header.base.max(previous);
             found.highest_base = previous;
             if !follows && !cut {
@@ -319,7 +314,10 @@ impl Search<'_> {
             let life = self.settle(draft, known, end)?;
             // The log ends where a life that is not wholly durable ends before it was left for the next one. Were the next
             // one kept, its own end would prove this one durable, should this recovery not come to its end.
-            if !cut && durable.base <= life.header.base && end.is_some_and(|said| life.end < said) {
+            // But where a newer checkpoint may have given it up, because all of it was settled, it was never synced, and what
+            // lies behind it may be durable all the same: what verifies is kept.
+            let given_up = self.chain_may_miss && unproven;
+            if !cut && !given_up && durable.base <= life.header.base && end.is_some_and(|said| life.end < said) {
                 cut = true;
                 self.cut_behind(&life);
             }

@@ -285,7 +285,6 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         damage: &mut damage,
         unread: Vec::new(),
         vanished: BTreeSet::new(),
-        unborn: BTreeSet::new(),
     };
     let FoundLives { mut logs, highest_file, strays, unread } = lives::find(search)?;
     let from = Place { base: meta.journal_base, offset: meta.journal_offset };
@@ -384,7 +383,6 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         damage: &mut damage,
         unread: Vec::new(),
         vanished: BTreeSet::new(),
-        unborn: BTreeSet::new(),
     };
     let FoundLives { mut logs, highest_file, strays, unread } = lives::find(search)?;
     decide(&mut logs, Basis { from: None, listed: &[], unread: &unread, last_bases: &none, is_older: true })?;

@@ -473,7 +473,7 @@ fn file_that_was_cut_in_its_first_sector_is_not_used_again() {
 }
 
 #[test]
-fn what_one_recovery_dropped_does_not_come_back_with_an_older_checkpoint() {
+fn what_one_recovery_dropped_may_come_back_with_an_older_checkpoint() {
     let stalled = Op::Stall { lane: 0, bytes: 493, filled: true };
     let once = Op::Once { lane: 1, tasks: 1, bytes: 2, id: 3, window_ms: 0, power: false, wait: true };
     let mut ops = vec![batch(3, 400, false, true), enqueue(0, 400, true), enqueue(0, 400, true), stalled];
@@ -618,4 +618,18 @@ fn nobody_is_passed_over_where_all_groups_together_are_bounded() {
     let setting =
         Setting { lanes: 2, room, order: Order::Aging, keyed: Keyed::Keys, ids_max: 4, loans_max: 3, ..SETTING };
     keeps_its_promises_in(setting, 12, &[stretch(&first, POWERLESS), stretch(&second, POWERLESS)], None);
+}
+
+#[test]
+fn nothing_durable_is_lost_where_an_older_checkpoint_knows_less() {
+    let once = Op::Once { lane: 0, tasks: 1, bytes: 12, id: 2, window_ms: 30, power: false, wait: true };
+    let thin = |group, how, power| Op::Thin { lane: 1, group, how, power };
+    let ops = [once, thin(2, How::Ack, false), thin(3, How::Ack, false), Op::Checkpoint, thin(7, How::Backoff, true)];
+    let room = Room { lane_tasks: 22, ..Room::ANY };
+    let setting = Setting { lanes: 2, expired_are_dead: true, order: Order::Weighted, room, ..SETTING };
+    for call in 16..30 {
+        let mut one = stretch(&ops, POWERLESS);
+        one.hindrance = Some(Fault::Fails { call, choice: 9, onwards: false });
+        keeps_its_promises_in(setting, 12, &[one], None);
+    }
 }
