@@ -110,12 +110,15 @@ impl Ledger {
         if present == unit.tasks.len() {
             return None;
         }
+        // What every group settled may be gone: with its segment, or left behind as others moved.
+        let gone = |side: &Side| side.acked.sure >= Sure::Maybe;
+        let is_there = |index: u16| seen.is_some_and(|seen| seen.present.contains(&index));
+        let mut absent = (0..).zip(&unit.tasks).filter(|(index, _)| !is_there(*index)).flat_map(|(_, sides)| sides);
+        if absent.all(gone) {
+            return None;
+        }
         if present > 0 {
             return Some(format!("unit {number} is a batch of {} of which {present} are there", unit.tasks.len()));
-        }
-        let gone = |side: &Side| side.acked.sure >= Sure::Maybe;
-        if unit.tasks.iter().flatten().all(gone) {
-            return None;
         }
         let before = durable.get(usize::from(unit.lane)).copied().unwrap_or_default();
         let promised = match loss {
