@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Numbers for so many tasks that nobody else gets, for who stands still in the middle of a transaction.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn take_orders(&self, count: usize) -> u64 {
         let mut index = self.dedup.index.lock();
         let first = index.order;
