@@ -111,12 +111,6 @@ impl SegmentAcks {
         copy
     }
 
-    /// Every chunk with its bytes, but those without a bit.
-    pub(crate) fn chunks(&self) -> impl Iterator<Item = (u32, Vec<u8>)> {
-        let count = u32::try_from(self.words.len().div_ceil(CHUNK_WORDS)).unwrap_or(u32::MAX);
-        (0..count).map(|chunk| (chunk, self.chunk_bytes(chunk))).filter(|(_, bytes)| !bytes.is_empty())
-    }
-
     /// Chunks that changed since the last call.
     pub(crate) fn take_dirty(&mut self) -> Vec<u32> {
         let dirty = (0..).zip(&self.dirty).filter(|(_, dirty)| **dirty).map(|(chunk, _)| chunk).collect();

@@ -368,8 +368,7 @@ impl Group {
         if self.is_done(lane, base, base + u64::from(records)) {
             return tasks;
         }
-        let before = self.starts.get(&lane).map_or(0, |start| start.0.saturating_sub(base));
-        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let before = self.starts.get(&lane).map_or(0, |start| start.index_in(base));
         let Some(own) = self.lanes.get(lane) else { return before.min(tasks) };
         if own.cursor.stands_in(base) {
             return 0;
@@ -383,7 +382,7 @@ impl Group {
         if self.is_done(lane, base, base + u64::from(records)) {
             return;
         }
-        let before = self.starts.get(&lane).map_or(0, |start| start.0.saturating_sub(base));
+        let before = u64::from(self.starts.get(&lane).map_or(0, |start| start.index_in(base)));
         let acks = self.lanes.get(lane).and_then(|own| own.lives.get(&base)).map(|life| &life.acks);
         for (first, word) in (0_u64..).step_by(64).zip(settled) {
             let acked = acks.map_or(0, |acks| acks.word(first));

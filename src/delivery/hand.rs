@@ -53,12 +53,8 @@ impl Sought {
     }
 
     fn index(&self) -> u32 {
-        index_in(self.base, self.seq)
+        self.seq.index_in(self.base)
     }
-}
-
-fn index_in(base: u64, seq: Seq) -> u32 {
-    u32::try_from(seq.0.saturating_sub(base)).unwrap_or(u32::MAX)
 }
 
 impl Group {
@@ -204,7 +200,7 @@ impl Group {
         for key in dead {
             self.take_dead(&key);
             if let Some(base) = base_of(key.1) {
-                self.in_lane(lane, |own| own.settle(base, index_in(base, key.1)));
+                self.in_lane(lane, |own| own.settle(base, key.1.index_in(base)));
             }
         }
         self.start_at(lane, seq);
@@ -300,7 +296,7 @@ impl Group {
             self.dead_dropped += 1;
             changes.acked(key.0, key.1);
             if let Some(base) = base_of(key.0, key.1) {
-                self.in_lane(key.0, |own| own.settle(base, index_in(base, key.1)));
+                self.in_lane(key.0, |own| own.settle(base, key.1.index_in(base)));
             }
         }
     }

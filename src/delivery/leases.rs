@@ -23,7 +23,7 @@ impl Group {
         self.free_key(ticket.slot, task.key);
         self.loan_over(task.key);
         self.share.give_back();
-        let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
+        let index = task.seq.index_in(task.base);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
             lane.settled.add(u64::from(task.bytes));

@@ -121,7 +121,7 @@ impl Group {
             self.notes.insert((lane, seq), Note { attempts, due: None, reason });
         }
         if let Some(key) = key {
-            let index = u32::try_from(seq.0 - base).unwrap_or(u32::MAX);
+            let index = seq.index_in(base);
             self.pass_over(key, lane, Spot { base, index, offset }, whose);
         }
     }

@@ -203,7 +203,7 @@ impl Group {
     fn takes_key(&mut self, slot: u32) -> Result<(), Whose> {
         let Some(task) = self.slots.slot(slot) else { return Ok(()) };
         let Some(key) = task.key else { return Ok(()) };
-        let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
+        let index = task.seq.index_in(task.base);
         let spot = Spot { base: task.base, index, offset: task.offset };
         if self.keys.is_held_by(key, slot) {
             return Ok(());
@@ -267,7 +267,7 @@ impl Group {
         } else if let Some(task) = self.slots.remove_slot(slot) {
             self.free_key(slot, task.key);
             take.changes.acked(task.lane, task.seq);
-            let index = u32::try_from(task.seq.0 - task.base).unwrap_or(u32::MAX);
+            let index = task.seq.index_in(task.base);
             self.in_lane(task.lane, |lane| {
                 lane.expired += 1;
                 lane.settled.add(u64::from(task.bytes));

@@ -147,16 +147,13 @@ impl GroupState {
 
     /// Settles a task of the life that begins at `base`.
     pub(crate) fn set_acked(&mut self, (lane, seq): TaskKey, base: u64) {
-        let index = u32::try_from(seq.0.saturating_sub(base)).unwrap_or(u32::MAX);
+        let index = seq.index_in(base);
         self.acks.entry((lane, base)).or_default().set(index);
     }
 
     /// A group that begins now, where this is what those to come find settled. It sees nothing before `starts`.
     pub(crate) fn heir(&self, name: &str, starts: BTreeMap<LaneId, Seq>) -> GroupState {
-        let from = |lane: &LaneId, base: u64| {
-            let start = starts.get(lane).map_or(0, |start| start.0.saturating_sub(base));
-            u32::try_from(start).unwrap_or(u32::MAX)
-        };
+        let from = |lane: &LaneId, base: u64| starts.get(lane).map_or(0, |start| start.index_in(base));
         let settled = self.acks.iter().filter(|_| !on(Bug::CancelForgotten));
         let copies = settled.map(|((lane, base), acks)| ((*lane, *base), acks.copy_from(from(lane, *base))));
         let acks = copies.filter(|(_, acks)| acks.count() > 0).collect();
@@ -214,7 +211,7 @@ impl GroupState {
     /// True if the group acked the task, or is done with its life, or begins behind it.
     pub(crate) fn is_acked(&self, key: TaskKey, base: u64) -> bool {
         let (lane, seq) = key;
-        let index = u32::try_from(seq.0.saturating_sub(base)).unwrap_or(u32::MAX);
+        let index = seq.index_in(base);
         self.starts.get(&lane).is_some_and(|start| seq < *start)
             || self.done.contains(&(lane, base))
             || self.acks.get(&(lane, base)).is_some_and(|acks| acks.contains(index))
@@ -226,8 +223,7 @@ impl GroupState {
             return 0;
         }
         let acked = self.acks.get(&(lane, base)).map_or(0, SegmentAcks::count);
-        let start = self.starts.get(&lane).map_or(0, |seq| seq.0);
-        let before = u32::try_from(start.saturating_sub(base)).unwrap_or(u32::MAX);
+        let before = self.starts.get(&lane).map_or(0, |start| start.index_in(base));
         u64::from(tasks.saturating_sub(acked).saturating_sub(before))
     }
 

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{Changes, Key, Store};
 use crate::delivery::Group;
+use crate::delivery::acks::SegmentAcks;
 use crate::error::{Error, Result};
 use crate::format::dedup::encode_order;
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
@@ -72,6 +73,8 @@ struct Snapshot {
     /// Dirty marks that were taken, to be put back on failure: of chunks of acks, and of blobs of dead letters.
     taken: Vec<(u32, LaneId, u64, u32)>,
     taken_dead: Vec<(u32, u64)>,
+    /// Likewise of what groups to come find settled.
+    taken_to_come: Vec<(LaneId, u64, u32)>,
     /// Slices of dedup ids that it has as they are.
     slices: Vec<u32>,
 }
@@ -109,7 +112,7 @@ impl Engine {
             snapshot_counts(cell, &mut snapshot);
         }
         self.snapshot_others(&groups, &mut snapshot);
-        self.snapshot_cancelled(&mut snapshot);
+        self.snapshot_cancelled(&checkpoints, &mut snapshot);
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
         drop(ids);
         let (next_base, ceiling) = {
@@ -136,9 +139,7 @@ impl Engine {
         };
         if !matches!(written, Ok(true)) {
             self.changed.store(true, Ordering::Relaxed);
-            for cell in groups.values() {
-                put_back(cell, &snapshot);
-            }
+            self.put_back(&groups, &snapshot);
             drop(groups);
             self.dedup.not_written(&snapshot.slices);
             return written;
@@ -222,17 +223,10 @@ impl Engine {
         }
         for (lane, own) in group.lanes.iter_mut() {
             for (base, life) in &mut own.lives {
-                for chunk in life.acks.take_dirty() {
-                    if on(Bug::CheckpointWithoutAcks) {
-                        continue;
-                    }
-                    let key = Key { kind: kind::ACKS, a: cell.id, b: *base, c: chunk };
-                    snapshot.values.insert(key, life.acks.chunk_bytes(chunk));
-                    snapshot.taken.push((cell.id, lane, *base, chunk));
-                }
                 let first = Key { kind: kind::ACKS, a: cell.id, b: *base, c: 0 };
-                let last = Key { c: u32::MAX, ..first };
-                snapshot.kept.extend(checkpoints.saved.range(first..=last).map(|(key, _)| *key));
+                let without = on(Bug::CheckpointWithoutAcks);
+                let taken = put_bits(snapshot, checkpoints, first, &mut life.acks, without);
+                snapshot.taken.extend(taken.into_iter().map(|chunk| (cell.id, lane, *base, chunk)));
             }
         }
         let notes = group.notes().map(|((lane, seq), note)| ListedNote {
@@ -310,12 +304,24 @@ impl Engine {
     }
 
     /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
-    fn snapshot_cancelled(&self, snapshot: &mut Snapshot) {
-        let to_come = self.to_come.lock();
-        for ((lane, base), acks) in to_come.acks.iter().filter(|_| !on(Bug::CancelNotKept)) {
+    fn snapshot_cancelled(&self, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+        let mut to_come = self.to_come.lock();
+        for ((lane, base), acks) in to_come.acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
             if !snapshot.gone.contains(&(*lane, *base)) {
-                let key = |c| Key { kind: kind::CANCELLED, a: 0, b: *base, c };
-                snapshot.values.extend(acks.chunks().map(|(chunk, bytes)| (key(chunk), bytes)));
+                let first = Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 };
+                let taken = put_bits(snapshot, checkpoints, first, acks, false);
+                snapshot.taken_to_come.extend(taken.into_iter().map(|chunk| (*lane, *base, chunk)));
+            }
+        }
+    }
+
+    /// Notes again what a checkpoint took that did not become durable.
+    fn put_back(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &Snapshot) {
+        groups.values().for_each(|cell| put_back(cell, snapshot));
+        let mut to_come = self.to_come.lock();
+        for (lane, base, chunk) in &snapshot.taken_to_come {
+            if let Some(acks) = to_come.acks.get_mut(&(*lane, *base)) {
+                acks.mark_dirty(*chunk);
             }
         }
     }
@@ -389,6 +395,26 @@ fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
     let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
     snapshot.kept.retain(|key| key.kind != kind::ACKS || key.a != cell.id || !gone.contains(&key.b));
     snapshot.values.retain(|key, _| key.kind != kind::ACKS || key.a != cell.id || !gone.contains(&key.b));
+}
+
+/// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk. Gives the chunks that
+/// changed. `without`: the deliberate bug, which takes them for written.
+fn put_bits(
+    snapshot: &mut Snapshot,
+    checkpoints: &Checkpoints,
+    first: Key,
+    bits: &mut SegmentAcks,
+    without: bool,
+) -> Vec<u32> {
+    let mut taken = bits.take_dirty();
+    if without {
+        taken.clear();
+    }
+    let values = taken.iter().map(|chunk| (Key { c: *chunk, ..first }, bits.chunk_bytes(*chunk)));
+    snapshot.values.extend(values);
+    let last = Key { c: u32::MAX, ..first };
+    snapshot.kept.extend(checkpoints.saved.range(first..=last).map(|(key, _)| *key));
+    taken
 }
 
 /// Cuts notes into blobs by sequence.

@@ -146,14 +146,11 @@ impl Inspection {
         let mut stats = GroupLaneStats { lane, ..GroupLaneStats::default() };
         (stats.dead, stats.parked) = count_dead_in(&group.dead, lane);
         stats.acked = group.acked_gone.get(&lane).copied().unwrap_or(0);
-        let start = group.starts.get(&lane).map_or(0, |seq| seq.0);
         for life in lives {
             let acked = group.acks.get(&(lane, life.header.base)).map_or(0, |acks| acks.count());
             stats.acked += u64::from(acked);
-            let before = u32::try_from(start.saturating_sub(life.header.base)).unwrap_or(u32::MAX);
-            let done = group.done.contains(&(lane, life.header.base));
-            let open = if done { 0 } else { life.tasks.saturating_sub(acked).saturating_sub(before) };
-            stats.depth += u64::from(open);
+            let open = group.left_in(lane, life.header.base, life.tasks);
+            stats.depth += open;
             if open > 0 && stats.oldest_ms.is_none() {
                 stats.oldest_ms = Some(self.looked_at.0.saturating_sub(life.header.created.0));
             }

@@ -46,22 +46,47 @@ impl Engine {
         let Some(log) = self.lanes.log(lane) else { return Ok(Vec::new()) };
         let mut seen = Vec::new();
         let mut cursor = Cursor::from_base(0);
-        while seen.len() < tasks {
+        while seen.len() < tasks
+            && let Some((id, found, standing)) = self.next_unsettled(cell, lane, log, &mut cursor)?
+        {
+            if !matches!(standing, Standing::Dead(_)) {
+                seen.extend(self.record_of(id, &found, now));
+            }
+        }
+        Ok(seen)
+    }
+
+    /// The next task of the lane that the group has not settled, dead letters included; what is settled lies in runs, which
+    /// the seek tables skip. What is damaged or can't be read is left out.
+    pub(super) fn next_unsettled(
+        &self,
+        cell: &GroupCell,
+        lane: LaneId,
+        log: &Log,
+        cursor: &mut Cursor,
+    ) -> Result<Option<(TaskId, Found, Standing)>> {
+        loop {
             match cursor.step(log, u64::MAX) {
-                Step::End => break,
+                Step::End => return Ok(None),
                 Step::Entered if cell.state.lock().group.is_done_with(lane, cursor.base()) => cursor.skip_life(),
                 Step::Task(header) => {
-                    let id = TaskId { queue: self.queue, lane, seq: Seq(cursor.base() + u64::from(header.index)) };
+                    let (base, index) = (cursor.base(), header.index);
+                    let next =
+                        cell.state.lock().group.lanes.get(lane).map_or(index, |own| own.next_unacked(base, index));
+                    if next > index {
+                        cursor.skip_to(next);
+                        continue;
+                    }
+                    let id = TaskId { queue: self.queue, lane, seq: Seq(base + u64::from(index)) };
                     let Some(found) = self.find(id)? else { continue };
                     let standing = cell.state.lock().group.standing(&found.spot);
-                    if !matches!(standing, Standing::Settled | Standing::Dead(_)) {
-                        seen.extend(self.record_of(id, &found, now));
+                    if standing != Standing::Settled {
+                        return Ok(Some((id, found, standing)));
                     }
                 }
                 Step::Entered | Step::Damaged { .. } | Step::Unreadable { .. } => {}
             }
         }
-        Ok(seen)
     }
 
     /// Why a task does not run now in a group; `None` if its record is not there (any more).

@@ -4,10 +4,10 @@
 //! Segments are counted, not walked over. Records are read up to the oldest task alone: what is settled before it lies in
 //! runs, which the seek tables skip.
 
-use crate::delivery::{GroupState, Standing};
+use crate::delivery::GroupState;
 use crate::format::fields::Traits;
-use crate::log::{Cursor, Log, Segment, Step, body_of};
-use crate::types::{LaneId, Now, Seq, TaskId};
+use crate::log::{Cursor, Log, Segment};
+use crate::types::{LaneId, Now, TaskId};
 
 use super::Engine;
 use super::groups::GroupCell;
@@ -96,7 +96,7 @@ impl Engine {
             let kept = |segment: &std::sync::Arc<Segment>| Kept {
                 base: segment.base(),
                 bytes: segment.file_bytes(),
-                open: cells.iter().map(|cell| open_of(cell, lane, segment)).collect(),
+                open: cells.iter().map(|cell| unsettled(&cell.state.lock().group, lane, segment)).collect(),
             };
             let kept: Vec<Kept> = segments.iter().map(kept).collect();
             let pins = cells.iter().enumerate().filter_map(|(at, cell)| {
@@ -111,51 +111,17 @@ impl Engine {
     fn oldest_of(&self, cell: &GroupCell, lane: LaneId, log: &Log, base: u64, now: Now) -> Option<Oldest> {
         let mut cursor = Cursor::from_base(base);
         loop {
-            let header = match cursor.step(log, u64::MAX) {
-                Step::Task(header) => header,
-                Step::Entered if cell.state.lock().group.is_done_with(lane, cursor.base()) => {
-                    cursor.skip_life();
-                    continue;
-                }
-                Step::Entered | Step::Damaged { .. } | Step::Unreadable { .. } => continue,
-                Step::End => return None,
-            };
-            let (base, seq) = (cursor.base(), Seq(cursor.base() + u64::from(header.index)));
-            let next = {
-                let work = cell.state.lock();
-                let own = work.group.lanes.get(lane);
-                own.map_or(header.index, |own| own.next_unacked(base, header.index))
-            };
-            if next > header.index {
-                cursor.skip_to(next);
-                continue;
+            // The cursor is behind one that can't be read.
+            let Ok(next) = self.next_unsettled(cell, lane, log, &mut cursor) else { continue };
+            let (id, found, standing) = next?;
+            let traits = Traits::decode(&found.spot.fields);
+            if traits.origin.is_none_or(|origin| origin.group == cell.id) {
+                let state = TaskState::of_standing(&standing, traits.run_at, now.wall);
+                let age_ms = now.wall.0.saturating_sub(found.header.time.0);
+                return Some(Oldest { id, age_ms, state });
             }
-            let id = TaskId { queue: self.queue, lane, seq };
-            let fields = cursor.source().and_then(|source| Some(body_of(source, &header)?.0)).unwrap_or_default();
-            let traits = Traits::decode(&fields);
-            if traits.origin.is_some_and(|origin| origin.group != cell.id) {
-                continue;
-            }
-            let Ok(Some(spot)) = self.spot(id) else { continue };
-            let standing = cell.state.lock().group.standing(&spot);
-            if standing == Standing::Settled {
-                continue;
-            }
-            let state = TaskState::of_standing(&standing, traits.run_at, now.wall);
-            return Some(Oldest { id, age_ms: now.wall.0.saturating_sub(header.time.0), state });
         }
     }
-}
-
-fn open_of(cell: &GroupCell, lane: LaneId, segment: &Segment) -> u64 {
-    let work = cell.state.lock();
-    let group = &work.group;
-    if group.is_done_with(lane, segment.base()) {
-        return 0;
-    }
-    let own = group.lanes.get(lane).and_then(|own| own.lives.get(&segment.base()));
-    let start = group.starts().get(&lane).map_or(0, |seq| seq.0);
-    unsettled(segment, own.map_or(0, |life| life.acks.count()), start)
 }
 
 impl Inspection {

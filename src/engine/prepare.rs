@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::segment::{Footer, file_name};
+use crate::format::segment::file_name;
 use crate::log::{Ready, Sealed, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, is_want_of_room};
@@ -148,16 +148,7 @@ impl Engine {
 
     fn write_footer(&self, segment: &Segment) -> Result<()> {
         let Some(sealed) = segment.sealed() else { return Ok(()) };
-        let footer = Footer {
-            base: segment.base(),
-            records: sealed.records,
-            tasks: segment.tasks(),
-            end: sealed.end,
-            has_ids: segment.has_ids(),
-            cold: segment.is_cold(),
-            seek: segment.seek_table(sealed.records),
-        };
-        let bytes = footer.encode(segment.life());
+        let bytes = segment.footer(sealed).encode(segment.life());
         let at = segment.file_bytes() - bytes.len() as u64;
         let written = segment.file().write_at(at, &bytes);
         if written.as_ref().is_err_and(is_want_of_room) {

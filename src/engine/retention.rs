@@ -79,11 +79,8 @@ impl Engine {
     pub(super) fn left_of(&self, group: &Group) -> Amount {
         let mut all = Amount::default();
         for (lane, log) in self.lanes.all() {
-            let start = group.starts().get(&lane).map_or(0, |seq| seq.0);
-            let own = group.lanes.get(lane);
-            for segment in log.segments().iter().filter(|segment| !group.is_done_with(lane, segment.base())) {
-                let acked = own.and_then(|own| own.lives.get(&segment.base())).map_or(0, |life| life.acks.count());
-                let open = unsettled(segment, acked, start);
+            for segment in &log.segments() {
+                let open = unsettled(group, lane, segment);
                 all.tasks += open;
                 all.bytes += part(used_bytes(log, segment), open, u64::from(segment.tasks()));
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::delivery::Group;
 use crate::format::journal::DeadCause;
 use crate::log::{Log, Segment};
 use crate::sync::atomic::Ordering;
@@ -257,11 +258,8 @@ impl Engine {
             let (dead, parked) = group.dead_in(lane);
             let mut depth = 0;
             let mut oldest = None;
-            let start = group.starts().get(&lane).map_or(0, |seq| seq.0);
             for segment in log.segments() {
-                let acked = own.and_then(|own| own.lives.get(&segment.base())).map_or(0, |life| life.acks.count());
-                let done = own.is_some_and(|own| own.done.contains(&segment.base()));
-                let open = if done { 0 } else { unsettled(&segment, acked, start) };
+                let open = unsettled(group, lane, &segment);
                 depth += open;
                 if open > 0 && oldest.is_none() {
                     oldest = Some(now.wall.0.saturating_sub(segment.header().created.0));
@@ -285,8 +283,14 @@ impl Engine {
 
 /// Tasks of a life that a group has not acked; those before its start, and those that can't be had before a reopen,
 /// don't count.
-pub(super) fn unsettled(segment: &Segment, acked: u32, start: u64) -> u64 {
-    let before = u32::try_from(start.saturating_sub(segment.base())).unwrap_or(u32::MAX);
+pub(super) fn unsettled(group: &Group, lane: LaneId, segment: &Segment) -> u64 {
+    let base = segment.base();
+    if group.is_done_with(lane, base) {
+        return 0;
+    }
+    let life = group.lanes.get(lane).and_then(|own| own.lives.get(&base));
+    let acked = life.map_or(0, |life| life.acks.count());
+    let before = group.starts().get(&lane).map_or(0, |start| start.index_in(base));
     u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked).saturating_sub(segment.parked()))
 }
 

@@ -209,6 +209,25 @@ pub(crate) fn block_for(size: u64) -> u32 {
     u32::try_from(size / HEADER_BYTES as u64).unwrap_or(u32::MAX)
 }
 
+/// A seek table from (index, offset) pairs: one offset for each stride of so many records, 0 where none is known, up to the
+/// last that is.
+pub(crate) fn seek_table(known: &[(u32, u32)], records: u32) -> Vec<u32> {
+    let mut table = vec![0; records.div_ceil(SEEK_STRIDE) as usize];
+    for (index, offset) in known {
+        if let Some(slot) = table.get_mut((index / SEEK_STRIDE) as usize) {
+            *slot = *offset;
+        }
+    }
+    table.truncate(table.iter().rposition(|offset| *offset > 0).map_or(0, |last| last + 1));
+    table
+}
+
+/// What a seek table says, as (index, offset) pairs.
+pub(crate) fn seek_pairs(table: &[u32]) -> Vec<(u32, u32)> {
+    let pairs = (0..).step_by(SEEK_STRIDE as usize).zip(table);
+    pairs.filter(|(_, offset)| **offset > 0).map(|(index, offset)| (index, *offset)).collect()
+}
+
 /// What a sealed life holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Footer {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::record::{self, Found, Life};
-use crate::format::segment::{LifeHeader, SEEK_STRIDE, file_name, record_limit};
+use crate::format::segment::{Footer, LifeHeader, SEEK_STRIDE, file_name, record_limit, seek_table};
 use crate::storage::{File, Region};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, OnceLock};
@@ -163,14 +163,15 @@ impl Segment {
         self.superseded.store(true, Ordering::Relaxed);
     }
 
-    /// True if `step` more of its tasks are settled than when this was true last; or for the first time, if `anyway`.
-    pub(crate) fn looks_again(&self, settled: u32, step: u32, anyway: bool) -> bool {
+    /// True if `step` more of its tasks are settled than when somebody looked last; or if nobody did, if `anyway`.
+    pub(crate) fn wants_look(&self, settled: u32, step: u32, anyway: bool) -> bool {
         let before = self.looked_at.load(Ordering::Relaxed);
-        let again = (anyway && before == 0) || (settled > before && settled - before >= step);
-        if again {
-            self.looked_at.store(settled.max(1), Ordering::Relaxed);
-        }
-        again
+        (anyway && before == 0) || (settled > before && settled - before >= step)
+    }
+
+    /// Somebody looked what lives of it, and too much does.
+    pub(crate) fn note_look(&self, settled: u32) {
+        self.looked_at.store(settled.max(1), Ordering::Relaxed);
     }
 
     pub(crate) fn log(&self) -> LogId {
@@ -347,15 +348,16 @@ impl Segment {
         at.checked_sub(1).and_then(|at| seek.get(at).copied())
     }
 
-    /// The seek table as the footer holds it: one offset per stride, 0 where none is known.
+    /// The seek table as the footer holds it.
     pub(crate) fn seek_table(&self, records: u32) -> Vec<u32> {
-        let mut table = vec![0; records.div_ceil(SEEK_STRIDE) as usize];
-        for (index, offset) in self.seek.lock().iter() {
-            if let Some(slot) = table.get_mut((index / SEEK_STRIDE) as usize) {
-                *slot = *offset;
-            }
-        }
-        table
+        seek_table(&self.seek.lock(), records)
+    }
+
+    /// The footer of a life that ended so.
+    pub(crate) fn footer(&self, sealed: Sealed) -> Footer {
+        let Sealed { end, records } = sealed;
+        let (base, tasks, has_ids, cold) = (self.base(), self.tasks(), self.has_ids(), self.is_cold());
+        Footer { base, records, tasks, end, has_ids, cold, seek: self.seek_table(records) }
     }
 
     /// True until the footer is written; the caller then writes it.

@@ -57,6 +57,14 @@ impl fmt::Display for LaneId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct Seq(pub u64);
 
+impl Seq {
+    /// Its record index in the life that begins at `base`: 0 if it lies before, and the highest there is if it lies too far
+    /// behind to have one.
+    pub(crate) fn index_in(self, base: u64) -> u32 {
+        u32::try_from(self.0.saturating_sub(base)).unwrap_or(u32::MAX)
+    }
+}
+
 impl fmt::Display for Seq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)

@@ -168,15 +168,23 @@ impl Engine {
             });
         }
         for (number, id) in new.iter().map(|at| tasks.get(*at).and_then(id_of)).enumerate() {
-            let Some(DedupTrait { fingerprint, ends, .. }) = id else { continue };
-            if index.insert(fingerprint, Once { lane, seq: nth(appended, number), ends }) {
-                self.dedup.grown.store(true, Ordering::Relaxed);
-            }
+            self.remember(&mut index, lane, nth(appended, number), id);
         }
         accepted.hits = (tasks.len() - new.len()) as u64;
         accepted.ends.extend(appended.map(|appended| (LogId::from(lane), appended.end)));
         self.dedup.hits.fetch_add(accepted.hits, Ordering::Relaxed);
         Ok(Attempt::Done(accepted))
+    }
+
+    /// From here on the id, if it is one, counts for that task.
+    fn remember(&self, index: &mut Index, lane: LaneId, seq: Seq, id: Option<DedupTrait>) {
+        let Some(DedupTrait { fingerprint, ends, .. }) = id else { return };
+        if let Some(segment) = self.lanes.log(lane).and_then(|log| log.segment_of(seq)) {
+            segment.note_ids(true);
+        }
+        if index.insert(fingerprint, Once { lane, seq, ends }) {
+            self.dedup.grown.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The task that an id counts for, if it counts.
@@ -242,9 +250,6 @@ impl Engine {
         let Attempt::Done(appended) = self.append_batch(lane, &drafts, now.wall)? else {
             return Ok(Attempt::NotReady);
         };
-        if let Some(segment) = self.lanes.log(lane).and_then(|log| log.segment_of(appended.first)) {
-            segment.note_ids(true);
-        }
         Ok(Attempt::Done(Some(appended)))
     }
 
@@ -322,7 +327,7 @@ impl Engine {
             return once.ends <= now;
         }
         let Some(base) = self.base_of(once.lane, once.seq) else { return !self.is_unread(once) };
-        let index = u32::try_from(once.seq.0.saturating_sub(base)).unwrap_or(u32::MAX);
+        let index = once.seq.index_in(base);
         let is_parked = |cause: DeadCause| cause == DeadCause::Parked;
         let mut settled = cells.iter().map(|cell| {
             let group = &cell.state.lock().group;

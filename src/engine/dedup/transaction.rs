@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::sync::atomic::Ordering;
 use crate::types::Now;
 
-use super::{Accepted, Engine, Once, Part, TaskDraft, id_of, in_order};
+use super::{Accepted, Engine, Part, TaskDraft, id_of, in_order};
 use crate::engine::Attempt;
 use crate::engine::transaction::{Decided, Plan};
 
@@ -53,13 +53,7 @@ impl Engine {
         }
         accepted.ends.extend(decided.ends);
         for ((lane, task), seq) in tasks.iter().zip(&decided.tasks) {
-            let Some(id) = id_of(task) else { continue };
-            if let Some(segment) = self.lanes.log(*lane).and_then(|log| log.segment_of(*seq)) {
-                segment.note_ids(true);
-            }
-            if index.insert(id.fingerprint, Once { lane: *lane, seq: *seq, ends: id.ends }) {
-                self.dedup.grown.store(true, Ordering::Relaxed);
-            }
+            self.remember(&mut index, *lane, *seq, id_of(task));
         }
         self.dedup.hits.fetch_add(accepted.hits, Ordering::Relaxed);
         Ok(Attempt::Done(accepted))

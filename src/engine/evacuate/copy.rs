@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::format::record::{self, INNER, Kind, MOVED, Record};
-use crate::format::segment::{FOOTER_TRAILER_BYTES, Footer, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, file_name};
+use crate::format::segment::{FOOTER_TRAILER_BYTES, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, file_name};
 use crate::log::{Met, Sealed, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{File, Prepare, Storage};
@@ -88,22 +88,17 @@ pub(super) fn copy(storage: &dyn Storage, header: LifeHeader, plan: &Plan) -> Co
     });
     let Some(end) = done.and(writer.at()).filter(|_| writer.flush().is_some()) else { return Copied::Not };
     let seek = std::mem::take(&mut writer.seek);
-    finish(file, header, plan, end, seek)
+    finish(&file, header, plan, end, seek)
 }
 
 /// The footer, behind everything that it speaks for.
-fn finish(file: Arc<dyn File>, header: LifeHeader, plan: &Plan, end: u32, seek: Vec<(u32, u32)>) -> Copied {
-    let Sealed { records, .. } = plan.sealed;
-    let entries = header.size.saturating_sub(u64::from(end) + FOOTER_TRAILER_BYTES as u64) / 4;
-    let mut table = vec![0; usize::try_from(entries).unwrap_or(0)];
-    for (index, offset) in &seek {
-        if let Some(slot) = table.get_mut((index / SEEK_STRIDE) as usize) {
-            *slot = *offset;
-        }
-    }
-    let (tasks, has_ids) = (plan.segment.tasks(), plan.segment.has_ids());
-    let footer = Footer { base: header.base, records, tasks, end, has_ids, cold: true, seek: table };
-    let bytes = footer.encode(header.life());
+fn finish(file: &Arc<dyn File>, header: LifeHeader, plan: &Plan, end: u32, seek: Vec<(u32, u32)>) -> Copied {
+    let (old, sealed) = (&plan.segment, Sealed { end, ..plan.sealed });
+    let has_table = header.size > u64::from(end) + FOOTER_TRAILER_BYTES as u64;
+    let seek = if has_table { seek } else { Vec::new() };
+    let cold = Segment::found(header, Arc::clone(file), old.start(), header.size, sealed, old.tasks(), seek);
+    cold.note_ids(old.has_ids());
+    let bytes = cold.footer(sealed).encode(header.life());
     let at = header.size.saturating_sub(bytes.len() as u64);
     let sync = || if on(Bug::MovedNotSynced) { Ok(()) } else { file.sync() };
     if let Err(error) = sync() {
@@ -112,14 +107,10 @@ fn finish(file: Arc<dyn File>, header: LifeHeader, plan: &Plan, end: u32, seek: 
     if file.write_at(at, &bytes).is_err() {
         return Copied::Not;
     }
-    if let Err(error) = sync() {
-        return Copied::SyncFailed(error);
+    match sync() {
+        Ok(()) => Copied::Whole(cold),
+        Err(error) => Copied::SyncFailed(error),
     }
-    let sealed = Sealed { end, records };
-    let seek = if entries == 0 { Vec::new() } else { seek };
-    let cold = Segment::found(header, file, plan.segment.start(), header.size, sealed, tasks, seek);
-    cold.note_ids(has_ids);
-    Copied::Whole(cold)
 }
 
 /// Fills the file from its beginning on.

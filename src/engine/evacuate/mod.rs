@@ -126,7 +126,7 @@ impl Engine {
             return Ok(false);
         }
         self.earn();
-        let Some(plan) = self.plan()? else { return Ok(false) };
+        let Some(plan) = self.plan() else { return Ok(false) };
         if !self.make_settled_durable(now)? {
             return Ok(false);
         }
@@ -195,19 +195,23 @@ impl Engine {
     }
 
     /// Step 1, but for the syncs: the first life of which less than half lives.
-    fn plan(&self) -> Result<Option<Plan>> {
+    fn plan(&self) -> Option<Plan> {
         for (lane, log) in self.lanes.all() {
             let segments = log.segments();
             let Some((_newest, older)) = segments.split_last() else { continue };
             for (segment, settled) in older.iter().zip(self.settled_counts(lane, older)) {
-                if self.is_worth_a_look(segment, settled)
-                    && let Some(plan) = self.plan_for(lane, segment)?
-                {
-                    return Ok(Some(plan));
+                if !self.is_worth_a_look(segment, settled) {
+                    continue;
+                }
+                match self.plan_for(lane, segment) {
+                    None => segment.note_look(settled),
+                    Some(plan) if plan.bytes <= self.may_move() => return Some(plan),
+                    // It waits for the budget.
+                    Some(_) => {}
                 }
             }
         }
-        Ok(None)
+        None
     }
 
     /// How many tasks of each life no group needs, at most; 0 where a cursor stands in it.
@@ -235,18 +239,16 @@ impl Engine {
             && about <= self.may_move()
             && !segment.has_failed()
             && segment.parked() == 0
-            && segment.looks_again(settled, segment.tasks() / LOOKS, short)
+            && segment.wants_look(settled, segment.tasks() / LOOKS, short)
     }
 
-    fn plan_for(&self, lane: LaneId, segment: &Arc<Segment>) -> Result<Option<Plan>> {
-        let Some(sealed) = segment.sealed() else { return Ok(None) };
+    /// `None` if more than half of it lives, or something of that can't be had.
+    fn plan_for(&self, lane: LaneId, segment: &Arc<Segment>) -> Option<Plan> {
+        let sealed = segment.sealed()?;
         let (settled, groups) = self.settled_bits(lane, segment, sealed.records);
-        let Some(Measured { gone, bytes }) = copy::measure(segment, sealed, &settled) else { return Ok(None) };
+        let Measured { gone, bytes } = copy::measure(segment, sealed, &settled)?;
         let is_half = bytes.saturating_mul(2) <= segment.file_bytes();
-        if !is_half || bytes > self.may_move() {
-            return Ok(None);
-        }
-        Ok(Some(Plan { lane, segment: Arc::clone(segment), sealed, settled, gone, groups, bytes }))
+        is_half.then(|| Plan { lane, segment: Arc::clone(segment), sealed, settled, gone, groups, bytes })
     }
 
     /// By record index: no group needs it; and the groups that were asked.

@@ -119,7 +119,7 @@ impl<'a> Fates<'a> {
             None | Some((_, (_, Fate::Unread))) => true,
             Some((base, (_, Fate::Gone(durable)))) => seq.0 - base < u64::from(*durable),
             Some((base, (_, Fate::Found(life)))) => {
-                let index = u32::try_from(seq.0 - base).unwrap_or(u32::MAX);
+                let index = seq.index_in(*base);
                 index < life.records && !life.lost().any(|(first, last)| (first..=last).contains(&index))
             }
         }

@@ -8,7 +8,7 @@ use crate::engine::scratch::SCRATCH_FILE;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::fields::DedupTrait;
 use crate::format::meta::ListedLife;
-use crate::format::segment::{BadPrelude, LifeHeader, PRELUDE_BYTES, SEEK_STRIDE, file_name, parse_file_name};
+use crate::format::segment::{BadPrelude, LifeHeader, PRELUDE_BYTES, file_name, parse_file_name, seek_pairs};
 use crate::log::scan::{self, Flaw, Scan};
 use crate::log::{Place, map_failed};
 use crate::sabotage::{Bug, on};
@@ -151,8 +151,7 @@ pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
         search.missing(&life, "the file is not there");
     }
     let mut logs = BTreeMap::new();
-    for (log, mut lives) in candidates {
-        lives.sort_by_key(|life| life.header.base);
+    for (log, lives) in candidates {
         let lives = supersede(lives, &mut strays);
         logs.insert(log, search.read_log(LogId(log), lives, &mut strays)?);
     }
@@ -160,23 +159,20 @@ pub(crate) fn find(mut search: Search<'_>) -> Result<FoundLives> {
 }
 
 /// Without a checkpoint there may be a cold life beside the one that it was made of, which may be in part overwritten by the
-/// next life of its file. The cold one counts if it is whole; of two the younger, which is a part of the other.
-fn supersede(lives: Vec<Candidate>, strays: &mut Strays) -> Vec<Candidate> {
+/// next life of its file. The cold one counts if it is whole; of two the younger, which is a part of the other. Gives the
+/// lives in the order of their bases.
+fn supersede(mut lives: Vec<Candidate>, strays: &mut Strays) -> Vec<Candidate> {
+    lives.sort_by_key(|life| (life.header.base, life.header.cold, life.header.file));
     let mut kept: Vec<Candidate> = Vec::new();
     for life in lives {
-        let counts = |life: &Candidate| !life.header.cold || life.listed.is_some() || read_footer(life).is_some();
-        let rival = kept.last().filter(|last| last.header.base == life.header.base);
-        let rank = |life: &Candidate| (life.header.cold, life.header.file);
-        match rival {
-            _ if !counts(&life) => strays.push(life.header.file, false),
-            Some(last) if rank(last) > rank(&life) => strays.push(life.header.file, false),
-            Some(last) => {
-                strays.push(last.header.file, false);
-                kept.pop();
-                kept.push(life);
-            }
-            None => kept.push(life),
+        if life.header.cold && life.listed.is_none() && read_footer(&life).is_none() {
+            strays.push(life.header.file, false);
+            continue;
         }
+        if let Some(older) = kept.pop_if(|last| last.header.base == life.header.base) {
+            strays.push(older.header.file, false);
+        }
+        kept.push(life);
     }
     kept
 }
@@ -487,10 +483,4 @@ fn read_sealed(life: &mut FoundLife) -> io::Result<()> {
         life.ids = scan::ids(life.header.life(), &bytes, start);
     }
     Ok(())
-}
-
-/// A seek table as (index, offset) pairs; 0 is unknown.
-fn seek_pairs(table: &[u32]) -> Vec<(u32, u32)> {
-    let pairs = (0..).step_by(SEEK_STRIDE as usize).zip(table);
-    pairs.filter(|(_, offset)| **offset > 0).map(|(index, offset)| (index, *offset)).collect()
 }

@@ -3,7 +3,7 @@
 use crate::checkpoint::Store;
 use crate::error::{Error, Result};
 use crate::format::record;
-use crate::format::segment::{Footer, PRELUDE_BYTES, SEEK_STRIDE};
+use crate::format::segment::{Footer, PRELUDE_BYTES, seek_table};
 use crate::log::scan::{Flaw, Scan};
 use crate::sabotage::{Bug, on};
 use crate::storage::Storage;
@@ -154,15 +154,4 @@ fn seal(life: &mut FoundLife) -> Result<()> {
     life.file.sync().map_err(fail("sync"))?;
     life.file_bytes = u64::from(life.end) + bytes.len() as u64;
     Ok(())
-}
-
-/// One offset per stride, 0 where none is known.
-fn seek_table(seek: &[(u32, u32)], records: u32) -> Vec<u32> {
-    let mut table = vec![0; records.div_ceil(SEEK_STRIDE) as usize];
-    for (index, offset) in seek {
-        if let Some(slot) = table.get_mut((index / SEEK_STRIDE) as usize) {
-            *slot = *offset;
-        }
-    }
-    table
 }
