@@ -22,6 +22,8 @@ pub(super) struct Accepted {
     pub ends: Timestamp,
     /// The queue knows it. Else it may: its task may not have survived, or the queue said that it may have forgotten ids.
     pub known: bool,
+    /// A restart did not find its task: only an older checkpoint can bring both back.
+    lost: bool,
     /// At some moment every group had settled it, as far as anybody knows: should a dead letter come back, the id may be
     /// free all the same.
     pub over: bool,
@@ -64,12 +66,13 @@ impl Model {
         gave: Option<(LaneId, Seq)>,
     ) -> Verdict {
         let candidates = self.ids.accepted.get(&id).cloned().unwrap_or_default();
-        for (at, one) in candidates.iter().enumerate().rev() {
+        for (at, one) in candidates.iter().enumerate().rev().filter(|(_, one)| !one.lost) {
             if gave == Some((one.lane, one.seq)) {
                 ensure!(self.may_count(one, wall), "id {id} is over for {one:?} and gives it, at {}", wall.0);
                 if let Some(left) = self.ids.accepted.get_mut(&id) {
-                    left.truncate(at + 1);
+                    let lost = left.split_off(at + 1).into_iter().filter(|one| one.lost);
                     left.iter_mut().skip(at).for_each(|one| one.known = true);
+                    left.extend(lost);
                 }
                 return Ok(());
             }
@@ -77,7 +80,8 @@ impl Model {
         }
         ensure!(gave.is_none(), "id {id} gives {gave:?}, which was never accepted with it, or did not survive");
         // What was in doubt and would count is not there.
-        let left = candidates.into_iter().filter(|one| one.known || !self.would_count(one, setting)).collect();
+        let stays = |one: &Accepted| one.lost || one.known || !self.would_count(one, setting);
+        let left = candidates.into_iter().filter(stays).collect();
         self.ids.accepted.insert(id, left);
         Ok(())
     }
@@ -85,7 +89,8 @@ impl Model {
     /// A task was accepted with an id.
     pub(super) fn id_taken(&mut self, id: u8, lane: LaneId, seq: Seq, ends: Timestamp) {
         let groups = self.groups;
-        self.ids.accepted.entry(id).or_default().push(Accepted { lane, seq, ends, known: true, over: false, groups });
+        let accepted = Accepted { lane, seq, ends, known: true, lost: false, over: false, groups };
+        self.ids.accepted.entry(id).or_default().push(accepted);
     }
 
     /// A task may have been accepted with an id, if it is there after a restart.
@@ -105,8 +110,8 @@ impl Model {
 
     /// How many ids count, at least and at most.
     pub(super) fn ids_counting(&self, wall: Timestamp, setting: Setting) -> (usize, usize) {
-        let each = || self.ids.accepted.values();
-        let surely = each().filter(|all| all.last().is_some_and(|one| self.must_count(one, setting))).count();
+        let each = || self.ids.accepted.values().map(|all| all.iter().filter(|one| !one.lost));
+        let surely = each().filter(|all| all.clone().last().is_some_and(|one| self.must_count(one, setting))).count();
         (surely, each().flatten().filter(|one| self.may_count(one, wall)).count())
     }
 
@@ -114,13 +119,12 @@ impl Model {
     pub(super) fn ids_survive(&mut self, survival: &Survival<'_>) {
         self.ids.hurt |= survival.hurt;
         let mut ids = std::mem::take(&mut self.ids.accepted);
-        for all in ids.values_mut() {
-            all.retain_mut(|one| {
-                let shown = (survival.shown)(one.seq);
-                let kept = self.tasks.get(&one.seq).is_some_and(|task| task.kept.must_be(survival.power_lost));
-                one.known = !survival.forgets && (shown || kept && one.known && !survival.hurt);
-                shown || kept || survival.forgets || survival.hurt || self.may_be_settled(one.seq)
-            });
+        for one in ids.values_mut().flatten() {
+            let shown = (survival.shown)(one.seq);
+            let kept = self.tasks.get(&one.seq).is_some_and(|task| task.kept.must_be(survival.power_lost));
+            let may_be = shown || kept || survival.hurt || self.may_be_settled(one.seq);
+            one.known = !survival.forgets && (shown || kept && one.known && !survival.hurt);
+            one.lost = !survival.forgets && (one.lost || !may_be);
         }
         self.ids.accepted = ids;
     }

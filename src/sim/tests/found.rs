@@ -4,7 +4,7 @@
 use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op, Stands};
 use crate::sim::run::{Counts, run};
-use crate::sim::schedule::{Keyed, Order, Room, Schedule, Setting, Stretch};
+use crate::sim::schedule::{Keyed, Load, Order, Room, Schedule, Setting, Stretch};
 
 const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
@@ -631,5 +631,49 @@ fn nothing_durable_is_lost_where_an_older_checkpoint_knows_less() {
         let mut one = stretch(&ops, POWERLESS);
         one.hindrance = Some(Fault::Fails { call, choice: 9, onwards: false });
         keeps_its_promises_in(setting, 12, &[one], None);
+    }
+}
+
+#[test]
+fn id_comes_back_with_its_task_where_an_older_checkpoint_does() {
+    let thin = |lane, group, power| Op::Thin { lane, group, how: How::Ack, power };
+    let once =
+        |lane, tasks, bytes, id, window_ms, power, wait| Op::Once { lane, tasks, bytes, id, window_ms, power, wait };
+    let ops = vec![
+        thin(1, 7, true),
+        Op::Checkpoint,
+        Op::Settle { group: 2, pick: 213, count: 1, how: How::Ack, power: false },
+        enqueue(0, 1, false),
+        thin(1, 6, false),
+        Op::Reopen,
+        once(0, 3, 6, 3, 0, true, true),
+        Op::Checkpoint,
+        enqueue(1, 30, false),
+        Op::Park { group: 2, pick: 97 },
+        once(1, 3, 595, 4, 6, true, false),
+        enqueue(0, 11, false),
+        Op::Footers,
+        Op::Recycle,
+        Op::Stall { lane: 1, bytes: 30, filled: false },
+        Op::Checkpoint,
+        once(1, 1, 2, 4, 1028, false, false),
+        thin(0, 4, true),
+    ];
+    let setting = Setting {
+        lanes: 2,
+        load: Load::Sparse,
+        order: Order::Weighted,
+        room: Room { lane_tasks: 8, queue_bytes: 0 },
+        ids_max: 3,
+        ..SETTING
+    };
+    let mut first = stretch(&ops, POWERLESS);
+    first.recoveries.push(Crash { at: Some(31), loss: Loss::Power });
+    let mut second = stretch(&[], KILLED);
+    second.fault = Some(Fault::SyncFails { call: 18, choice: 2 });
+    second.hindrance = Some(Fault::Fails { call: 25, choice: 6, onwards: false });
+    let schedule = Schedule { disk_seed: 7, setting, stretches: vec![first, second], hurt: None, hurt_unsealed: false };
+    if let Err(violation) = run(&schedule, &mut Counts::default(), None) {
+        panic!("{violation:?}\n{schedule}");
     }
 }
