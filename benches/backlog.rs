@@ -25,7 +25,7 @@ const ROUNDS: usize = 7;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|one| one != "--bench").collect();
     if let Some(("--step", [step, dir, tasks, bytes])) = arguments.split_first().map(|(first, rest)| (&**first, rest)) {
-        return run_step(step, Path::new(dir), number(tasks), number(bytes) as usize);
+        return run_step(step, Path::new(dir), number(tasks), number(bytes));
     }
     let (mut root, mut bytes, mut counts) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), 100, Vec::new());
     let mut arguments = arguments.into_iter();
@@ -75,8 +75,9 @@ fn forget_pages(dir: &Path) {
     }
 }
 
-fn run_step(step: &str, dir: &Path, tasks: u64, bytes: usize) -> Result<()> {
+fn run_step(step: &str, dir: &Path, tasks: u64, bytes: u64) -> Result<()> {
     let deep = dir.join("deep");
+    let bytes = usize::try_from(bytes).expect("bytes of a task");
     match step {
         "fill" => fill(&deep, tasks, bytes)?,
         "flat" => flat(&deep, &dir.join("empty"), bytes)?,
