@@ -44,6 +44,7 @@ pub(crate) mod retention;
 pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;
+mod space;
 pub(crate) mod stats;
 pub(crate) mod task;
 pub(crate) mod transaction;
