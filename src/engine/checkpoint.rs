@@ -109,6 +109,8 @@ impl Engine {
         self.check_poison()?;
         // Held until the lives are listed: see `dedup`.
         let mut ids = self.dedup.index.lock();
+        // Nobody waits for them where nothing has an id.
+        let ids_held = (ids.order > 0).then(|| self.hold());
         let groups = self.groups.read();
         self.changed.store(false, Ordering::Relaxed);
         let journal_position = self.journal.published();
@@ -123,11 +125,12 @@ impl Engine {
         }
         snapshot.gone = gone;
         for cell in groups.values() {
-            snapshot_counts(cell, &mut snapshot);
+            self.snapshot_counts(cell, &mut snapshot);
         }
         self.snapshot_others(&groups, &mut snapshot);
         self.snapshot_cancelled(&checkpoints, &mut snapshot);
         let last_bases = self.list_lives(&checkpoints, &mut snapshot);
+        drop(ids_held);
         drop(ids);
         let (next_base, ceiling) = {
             let blocks = self.blocks.lock();
@@ -222,6 +225,7 @@ impl Engine {
     ) {
         snapshot.packs = PACKS_AT_ONCE;
         let mut work = cell.state.lock();
+        let _held = self.hold();
         let group = &mut work.group;
         gone.retain(|(lane, base)| {
             let log = self.lanes.log(*lane);
@@ -311,7 +315,7 @@ impl Engine {
 
     /// Lives that are gone are forgotten by every group, and for those to come.
     fn forget_lives(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, gone: &[(LaneId, u64)]) {
-        groups.values().for_each(|cell| forget(cell, gone));
+        groups.values().for_each(|cell| self.forget(cell, gone));
         self.to_come.lock().acks.retain(|life, _| !gone.contains(life));
     }
 
@@ -356,6 +360,40 @@ impl Engine {
         }
     }
 
+    /// Group names, starts and counts; after it is known which lives go.
+    fn snapshot_counts(&self, cell: &GroupCell, snapshot: &mut Snapshot) {
+        let work = cell.state.lock();
+        let _held = self.hold();
+        let group = &work.group;
+        let acked_gone = group.lanes.iter().map(|(lane, own)| {
+            let going = snapshot.gone.iter().filter(|(l, _)| *l == lane);
+            let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
+            (lane, own.acked_gone + going)
+        });
+        let listed = ListedGroup {
+            name: group.name.clone(),
+            starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
+            acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
+            retention: group.retention,
+        };
+        snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
+        let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
+        let goes =
+            |key: &Key| matches!(key.kind, kind::ACKS | kind::BEGUN) && key.a == cell.id && gone.contains(&key.b);
+        snapshot.kept.retain(|key| !goes(key));
+        snapshot.values.retain(|key, _| !goes(key));
+    }
+
+    fn forget(&self, cell: &GroupCell, gone: &[(LaneId, u64)]) {
+        let mut work = cell.state.lock();
+        let _held = self.hold();
+        for (lane, base) in gone {
+            if let Some(own) = work.group.lanes.get_mut(*lane) {
+                own.forget(*base);
+            }
+        }
+    }
+
     fn write(&self, checkpoints: &mut Checkpoints, meta: &Meta, snapshot: &Snapshot) -> Result<()> {
         let saved = &checkpoints.saved;
         let mut puts = Vec::new();
@@ -387,28 +425,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Group names, starts and counts; after it is known which lives go.
-fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
-    let work = cell.state.lock();
-    let group = &work.group;
-    let acked_gone = group.lanes.iter().map(|(lane, own)| {
-        let going = snapshot.gone.iter().filter(|(l, _)| *l == lane);
-        let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
-        (lane, own.acked_gone + going)
-    });
-    let listed = ListedGroup {
-        name: group.name.clone(),
-        starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
-        acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
-        retention: group.retention,
-    };
-    snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
-    let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
-    let goes = |key: &Key| matches!(key.kind, kind::ACKS | kind::BEGUN) && key.a == cell.id && gone.contains(&key.b);
-    snapshot.kept.retain(|key| !goes(key));
-    snapshot.values.retain(|key, _| !goes(key));
 }
 
 /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk. Gives the chunks that
@@ -509,13 +525,4 @@ fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
         |taken: &[(u32, Dirty)]| taken.iter().find(|(group, _)| *group == cell.id).map(|(_, dirty)| dirty.clone());
     work.group.notes.dirty.put_back(of_group(&snapshot.taken_notes).unwrap_or_default());
     work.group.dead_dirty.put_back(of_group(&snapshot.taken_dead).unwrap_or_default());
-}
-
-fn forget(cell: &GroupCell, gone: &[(LaneId, u64)]) {
-    let mut work = cell.state.lock();
-    for (lane, base) in gone {
-        if let Some(own) = work.group.lanes.get_mut(*lane) {
-            own.forget(*base);
-        }
-    }
 }

@@ -30,6 +30,7 @@ pub(crate) mod deliver;
 pub(crate) mod evacuate;
 pub(crate) mod groups;
 pub(crate) mod hand;
+pub(crate) mod holds;
 pub(crate) mod inspect;
 pub(crate) mod lookup;
 pub(crate) mod pause;
@@ -129,6 +130,8 @@ pub(crate) struct Engine {
     poison: OnceLock<Arc<Error>>,
     damage: Mutex<DamageList>,
     counts: Counts,
+    /// For what it measures of itself alone.
+    nanos: fn() -> u64,
     /// Some group or log changed since the last checkpoint.
     changed: AtomicBool,
     /// Woken when a task may have become deliverable.
@@ -159,6 +162,8 @@ pub(crate) struct Counts {
     pub lanes_at_checkpoint: AtomicU64,
     /// Boot time of the last checkpoint, in milliseconds.
     pub checkpoint_ms: AtomicU64,
+    /// How long checkpoints held locks.
+    holds: holds::HoldCounts,
 }
 
 impl Counts {

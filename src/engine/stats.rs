@@ -10,6 +10,7 @@ use crate::types::{LaneId, LogId, Now, QueueId, Retention, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
+use super::holds::Holds;
 use super::space::Written;
 
 /// What a queue holds and did. Numbers are taken one after the other, so under load they are only roughly of
@@ -45,6 +46,8 @@ pub struct Stats {
     pub scratch_bytes: u64,
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
+    /// How long checkpoints held what producers and consumers may wait for, since the open.
+    pub checkpoint_holds: Holds,
     /// Checkpoints written since the open.
     pub checkpoints: u64,
     /// Commits made since the open.
@@ -236,6 +239,7 @@ impl Engine {
             + stats.pinned_bytes
             + stats.superseded_bytes
             + stats.scratch_bytes;
+        stats.checkpoint_holds = self.checkpoint_holds();
         let counts = &self.counts;
         stats.checkpoints = counts.checkpoints.load(Ordering::Relaxed);
         stats.commits = counts.commits.load(Ordering::Relaxed);
