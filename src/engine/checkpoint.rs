@@ -50,8 +50,8 @@ use super::groups::GroupCell;
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
 /// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
 const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
-/// Bitmaps that a checkpoint packs while it holds a lock, each in some 50 µs.
-const PACKS_AT_ONCE: u32 = 8;
+/// Bitmaps that a checkpoint packs while it holds a lock, each in some 100 µs.
+const PACKS_AT_ONCE: u32 = 2;
 /// Lives a group is done with, per blob.
 const DONE_PER_BLOB: usize = 2048;
 
@@ -82,6 +82,13 @@ struct Snapshot {
     slices: Vec<u32>,
     /// How many more bitmaps of the group at hand may be packed: it is locked meanwhile.
     packs: u32,
+}
+
+/// A sealed life of a lane and the first sequence behind its records.
+struct SealedLife {
+    lane: LaneId,
+    base: u64,
+    end: u64,
 }
 
 /// A chunk of a life's bits for a group.
@@ -118,12 +125,11 @@ impl Engine {
         let from = self.journal.next_place();
         let mut snapshot = Snapshot::default();
         self.snapshot_ids(&mut ids, &groups, now, &mut snapshot);
-        let candidates = self.finished_candidates();
-        let mut gone = candidates;
+        let mut finished = self.finished_candidates();
         for cell in groups.values() {
-            self.snapshot_group(cell, &checkpoints, &mut snapshot, &mut gone);
+            self.snapshot_group(cell, &checkpoints, &mut snapshot, &mut finished);
         }
-        snapshot.gone = gone;
+        snapshot.gone = finished.into_iter().map(|life| (life.lane, life.base)).collect();
         for cell in groups.values() {
             self.snapshot_counts(cell, &mut snapshot);
         }
@@ -207,11 +213,13 @@ impl Engine {
     }
 
     /// Sealed lives of lanes; the groups then strike out what they still need.
-    fn finished_candidates(&self) -> Vec<(LaneId, u64)> {
+    fn finished_candidates(&self) -> Vec<SealedLife> {
         let mut candidates = Vec::new();
         for (lane, log) in self.lanes.all() {
-            let sealed = log.segments().into_iter().filter(|segment| segment.sealed().is_some());
-            candidates.extend(sealed.map(|segment| (lane, segment.base())));
+            candidates.extend(log.segments().iter().filter_map(|segment| {
+                let (sealed, base) = (segment.sealed()?, segment.base());
+                Some(SealedLife { lane, base, end: base + u64::from(sealed.records) })
+            }));
         }
         candidates
     }
@@ -221,19 +229,13 @@ impl Engine {
         cell: &GroupCell,
         checkpoints: &Checkpoints,
         snapshot: &mut Snapshot,
-        gone: &mut Vec<(LaneId, u64)>,
+        finished: &mut Vec<SealedLife>,
     ) {
         snapshot.packs = PACKS_AT_ONCE;
         let mut work = cell.state.lock();
         let _held = self.hold();
         let group = &mut work.group;
-        gone.retain(|(lane, base)| {
-            let log = self.lanes.log(*lane);
-            let end = log
-                .and_then(|log| log.segment_from(*base))
-                .and_then(|s| s.sealed().map(|e| s.base() + u64::from(e.records)));
-            end.is_some_and(|end| group.is_done(*lane, *base, end))
-        });
+        finished.retain(|life| group.is_done(life.lane, life.base, life.end));
         let done: Vec<(LaneId, u64)> =
             group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(move |base| (lane, *base))).collect();
         for (c, chunk) in (0..).zip(done.chunks(DONE_PER_BLOB)) {
