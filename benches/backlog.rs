@@ -14,6 +14,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lanelog::{Consumer, ConsumerOptions, Durability, Options, Producer, Queue, Reserve, Result};
@@ -227,19 +228,20 @@ fn reopen(dir: &Path, step: &str) -> Result<()> {
 /// Enqueues, and reserves and acks, as fast as it can, for some seconds.
 fn load(dir: &Path, bytes: usize) -> Result<()> {
     let opened = Opened::open(dir)?;
-    let (until, most) = (Instant::now() + LOAD, u64::MAX / 2);
+    let (until, enqueued) = (Instant::now() + LOAD, AtomicU64::new(0));
     let (enqueued, taken) = std::thread::scope(|scope| {
         let producing = scope.spawn(|| -> Result<u64> {
-            let mut done = 0;
             while Instant::now() < until {
                 opened.enqueue(1000, bytes)?;
-                done += 1000;
+                enqueued.fetch_add(1000, Ordering::Relaxed);
             }
-            Ok(done)
+            Ok(enqueued.load(Ordering::Relaxed))
         });
         let mut taken = 0;
-        while Instant::now() < until && taken < most {
-            taken += opened.take(100_000)?.0;
+        while Instant::now() < until {
+            // The backlog stays.
+            let most = enqueued.load(Ordering::Relaxed) - taken;
+            taken += if most >= 1000 { opened.take(most - most % 1000)?.0 } else { 0 };
         }
         Ok::<_, lanelog::Error>((producing.join().expect("no panic")?, taken))
     })?;

@@ -52,6 +52,40 @@ fn segments_whose_tasks_are_acked_are_given_back() {
 }
 
 #[test]
+fn a_shorter_recovery_budget_writes_checkpoints_more_often() {
+    let open = |place: &support::Place, budget| {
+        let options = Options::new().recovery_budget(budget).checkpoint_interval(Duration::from_secs(3_600));
+        options.open(&place.path).unwrap()
+    };
+    let work = |queue: &Queue| {
+        let consumer = queue.consumer_of("default", ConsumerOptions::new().durability(Durability::Process)).unwrap();
+        for _ in 0..1_500 {
+            queue.enqueue(Task::new("work").durability(Durability::Process)).unwrap();
+            support::one(&consumer).ack().unwrap();
+        }
+    };
+    let (short, long) = (place(), place());
+    let (frequent, rare) = (open(&short, Duration::from_millis(1)), open(&long, Duration::from_secs(3_600)));
+    for _ in 0..4 {
+        let before = frequent.stats().checkpoints;
+        work(&frequent);
+        work(&rare);
+        let began = Instant::now();
+        while frequent.stats().checkpoints == before {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", frequent.stats());
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(rare.stats().checkpoints, 1, "that of the open");
+    let stats = frequent.stats();
+    let counted: u64 = stats.checkpoint_holds.counts.iter().map(|(_, count)| count).sum();
+    assert!(counted >= stats.checkpoints && stats.checkpoint_holds.longest > Duration::ZERO, "{stats:?}");
+    let refused = Options::new().recovery_budget(Duration::ZERO).open(place().path.join("none"));
+    let text = refused.map(drop).unwrap_err().to_string();
+    assert!(text.contains("recovery_budget"), "{text}");
+}
+
+#[test]
 fn payloads_stay_valid_while_they_are_held_and_their_segments_are_listed() {
     let place = place();
     let queue = small().open(&place.path).unwrap();

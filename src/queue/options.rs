@@ -80,6 +80,7 @@ pub struct Options {
     dedup_ids_max: Option<u64>,
     evacuation_percent: Option<u32>,
     sync_interval: Option<Duration>,
+    recovery_budget: Option<Duration>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
     pub(super) append_wait: Option<Duration>,
@@ -251,8 +252,19 @@ impl Options {
         self
     }
 
-    /// Journal bytes after which a checkpoint is due, or twice as many of tasks; at least 4 KiB, default 8 MiB. Smaller
-    /// ones make a restart after a crash shorter and cost more writing.
+    /// How long an open may take after the process was killed under full load; 1 ms to 1 h, default 200 ms. It follows from
+    /// what was written since the last checkpoint, and since the last sync, which is written once more. So this is what
+    /// [`Options::checkpoint_bytes`] and [`Options::sync_interval`] follow from where they are not set: 40 KiB of journal for
+    /// each millisecond, and half the time, but never more than 100 ms. A shorter one costs more writing. It is a goal for
+    /// the disk at hand, not a promise: a slow one takes longer for as much.
+    #[must_use]
+    pub fn recovery_budget(mut self, budget: Duration) -> Self {
+        self.recovery_budget = Some(budget);
+        self
+    }
+
+    /// Journal bytes after which a checkpoint is due, or twice as many of tasks; at least 4 KiB, default 8.2 MB. Smaller
+    /// ones make a restart after a crash shorter and cost more writing. See [`Options::recovery_budget`].
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = Some(bytes);
@@ -387,9 +399,14 @@ impl Options {
             store_priority(priority, &mut further);
         }
         let lease_ms = self.lease.map_or(base.lease_ms, millis);
-        let sync_interval_ms = self.sync_interval.map_or(base.sync_interval_ms, millis);
+        let budget_ms = self.recovery_budget.map(|budget| within("recovery_budget (ms)", millis(budget), 1, 3_600_000));
+        let budget_ms = budget_ms.transpose()?;
+        let sync_of = |budget_ms: u64| (budget_ms / 2).clamp(1, SYNC_INTERVAL_MS);
+        let sync_interval_ms = self.sync_interval.map(millis).or(budget_ms.map(sync_of));
+        let sync_interval_ms = sync_interval_ms.unwrap_or(base.sync_interval_ms);
         let checkpoint_interval_ms = self.checkpoint_interval.map_or(base.checkpoint_interval_ms, millis);
-        let checkpoint_bytes = self.checkpoint_bytes.unwrap_or(base.checkpoint_bytes);
+        let bytes_of = |budget_ms: u64| budget_ms * REPLAYED_BYTES_PER_MS;
+        let checkpoint_bytes = self.checkpoint_bytes.or(budget_ms.map(bytes_of)).unwrap_or(base.checkpoint_bytes);
         Ok(StoredOptions {
             lanes: u16::try_from(lanes).unwrap_or(u16::MAX),
             segment_bytes,
@@ -419,6 +436,10 @@ fn check_priority(priority: &Priority, lanes: usize) -> Result<()> {
     }
 }
 
+const RECOVERY_BUDGET_MS: u64 = 200;
+const SYNC_INTERVAL_MS: u64 = 100;
+/// Journal bytes that an open is reckoned to replay in a millisecond, beside twice as many of tasks that it writes again.
+const REPLAYED_BYTES_PER_MS: u64 = 40 << 10;
 const TEN_YEARS_MS: u64 = 10 * 366 * 24 * 3_600_000;
 
 fn defaults() -> StoredOptions {
@@ -429,9 +450,9 @@ fn defaults() -> StoredOptions {
         task_bytes_max: 16 << 20,
         lease_ms: 30_000,
         backoff: Backoff::default(),
-        checkpoint_bytes: 8 << 20,
+        checkpoint_bytes: RECOVERY_BUDGET_MS * REPLAYED_BYTES_PER_MS,
         checkpoint_interval_ms: 10_000,
-        sync_interval_ms: 100,
+        sync_interval_ms: SYNC_INTERVAL_MS,
         further: BTreeMap::new(),
     }
 }
