@@ -126,6 +126,47 @@ impl Log {
         Counted { place, records: active.index, tasks: active.segment.tasks() }
     }
 
+    /// Where the last claim ends, a mark's included.
+    pub(crate) fn frontier(&self) -> Place {
+        let claiming = self.claiming.lock();
+        if let Some(active) = claiming.active.as_ref() {
+            return Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) };
+        }
+        drop(claiming);
+        let last = self.segments().pop();
+        last.map_or(Place::default(), |segment| Place {
+            base: segment.base(),
+            offset: segment.sealed().map_or(0, |sealed| sealed.end),
+        })
+    }
+
+    /// True if everything below `place` is published. Errors: a life that can't be mapped.
+    pub(crate) fn is_published_to(&self, place: Place) -> io::Result<bool> {
+        let lives = self.published_lives()?;
+        let last = lives.last().map(|(segment, end)| Place { base: segment.base(), offset: *end });
+        Ok(last.unwrap_or_default() >= place)
+    }
+
+    /// Every retained life, oldest first, each with the end of what is published of it; up to the first that is not
+    /// published whole. Errors: a life that can't be mapped.
+    pub(crate) fn published_lives(&self) -> io::Result<Vec<(Arc<Segment>, u32)>> {
+        let durable = self.durable();
+        let mut lives = Vec::new();
+        for segment in self.segments() {
+            let end = match segment.sealed().filter(|sealed| segment.position(sealed.end) <= durable) {
+                Some(sealed) => sealed.end,
+                None if on(Bug::SnapshotPastWatermark) => offset_of(segment.region()?.claimed()),
+                None => offset_of(segment.region()?.advance()),
+            };
+            let is_whole = segment.sealed().is_some_and(|sealed| sealed.end <= end);
+            lives.push((segment, end));
+            if !is_whole {
+                break;
+            }
+        }
+        Ok(lives)
+    }
+
     fn forget_synced(&self, durable: u64) {
         let mut unsynced = self.unsynced.lock();
         while let Some(front) = unsynced.front() {
