@@ -155,7 +155,7 @@ impl Log {
         for segment in self.segments() {
             let end = match segment.sealed().filter(|sealed| segment.position(sealed.end) <= durable) {
                 Some(sealed) => sealed.end,
-                None if on(Bug::SnapshotPastWatermark) => offset_of(segment.region()?.claimed()),
+                None if on(Bug::SnapshotPastWatermark) => u32::MAX,
                 None => offset_of(segment.region()?.advance()),
             };
             let is_whole = segment.sealed().is_some_and(|sealed| sealed.end <= end);
