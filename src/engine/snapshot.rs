@@ -3,7 +3,7 @@
 //! # The protocol
 //!
 //! 1. *Mark.* The file [`UNFINISHED`] is made in the empty target, durably. Whoever finds it opens nothing there.
-//! 2. *Checkpoint*, twice, and the checkpoint lock is held from here to the end. So nothing that the roots list is let go of,
+//! 2. *Checkpoint*, twice, after what may have a footer got it; and the checkpoint lock is held from here to the end. So nothing that the roots list is let go of,
 //!    recycled, cut or moved meanwhile: all of that is done in the last step of a checkpoint, or under its lock
 //!    (`reclaim.rs`, `evacuate/`). Twice, because the older root is copied as well, and must list nothing that is gone: a
 //!    life whose place a cold one took leaves with the second checkpoint after that.
@@ -110,6 +110,7 @@ impl Copying<'_, '_> {
             self.create(UNFINISHED)?;
             self.target.sync_dir().map_err(|error| self.fail(".", "sync", error))?;
         }
+        engine.write_footers(now.wall)?;
         let mut checkpoints = engine.checkpoints.lock();
         if on(Bug::SnapshotLanesFirst) {
             self.copy_lanes(&self.with_footers())?;
