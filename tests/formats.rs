@@ -26,7 +26,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -358,13 +357,12 @@ fn unpack(packed: &Path, path: &Path) {
     while !rest.is_empty() {
         let count = number(&mut rest);
         let name = String::from_utf8(bytes(&mut rest, count)).unwrap();
-        std::fs::write(path.join(&name), "").unwrap();
-        let file = std::fs::File::options().write(true).open(path.join(&name)).unwrap();
-        file.set_len(number(&mut rest) as u64).unwrap();
+        let mut whole = vec![0; number(&mut rest)];
         for _ in 0..number(&mut rest) {
             let (at, count) = (number(&mut rest), number(&mut rest));
-            file.write_all_at(&bytes(&mut rest, count), at as u64).unwrap();
+            whole[at..at + count].copy_from_slice(&bytes(&mut rest, count));
         }
+        std::fs::write(path.join(&name), whole).unwrap();
     }
 }
 

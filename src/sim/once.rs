@@ -111,7 +111,8 @@ impl Model {
     /// How many ids count, at least and at most.
     pub(super) fn ids_counting(&self, wall: Timestamp, setting: Setting) -> (usize, usize) {
         let each = || self.ids.accepted.values().map(|all| all.iter().filter(|one| !one.lost));
-        let surely = each().filter(|all| all.clone().last().is_some_and(|one| self.must_count(one, setting))).count();
+        let surely =
+            each().filter(|all| all.clone().next_back().is_some_and(|one| self.must_count(one, setting))).count();
         (surely, each().flatten().filter(|one| self.may_count(one, wall)).count())
     }
 
