@@ -24,6 +24,8 @@ pub enum Bug {
     UnitsFreedEarly,
     /// A checkpoint says that replay begins behind acks that it does not hold.
     CheckpointWithoutAcks,
+    /// Likewise behind attempts.
+    CheckpointWithoutBegun,
     /// The journal that only the older checkpoint needs goes at once.
     JournalDroppedEarly,
     /// Checksums know nothing of the life they belong to, and segments are recycled.
@@ -170,7 +172,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 72] = [
+    pub const SIMULATED: [Bug; 73] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -179,6 +181,7 @@ impl Bug {
         Bug::RootNotSynced,
         Bug::UnitsFreedEarly,
         Bug::CheckpointWithoutAcks,
+        Bug::CheckpointWithoutBegun,
         Bug::JournalDroppedEarly,
         Bug::NoSalt,
         Bug::SequenceReused,

@@ -1,5 +1,5 @@
 //! A snapshot is a queue of its own, and neither it nor the queue that it was taken of does the other any harm.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod support;
 

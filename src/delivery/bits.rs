@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::types::Seq;
 
-use super::acks::SegmentAcks;
+use super::record_bits::RecordBits;
 
 /// Bits by base of the life, then by record index. A life without any is not here.
 #[derive(Default)]
-pub(super) struct Bits(BTreeMap<u64, SegmentAcks>);
+pub(super) struct Bits(BTreeMap<u64, RecordBits>);
 
 impl Bits {
     /// Sets a bit; true if it was not set.
@@ -54,7 +54,7 @@ impl Bits {
     /// Bytes that it takes.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        let node = 2 * size_of::<(u64, SegmentAcks)>();
+        let node = 2 * size_of::<(u64, RecordBits)>();
         self.0.values().map(|bits| bits.bytes() + node).sum()
     }
 }

@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use crate::format::fields::Traits;
 use crate::format::journal::DeadCause;
-use crate::format::meta::NOTES_PER_BLOB;
 use crate::log::Cursor;
 use crate::sabotage::{Bug, on};
 use crate::types::{Backoff, LaneId, LaneSet, Now, Retention, Seq, Timestamp};
@@ -31,10 +30,11 @@ use super::hand::DeadBounds;
 use super::keys::{KeyHash, Keys};
 use super::lane::{GroupLane, GroupLanes};
 use super::loans::{Loans, Share};
+use super::notes::{Dirty, Notes};
 use super::retention::Looks;
 use super::scheduler::{Priority, Scheduler};
 use super::slab::Slab;
-use super::state::{DeadNote, GroupState, Note, TaskKey};
+use super::state::{DeadNote, GroupState, TaskKey};
 use super::sticky::Sticky;
 use super::wheel::Wheel;
 use super::workers::Workers;
@@ -62,14 +62,18 @@ pub(super) struct Own {
     pub backoff: Option<Backoff>,
     pub expires: Option<Timestamp>,
     pub time_limit_ms: Option<u64>,
+    /// While it is on loan: no extension goes beyond that, on the boot clock.
+    pub limit_ms: Option<u64>,
+    pub key: Option<KeyHash>,
 }
 
 impl Own {
-    /// What the traits of a task ask for, if anything.
-    pub(super) fn of(traits: &Traits<'_>) -> Option<Box<Own>> {
+    /// What the traits of a task ask for, if anything; `key` is the hash of theirs.
+    pub(super) fn of(traits: &Traits<'_>, key: Option<KeyHash>) -> Option<Box<Own>> {
         let Traits { max_attempts, backoff, expires, time_limit_ms, .. } = *traits;
+        let own = Own { max_attempts, backoff, expires, time_limit_ms, limit_ms: None, key };
         let asks = max_attempts.is_some() || backoff.is_some() || expires.is_some() || time_limit_ms.is_some();
-        asks.then(|| Box::new(Own { max_attempts, backoff, expires, time_limit_ms }))
+        (asks || key.is_some()).then(|| Box::new(own))
     }
 }
 
@@ -99,23 +103,37 @@ pub(crate) struct Ticket {
     pub fence: u64,
 }
 
-/// A task that the cursor passed and that is neither acked nor dead.
+/// A task that the cursor passed and that is neither acked nor dead. There may be millions, so it is small.
 pub(super) struct Slot {
-    pub lane: LaneId,
     pub seq: Seq,
-    pub base: u64,
+    /// If it asks for anything.
+    pub own: Option<Box<Own>>,
+    pub phase: Phase,
+    /// In its life.
+    pub index: u32,
     pub offset: u32,
     /// Bytes of its payload.
     pub bytes: u32,
     pub attempts: u32,
-    pub phase: Phase,
-    pub reason: String,
-    /// If it asks for anything.
-    pub own: Option<Box<Own>>,
-    pub key: Option<KeyHash>,
+    pub lane: LaneId,
+    /// It has a note ([`super::notes`]).
+    pub noted: bool,
 }
 
+const _: () = assert!(size_of::<Slot>() <= 56 && size_of::<Option<Slot>>() <= 56, "README says what a loan takes");
+
 impl Slot {
+    /// That of its life.
+    #[inline]
+    pub(super) fn base(&self) -> u64 {
+        self.seq.0 - u64::from(self.index)
+    }
+
+    #[inline]
+    pub(super) fn key(&self) -> Option<KeyHash> {
+        self.own.as_ref().and_then(|own| own.key)
+    }
+
     /// True if nobody wants the task done any more.
     pub(super) fn is_expired(&self, now: Now) -> bool {
         self.own.as_ref().and_then(|own| own.expires).is_some_and(|expires| expires <= now.wall)
@@ -125,16 +143,9 @@ impl Slot {
 /// What a slot's task waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
-    /// `limit_ms`: no extension goes beyond that, on the boot clock.
-    Leased {
-        consumer: u64,
-        limit_ms: u64,
-    },
+    Leased { consumer: u64 },
     Due,
-    Delayed {
-        due: Timestamp,
-        delay_ms: u64,
-    },
+    Delayed { due: Timestamp },
 }
 
 /// One group of an open queue.
@@ -156,12 +167,10 @@ pub(crate) struct Group {
     /// Of what the whole queue may have on loan.
     pub(super) share: Share,
     pub(super) scheduler: Scheduler,
-    /// What a checkpoint and the journal told of tasks that the cursor has not met again yet.
-    pub(super) notes: BTreeMap<TaskKey, Note>,
+    pub notes: Notes,
     pub dead: BTreeMap<TaskKey, DeadNote>,
-    /// Blobs of dead letters (sequence / [`NOTES_PER_BLOB`]) that changed since the last checkpoint: dead letters are
-    /// kept for long, so a checkpoint must not pay for all of them.
-    pub dead_dirty: BTreeSet<u64>,
+    /// Dead letters are kept for long, so a checkpoint must not pay for all of them.
+    pub dead_dirty: Dirty,
     /// Dead letters by when they died, and the bytes of their payloads; those that are parked excepted.
     pub(super) dead_order: BTreeSet<(Timestamp, TaskKey)>,
     pub(super) dead_bytes: u64,
@@ -190,15 +199,8 @@ impl Group {
             scratch: None,
             share: Share::default(),
             scheduler: Scheduler::new(priority, now.boot_ms),
-            notes: state.notes,
-            // What recovery found may differ from what the checkpoint holds.
-            dead_dirty: state
-                .dead
-                .keys()
-                .map(|(_, seq)| seq)
-                .chain(&state.dead_dropped)
-                .map(|seq| dead_blob(*seq))
-                .collect(),
+            notes: Notes::new(state.notes),
+            dead_dirty: Dirty::everything(),
             dead: BTreeMap::new(),
             dead_order: BTreeSet::new(),
             dead_bytes: 0,
@@ -212,6 +214,9 @@ impl Group {
         group.dead = state.dead;
         for ((lane, base), acks) in state.acks {
             group.in_lane(lane, |own| own.lives.entry(base).or_default().acks = acks);
+        }
+        for ((lane, base), begun) in state.begun {
+            group.in_lane(lane, |own| own.lives.entry(base).or_default().begun = begun);
         }
         for (lane, base) in state.done {
             group.in_lane(lane, |own| own.done.insert(base));
@@ -299,18 +304,6 @@ impl Group {
     pub(super) fn in_lane<T: Default>(&mut self, lane: LaneId, change: impl FnOnce(&mut GroupLane) -> T) -> T {
         self.meet_lane(lane);
         self.lanes.get_mut(lane).map(change).unwrap_or_default()
-    }
-
-    /// Every task that was handed out and not settled for good, as a checkpoint keeps it.
-    pub(crate) fn notes(&self) -> impl Iterator<Item = (TaskKey, Note)> {
-        let live = self.slots.iter().filter(|(_, task)| task.attempts > 0).map(|(_, task)| {
-            let due = match task.phase {
-                Phase::Delayed { due, delay_ms } => Some((due, delay_ms)),
-                Phase::Leased { .. } | Phase::Due => None,
-            };
-            ((task.lane, task.seq), Note { attempts: task.attempts, due, reason: task.reason.clone() })
-        });
-        live.chain(self.notes.iter().map(|(key, note)| (*key, note.clone())))
     }
 
     /// Tasks that have slots.
@@ -411,11 +404,6 @@ pub(crate) fn count_dead_in(dead: &BTreeMap<TaskKey, DeadNote>, lane: LaneId) ->
         DeadCause::Parked => (dead, parked + 1),
         _ => (dead + 1, parked),
     })
-}
-
-/// The blob that a dead letter with this sequence lies in.
-pub(crate) fn dead_blob(seq: Seq) -> u64 {
-    seq.0 / NOTES_PER_BLOB
 }
 
 /// The cursor is the group's alone.

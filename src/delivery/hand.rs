@@ -7,11 +7,12 @@ use crate::format::journal::{DeadCause, cut_reason};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
-use super::group::{Group, Own, Phase, Slot, dead_blob};
+use super::group::{Group, Own, Phase, Slot};
 use super::keys::KeyHash;
 use super::lane::Amount;
 use super::meet::fire_ms;
-use super::state::{Change, DeadNote, Note, Runs, TaskKey};
+use super::notes::Note;
+use super::state::{Change, DeadNote, Runs, TaskKey};
 
 /// Where a task is that somebody asks for: key, life, and what its record's header says.
 #[derive(Clone, Debug)]
@@ -70,18 +71,19 @@ impl Group {
         if let Some(task) = self.slot_of(key).and_then(|slot| self.slots.slot(slot)) {
             let attempts = task.attempts;
             return match task.phase {
-                Phase::Leased { consumer, .. } => Standing::Leased { attempts, consumer },
+                Phase::Leased { consumer } => Standing::Leased { attempts, consumer },
                 Phase::Due => Standing::Due { attempts },
-                Phase::Delayed { due, .. } => Standing::Delayed { attempts, due },
+                Phase::Delayed { due } => Standing::Delayed { attempts, due },
             };
         }
         if self.lanes.get(spot.lane).is_some_and(|own| own.is_far(spot.base, spot.index())) {
             let due = Traits::decode(&spot.fields).run_at.unwrap_or_default();
             return Standing::Delayed { attempts: 0, due };
         }
-        match self.notes.get(&key) {
-            Some(Note { attempts, due: Some((due, _)), .. }) => Standing::Delayed { attempts: *attempts, due: *due },
-            Some(note) => Standing::Due { attempts: note.attempts },
+        let attempts = self.attempts_of(key, spot.base, spot.index());
+        match self.notes.get(&key).and_then(|note| note.due) {
+            Some((due, _)) => Standing::Delayed { attempts, due },
+            None if attempts > 0 => Standing::Due { attempts },
             None => Standing::Ahead,
         }
     }
@@ -107,25 +109,24 @@ impl Group {
         if !on(Bug::RevivalForgotten) {
             changes.released(spot.lane, spot.seq, attempts);
         }
+        // As a replay of the journal has it: who begins anew has nothing behind it.
+        let noted = attempts > 0;
+        if noted {
+            self.notes.set(spot.key(), Note { attempts, due: None, reason: dead.reason });
+        } else {
+            self.never_began(spot.key(), spot.base, spot.index());
+        }
         if self.has_met(spot) {
-            let Sought { lane, seq, base, offset, bytes, .. } = *spot;
+            let Sought { lane, seq, offset, bytes, .. } = *spot;
+            let index = spot.index();
             let traits = Traits::decode(&spot.fields);
-            let own = Own::of(&traits);
-            let key = self.key_of(&traits);
-            let phase = Phase::Due;
-            // As a replay of the journal has it: who begins anew has nothing behind it.
-            let reason = if attempts > 0 { dead.reason } else { String::new() };
-            let task = Slot { lane, seq, base, offset, bytes, attempts, phase, reason, own, key };
+            let own = Own::of(&traits, self.key_of(&traits));
+            let task = Slot { seq, own, phase: Phase::Due, index, offset, bytes, attempts, lane, noted };
             let slot = self.slots.insert(task);
             match traits.run_at.filter(|at| *at > now.wall) {
-                Some(due) => {
-                    let rest = due.0 - now.wall.0;
-                    self.delay(slot, due, rest, fire_ms(rest, now));
-                }
+                Some(due) => self.delay(slot, due, fire_ms(due.0 - now.wall.0, now)),
                 None => self.make_due(slot),
             }
-        } else if attempts > 0 {
-            self.notes.insert(spot.key(), Note { attempts, due: None, reason: dead.reason });
         }
         true
     }
@@ -151,10 +152,7 @@ impl Group {
             Standing::Leased { .. } | Standing::Dead(_) | Standing::Settled => return false,
             Standing::Ahead | Standing::Due { .. } | Standing::Delayed { .. } => {}
         }
-        let attempts = match self.slot_of(spot.key()) {
-            Some(slot) => self.take_out(slot).map_or(0, |task| task.attempts),
-            None => self.notes.remove(&spot.key()).map_or(0, |note| note.attempts),
-        };
+        let attempts = self.take_from_wait(spot.key(), spot.base, spot.index()).attempts;
         self.in_lane(spot.lane, |own| own.call_off(spot.base, spot.index()));
         let (cause, reason) = (DeadCause::Parked, cut_reason(reason).to_owned());
         let dead = DeadNote { attempts, cause, at: now.wall, bytes: spot.bytes, reason };
@@ -169,10 +167,7 @@ impl Group {
             Standing::Settled => return false,
             Standing::Dead(_) => drop(self.take_dead(&spot.key())),
             _ => {
-                match self.slot_of(spot.key()) {
-                    Some(slot) => drop(self.take_out(slot)),
-                    None => drop(self.notes.remove(&spot.key())),
-                }
+                self.take_from_wait(spot.key(), spot.base, spot.index());
                 self.in_lane(spot.lane, |own| {
                     own.call_off(spot.base, spot.index());
                     own.settled.add(u64::from(spot.bytes));
@@ -190,12 +185,12 @@ impl Group {
             self.slots.iter().filter(|(_, task)| task.lane == lane && task.seq < seq).map(|(slot, _)| slot).collect();
         for slot in slots {
             if let Some(task) = self.take_out(slot) {
-                self.in_lane(lane, |own| own.close(task.base, None));
+                self.in_lane(lane, |own| own.close(task.base(), None));
             }
         }
         self.in_lane(lane, |own| own.void_passed(seq));
         self.in_lane(lane, |own| own.void_far(seq));
-        self.notes.retain(|key, _| key.0 != lane || key.1 >= seq);
+        self.notes.forget_before(lane, seq);
         let dead: Vec<TaskKey> = self.dead.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
         for key in dead {
             self.take_dead(&key);
@@ -234,15 +229,25 @@ impl Group {
         if matches!(phase, Phase::Leased { .. }) && !on(Bug::LoanKeptByHand) {
             self.share.give_back();
         }
-        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key()) {
             match phase {
                 Phase::Leased { .. } => sticky.returned(key),
                 Phase::Delayed { .. } => {}
                 Phase::Due => sticky.drop_due(key, task.lane, task.seq),
             }
         }
-        self.free_key(slot, task.key);
+        self.free_key(slot, task.key());
         Some(task)
+    }
+
+    /// Takes a task that is settled or set aside by hand out of whatever it waits for or is on loan to, and gives what was
+    /// known of it.
+    pub(super) fn take_from_wait(&mut self, key: TaskKey, base: u64, index: u32) -> Note {
+        let attempts = match self.slot_of(key).and_then(|slot| self.take_out(slot)) {
+            Some(task) => task.attempts,
+            None => self.attempts_of(key, base, index),
+        };
+        Note { attempts, ..self.notes.remove(&key).unwrap_or_default() }
     }
 
     /// True if the cursor moved over the task, so that its life counts it as open until it is settled.
@@ -256,7 +261,7 @@ impl Group {
 
     fn take_dead(&mut self, key: &TaskKey) -> Option<DeadNote> {
         let dead = self.dead.remove(key)?;
-        self.dead_dirty.insert(dead_blob(key.1));
+        self.dead_dirty.touch(key.1);
         self.dead_order.remove(&(dead.at, *key));
         if dead.cause != DeadCause::Parked {
             self.dead_bytes = self.dead_bytes.saturating_sub(u64::from(dead.bytes));
@@ -267,7 +272,7 @@ impl Group {
     pub(super) fn put_dead(&mut self, key: TaskKey, dead: DeadNote, changes: &mut Runs) {
         changes.push(Change::Dead { key, dead: dead.clone() });
         self.in_lane(key.0, |own| own.settled.add(u64::from(dead.bytes)));
-        self.dead_dirty.insert(dead_blob(key.1));
+        self.dead_dirty.touch(key.1);
         self.count_dead(key, &dead);
         self.dead.insert(key, dead);
     }

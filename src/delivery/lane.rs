@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::log::Cursor;
 use crate::types::{LaneId, Seq};
 
-use super::acks::SegmentAcks;
 use super::far::Far;
 use super::passed::Passed;
+use super::record_bits::RecordBits;
 
 /// Tasks and their payload bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,8 +39,10 @@ impl Amount {
 
 /// What a group knows of one life.
 #[derive(Default)]
-pub(crate) struct LifeAcks {
-    pub acks: SegmentAcks,
+pub(crate) struct GroupLife {
+    pub acks: RecordBits,
+    /// Tasks of which an attempt began, and nothing more is to be said unless there is a note ([`super::notes`]).
+    pub begun: RecordBits,
     /// Tasks that the cursor passed and that are not acked: leased, due, delayed, far, passed over or dead.
     pub open: u32,
     /// The cursor left the life: `open` is all there is left.
@@ -57,7 +59,7 @@ pub(crate) struct GroupLane {
     pub read_ms: u64,
     /// First sequence that the group sees.
     pub start: Seq,
-    pub lives: BTreeMap<u64, LifeAcks>,
+    pub lives: BTreeMap<u64, GroupLife>,
     /// Lives with nothing left to do, not yet reclaimed.
     pub done: BTreeSet<u64>,
     /// Slots of tasks that are due again, by sequence: they go before the cursor.
@@ -95,12 +97,31 @@ impl GroupLane {
         }
     }
 
-    /// The cursor passed a task. True if the task is not acked: it is open from here on, until it is settled.
-    pub(crate) fn open(&mut self, base: u64, index: u32) -> bool {
+    /// The cursor passed a task. If it is not acked it is open from here on, until it is settled; then this says whether an
+    /// attempt of it began.
+    pub(crate) fn open(&mut self, base: u64, index: u32) -> Option<bool> {
         let life = self.lives.entry(base).or_default();
-        let is_open = !life.acks.contains(index);
-        life.open += u32::from(is_open);
-        is_open
+        if life.acks.contains(index) {
+            return None;
+        }
+        life.open += 1;
+        Some(life.begun.contains(index))
+    }
+
+    /// The first attempt of a task begins.
+    #[inline]
+    pub(super) fn begin(&mut self, base: u64, index: u32) {
+        self.lives.entry(base).or_default().begun.set(index);
+    }
+
+    /// No attempt of a task began.
+    pub(super) fn unbegin(&mut self, base: u64, index: u32) {
+        self.lives.entry(base).or_default().begun.forget(index, index);
+    }
+
+    #[inline]
+    pub(super) fn has_begun(&self, base: u64, index: u32) -> bool {
+        self.lives.get(&base).is_some_and(|life| life.begun.contains(index))
     }
 
     /// The life can't be read from `index` on in this open: it is not done before a reopen, so it is not given back.

@@ -4,9 +4,10 @@ use crate::format::journal::{DeadCause, cut_reason};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
-use super::group::{Group, Phase, Rules, Ticket};
+use super::group::{Group, Phase, Rules, Slot, Ticket};
 use super::keys::KeyHash;
-use super::state::{Change, DeadNote, Note, Runs};
+use super::notes::Note;
+use super::state::{Change, DeadNote, Runs};
 
 impl Group {
     /// The lease that `ticket` names, if it still holds and is for `seq`.
@@ -20,14 +21,14 @@ impl Group {
     pub(crate) fn ack(&mut self, ticket: Ticket) {
         let Some(task) = self.slots.remove(ticket.slot, ticket.fence) else { return };
         self.wheel.disarm(ticket.slot);
-        self.free_key(ticket.slot, task.key);
-        self.loan_over(task.key);
+        self.free_key(ticket.slot, task.key());
+        self.loan_over(task.key());
         self.share.give_back();
-        let index = task.seq.index_in(task.base);
+        self.forget_note(&task);
         self.in_lane(task.lane, |lane| {
             lane.in_flight -= 1;
             lane.settled.add(u64::from(task.bytes));
-            lane.close(task.base, Some(index));
+            lane.close(task.base(), Some(task.index));
         });
     }
 
@@ -42,23 +43,25 @@ impl Group {
         now: Now,
         changes: &mut Runs,
     ) {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.fence) else { return };
-        cut_reason(reason).clone_into(&mut task.reason);
+        if self.slots.get(ticket.slot, ticket.fence).is_none() {
+            return;
+        }
+        let reason = cut_reason(reason).to_owned();
         self.end_lease(ticket.slot);
         let Some(task) = self.slots.slot(ticket.slot) else { return };
         if rules.used_up(task) {
-            let reason = task.reason.clone();
             self.bury(ticket.slot, DeadCause::MaxAttempts, reason, now, changes);
             return;
         }
         let delay_ms = delay_ms.unwrap_or_else(|| rules.backoff_ms(task));
         let due = Timestamp(now.wall.0.saturating_add(delay_ms));
-        let note = Note { attempts: task.attempts, due: Some((due, delay_ms)), reason: task.reason.clone() };
-        changes.push(Change::Retry { key: (task.lane, task.seq), note });
+        let note = Note { attempts: task.attempts, due: Some((due, delay_ms)), reason };
+        changes.push(Change::Retry { key: (task.lane, task.seq), note: note.clone() });
+        self.note(ticket.slot, note);
         if delay_ms == 0 {
             self.make_due(ticket.slot);
         } else {
-            self.delay(ticket.slot, due, delay_ms, now.boot_ms.saturating_add(delay_ms));
+            self.delay(ticket.slot, due, now.boot_ms.saturating_add(delay_ms));
         }
     }
 
@@ -73,15 +76,19 @@ impl Group {
     /// its life from being done.
     pub(crate) fn park(&mut self, ticket: Ticket, changes: &mut Runs) {
         if self.take_back(ticket, changes) {
-            let key = self.slots.slot(ticket.slot).and_then(|task| task.key);
+            let key = self.slots.slot(ticket.slot).and_then(Slot::key);
             self.free_key(ticket.slot, key);
         }
     }
 
     fn take_back(&mut self, ticket: Ticket, changes: &mut Runs) -> bool {
-        let Some(task) = self.slots.get_mut(ticket.slot, ticket.fence) else { return false };
-        task.attempts = task.attempts.saturating_sub(1);
-        changes.released(task.lane, task.seq, task.attempts);
+        if self.slots.get(ticket.slot, ticket.fence).is_none() {
+            return false;
+        }
+        self.unbegin(ticket.slot);
+        if let Some(task) = self.slots.slot(ticket.slot) {
+            changes.released(task.lane, task.seq, task.attempts);
+        }
         self.end_lease(ticket.slot);
         true
     }
@@ -104,9 +111,8 @@ impl Group {
 
     /// Moves the deadline of a lease that holds, as far as the task's own limit allows.
     pub(crate) fn extend(&mut self, ticket: Ticket, deadline_ms: u64) {
-        if let Some(task) = self.slots.get(ticket.slot, ticket.fence)
-            && let Phase::Leased { limit_ms, .. } = task.phase
-        {
+        if let Some(task) = self.slots.get(ticket.slot, ticket.fence) {
+            let limit_ms = task.own.as_ref().and_then(|own| own.limit_ms).unwrap_or(u64::MAX);
             self.wheel.arm(ticket.slot, deadline_ms.min(limit_ms));
         }
     }
@@ -124,11 +130,19 @@ impl Group {
         let held: Vec<Ticket> = self
             .slots
             .iter()
-            .filter(|(_, task)| matches!(task.phase, Phase::Leased { consumer: holder, .. } if holder == consumer))
+            .filter(|(_, task)| matches!(task.phase, Phase::Leased { consumer: holder } if holder == consumer))
             .map(|(slot, _)| Ticket { slot, fence: self.slots.fence(slot) })
             .collect();
         for ticket in held {
             self.release(ticket, changes);
+        }
+    }
+
+    /// Nothing is to be said any more of a task that had a slot.
+    #[inline]
+    pub(super) fn forget_note(&mut self, task: &Slot) {
+        if task.noted {
+            self.notes.remove(&(task.lane, task.seq));
         }
     }
 
@@ -144,7 +158,7 @@ impl Group {
         self.slots.end(slot);
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
-            let (lane, key) = (task.lane, task.key);
+            let (lane, key) = (task.lane, task.key());
             self.in_lane(lane, |lane| lane.in_flight -= 1);
             self.loan_over(key);
             self.share.give_back();
@@ -158,7 +172,7 @@ impl Group {
         if let Some(task) = self.slots.slot_mut(slot) {
             task.phase = Phase::Due;
             let (lane, seq) = (task.lane, task.seq);
-            match (&mut self.sticky, task.key) {
+            match (&mut self.sticky, task.key()) {
                 (Some(sticky), Some(key)) => sticky.put_due(key, lane, seq, slot),
                 _ => {
                     self.in_lane(lane, |lane| lane.due.insert(seq, slot));
@@ -167,9 +181,9 @@ impl Group {
         }
     }
 
-    pub(super) fn delay(&mut self, slot: u32, due: Timestamp, delay_ms: u64, fire_ms: u64) {
+    pub(super) fn delay(&mut self, slot: u32, due: Timestamp, fire_ms: u64) {
         if let Some(task) = self.slots.slot_mut(slot) {
-            task.phase = Phase::Delayed { due, delay_ms };
+            task.phase = Phase::Delayed { due };
             let lane = task.lane;
             self.wheel.arm(slot, fire_ms);
             self.in_lane(lane, |lane| lane.delayed += 1);
@@ -179,17 +193,19 @@ impl Group {
     /// Gives up on a task that is on loan to nobody. Its record stays, and keeps its life from being done.
     pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
-        self.free_key(slot, task.key);
+        self.free_key(slot, task.key());
+        self.forget_note(&task);
         let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, bytes: task.bytes, reason };
         self.put_dead((task.lane, task.seq), dead, changes);
     }
 
     pub(super) fn void(&mut self, slot: u32) {
         if let Some(task) = self.slots.remove_slot(slot) {
-            self.free_key(slot, task.key);
+            self.free_key(slot, task.key());
+            self.forget_note(&task);
             self.in_lane(task.lane, |lane| {
                 lane.settled.add(u64::from(task.bytes));
-                lane.close(task.base, None);
+                lane.close(task.base(), None);
             });
         }
     }

@@ -10,7 +10,6 @@ use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
 use super::passed::Whose;
 use super::reserve::{Candidate, Granted, Lost, Take};
-use super::state::Note;
 
 impl Group {
     /// Moves the cursor to the next task that the group has to deliver now.
@@ -54,12 +53,12 @@ impl Group {
         if seq < lane.start {
             return None;
         }
-        if !lane.open(base, index) {
+        let Some(begun) = lane.open(base, index) else {
             // Acked tasks lie in runs, and the seek table may save walking over this one.
             let next = lane.next_unacked(base, index);
             lane.cursor.skip_to(next);
             return None;
-        }
+        };
         let key = (take.lane, seq);
         if !self.dead.is_empty() && self.dead.contains_key(&key) {
             return None;
@@ -75,23 +74,26 @@ impl Group {
                 return None;
             }
         };
-        self.take_in(header, Spot { base, index, offset: header.offset }, asked, take)
+        self.take_in(header, Spot { base, index, offset: header.offset }, asked, begun, take)
     }
 
-    /// Gives a task a slot: `None` if it is delayed; or passed over, because its key is not free, and then it has none.
+    /// Gives a task a slot, one of which an attempt `begun` or none: `None` if it is delayed; or passed over, because its key is not free, and then it has none.
     pub(super) fn take_in(
         &mut self,
         header: &Header,
         spot: Spot,
         asked: Asked,
+        begun: bool,
         take: &mut Take<'_, '_>,
     ) -> Option<u32> {
         let key = (take.lane, spot.seq());
-        let note = if self.notes.is_empty() { None } else { self.notes.get(&key) };
-        let first = asked.run_at.map(|at| (at, at.0.saturating_sub(header.time.0)));
+        let note = self.notes.get(&key);
+        let attempts = note.map_or(u32::from(begun), |note| note.attempts);
+        let noted = note.is_some();
+        let first = asked.run_at.filter(|_| attempts == 0).map(|at| (at, at.0.saturating_sub(header.time.0)));
         let due = note.map_or(first, |note| note.due).filter(|(due, _)| *due > take.now.wall);
         // One that was never handed out doesn't take its key before its time; one that waits for its retry has it.
-        let takes_key = asked.key.filter(|_| due.is_none() || note.is_some_and(|note| note.attempts > 0));
+        let takes_key = asked.key().filter(|_| due.is_none() || attempts > 0);
         if let Some(wanted) = takes_key {
             let whose = if self.may_take(take.ask.worker(), wanted) { Whose::Own } else { Whose::Another };
             if !self.keys.is_free(wanted, take.lane, spot) || (due.is_none() && whose == Whose::Another) {
@@ -99,26 +101,24 @@ impl Group {
                 return None;
             }
         }
-        if let Some((due, delay_ms)) = due.filter(|_| note.is_none()) {
+        if let Some((due, delay_ms)) = due.filter(|_| attempts == 0) {
             let rest_ms = rest_ms(due, delay_ms, take.now);
             if rest_ms > take.rules.far.far_ms() {
                 self.put_far(spot, rest_ms, take);
                 return None;
             }
         }
-        let note = if self.notes.is_empty() { None } else { self.notes.remove(&key) };
-        let Note { attempts, reason, .. } = note.unwrap_or_default();
         let (lane, seq) = key;
-        let (base, offset, bytes) = (spot.base, spot.offset, header.payload_bytes);
-        let (own, key) = (asked.own, asked.key);
-        let task = Slot { lane, seq, base, offset, bytes, attempts, phase: Phase::Due, reason, own, key };
+        let Spot { index, offset, .. } = spot;
+        let (own, bytes) = (asked.own, header.payload_bytes);
+        let task = Slot { seq, own, phase: Phase::Due, index, offset, bytes, attempts, lane, noted };
         let slot = self.slots.insert(task);
         if let Some(key) = takes_key {
             self.keys.hold(key, slot);
         }
         match due {
             Some((due, delay_ms)) => {
-                self.delay(slot, due, delay_ms, fire_ms(rest_ms(due, delay_ms, take.now), take.now));
+                self.delay(slot, due, fire_ms(rest_ms(due, delay_ms, take.now), take.now));
                 None
             }
             None => Some(slot),
@@ -131,7 +131,6 @@ impl Group {
 pub(super) struct Asked {
     pub run_at: Option<Timestamp>,
     pub own: Option<Box<Own>>,
-    pub key: Option<KeyHash>,
 }
 
 impl Asked {
@@ -147,7 +146,11 @@ impl Asked {
             return None;
         }
         let key = traits.key.map(|key| keys.hash(key));
-        Some(Asked { run_at: traits.run_at, own: Own::of(&traits), key })
+        Some(Asked { run_at: traits.run_at, own: Own::of(&traits, key) })
+    }
+
+    pub(super) fn key(&self) -> Option<KeyHash> {
+        self.own.as_ref().and_then(|own| own.key)
     }
 }
 

@@ -4,7 +4,6 @@
 //! process comes out as [`Change`]s, which the engine writes to the journal while it still holds the group.
 //! Absent: clocks (times come in), files, locks, threads, randomness. Groups share one number and no more ([`loans`]).
 
-pub(crate) mod acks;
 mod bits;
 pub(crate) mod far;
 pub(crate) mod fences;
@@ -15,7 +14,9 @@ pub(crate) mod lane;
 mod leases;
 pub(crate) mod loans;
 mod meet;
+pub(crate) mod notes;
 mod passed;
+pub(crate) mod record_bits;
 mod reserve;
 pub(crate) mod retention;
 pub(crate) mod scheduler;
@@ -31,6 +32,7 @@ mod tests;
 pub(crate) use group::{Group, Rules, Ticket};
 pub(crate) use hand::{DeadBounds, Keeps, Sought, Standing};
 pub(crate) use lane::Amount;
+pub(crate) use notes::{Dirty, Note};
 pub(crate) use reserve::{Ask, Grant, Granted, Lost};
 pub use scheduler::Priority;
-pub(crate) use state::{Change, DeadNote, GroupState, Note, Runs};
+pub(crate) use state::{Change, DeadNote, GroupState, Runs};

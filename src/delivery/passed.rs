@@ -9,12 +9,11 @@ use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Seq};
 
 use super::bits::Bits;
-use super::group::{Group, Slot};
+use super::group::Group;
 use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
 use super::meet::Asked;
 use super::reserve::{Candidate, Granted, Lost, Take};
-use super::state::Note;
 use super::sticky::Sticky;
 
 /// What a group passed over in one lane.
@@ -116,13 +115,12 @@ impl Group {
     /// Takes a task's slot away again, because its key is not free.
     pub(super) fn shelve(&mut self, slot: u32, whose: Whose) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
-        let Slot { lane, seq, base, offset, attempts, reason, key, .. } = task;
-        if attempts > 0 || !reason.is_empty() {
-            self.notes.insert((lane, seq), Note { attempts, due: None, reason });
+        if task.noted {
+            self.notes.count((task.lane, task.seq), task.attempts);
         }
-        if let Some(key) = key {
-            let index = seq.index_in(base);
-            self.pass_over(key, lane, Spot { base, index, offset }, whose);
+        if let Some(key) = task.key() {
+            let spot = Spot { base: task.base(), index: task.index, offset: task.offset };
+            self.pass_over(key, task.lane, spot, whose);
         }
     }
 
@@ -132,16 +130,17 @@ impl Group {
         let worker = take.ask.worker();
         while self.keys.has_ready(take.lane, |_| true) {
             let (key, from) = self.keys.next_ready(take.lane, |key| self.may_take(worker, key))?;
-            let is_it = |asked: &Asked| if asked.key == Some(key) { Pick::This } else { Pick::Not };
+            let is_it = |asked: &Asked| if asked.key() == Some(key) { Pick::This } else { Pick::Not };
             let Some(found) = self.find_passed(take, from, |_, _, asked, _| is_it(asked)) else {
                 self.keys.found_none(key, take.lane);
                 continue;
             };
-            if found.asked.key == Some(key) {
+            if found.asked.key() == Some(key) {
                 self.keys.found(key, take.lane, found.rest);
             }
             let Found { source, header, asked, spot, .. } = found;
-            if let Some(slot) = self.take_in(&header, spot, asked, take) {
+            let begun = self.lanes.get(take.lane).is_some_and(|own| own.has_begun(spot.base, spot.index));
+            if let Some(slot) = self.take_in(&header, spot, asked, begun, take) {
                 return Some((slot, granted.source(&source), header));
             }
         }
@@ -176,7 +175,7 @@ impl Group {
                 continue;
             }
             let asked = Asked::read(&self.keys, self.id, &source, &header).unwrap_or_default();
-            if asked.key.is_none() || matches!(pick(&mut self.keys, self.sticky.as_ref(), &asked, spot), Pick::This) {
+            if asked.key().is_none() || matches!(pick(&mut self.keys, self.sticky.as_ref(), &asked, spot), Pick::This) {
                 own.passed.bits.clear(base, index);
                 return Some(Found { source, header, asked, spot, rest });
             }

@@ -10,7 +10,7 @@ use crate::sabotage::{Bug, on};
 use crate::storage::Region;
 use crate::types::{LaneId, LaneSet, Now, Seq};
 
-use super::group::{Group, Phase, Rules, Ticket};
+use super::group::{Group, Phase, Rules, Slot, Ticket};
 use super::keys::Spot;
 use super::passed::Whose;
 use super::scheduler::Turn;
@@ -171,7 +171,7 @@ impl Group {
                 // Its slot stays open, due and in no list, so that its life and its attempts are kept for a reopen.
                 Err(Some(lost @ Lost::Unreadable { .. })) => {
                     take.lost.push(lost);
-                    let key = self.slots.slot(slot).and_then(|task| task.key);
+                    let key = self.slots.slot(slot).and_then(Slot::key);
                     self.free_key(slot, key);
                 }
                 Err(lost) => {
@@ -202,9 +202,8 @@ impl Group {
     #[inline]
     fn takes_key(&mut self, slot: u32) -> Result<(), Whose> {
         let Some(task) = self.slots.slot(slot) else { return Ok(()) };
-        let Some(key) = task.key else { return Ok(()) };
-        let index = task.seq.index_in(task.base);
-        let spot = Spot { base: task.base, index, offset: task.offset };
+        let Some(key) = task.key() else { return Ok(()) };
+        let spot = Spot { base: task.base(), index: task.index, offset: task.offset };
         if self.keys.is_held_by(key, slot) {
             return Ok(());
         }
@@ -235,7 +234,8 @@ impl Group {
             return None;
         }
         if take.rules.used_up(task) {
-            let reason = std::mem::take(&mut task.reason);
+            let (key, noted) = ((task.lane, task.seq), task.noted);
+            let reason = self.reason_of(key, noted);
             self.bury(slot, DeadCause::MaxAttempts, reason, take.now, take.changes);
             return None;
         }
@@ -243,15 +243,18 @@ impl Group {
             self.make_due(slot);
             return None;
         }
-        task.attempts += 1;
-        let limit = task.own.as_ref().and_then(|own| own.time_limit_ms);
-        let limit_ms = limit.map_or(u64::MAX, |limit| take.now.boot_ms.saturating_add(limit));
-        let until = take.now.boot_ms.saturating_add(take.ask.lease_ms).min(limit_ms);
-        task.phase = Phase::Leased { consumer: take.ask.consumer, limit_ms };
-        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key) {
+        let mut until = take.now.boot_ms.saturating_add(take.ask.lease_ms);
+        if let Some(own) = &mut task.own {
+            own.limit_ms = own.time_limit_ms.map(|limit| take.now.boot_ms.saturating_add(limit));
+            until = until.min(own.limit_ms.unwrap_or(u64::MAX));
+        }
+        task.phase = Phase::Leased { consumer: take.ask.consumer };
+        if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key()) {
             sticky.lent(key);
         }
-        let (lane, seq, attempt, reason) = (task.lane, task.seq, task.attempts, task.reason.clone());
+        let (lane, seq, noted) = (task.lane, task.seq, task.noted);
+        let reason = self.reason_of((lane, seq), noted);
+        let attempt = self.begin(slot)?;
         let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
         self.lanes.get_mut(lane)?.in_flight += 1;
@@ -262,16 +265,17 @@ impl Group {
     /// A task that nobody wants done any more: a dead letter, or gone and counted.
     fn expire_task(&mut self, slot: u32, take: &mut Take<'_, '_>) {
         if take.rules.expired_are_dead {
-            let reason = self.slots.slot_mut(slot).map(|task| std::mem::take(&mut task.reason)).unwrap_or_default();
+            let task = self.slots.slot(slot).map(|task| ((task.lane, task.seq), task.noted));
+            let reason = task.map(|(key, noted)| self.reason_of(key, noted)).unwrap_or_default();
             self.bury(slot, DeadCause::Expired, reason, take.now, take.changes);
         } else if let Some(task) = self.slots.remove_slot(slot) {
-            self.free_key(slot, task.key);
+            self.free_key(slot, task.key());
+            self.forget_note(&task);
             take.changes.acked(task.lane, task.seq);
-            let index = task.seq.index_in(task.base);
             self.in_lane(task.lane, |lane| {
                 lane.expired += 1;
                 lane.settled.add(u64::from(task.bytes));
-                lane.close(task.base, Some(index));
+                lane.close(task.base(), Some(task.index));
             });
         }
     }

@@ -13,7 +13,8 @@ use crate::sabotage::{Bug, on};
 use crate::types::{Beyond, LaneId, Now, Seq};
 
 use super::group::{Group, Phase};
-use super::state::{DeadNote, Note, Runs};
+use super::notes::Note;
+use super::state::{DeadNote, Runs};
 
 /// Where the last look came to, so that the next one need not walk over the same loans and dead letters.
 #[derive(Default)]
@@ -85,14 +86,7 @@ impl Group {
     /// Lets go of a task whose fate allows it.
     pub(crate) fn let_go(&mut self, lane: LaneId, base: u64, header: &Header, now: Now, changes: &mut Runs) {
         let (index, seq) = (header.index, Seq(base + u64::from(header.index)));
-        let slot = self.due_slot(lane, seq).or_else(|| self.slot_of((lane, seq)).filter(|_| on(Bug::LoanLetGo)));
-        let Note { attempts, reason, .. } = match slot {
-            Some(slot) => {
-                let task = self.take_out(slot);
-                task.map(|task| Note { attempts: task.attempts, due: None, reason: task.reason }).unwrap_or_default()
-            }
-            None => self.notes.remove(&(lane, seq)).unwrap_or_default(),
-        };
+        let Note { attempts, reason, .. } = self.take_from_wait((lane, seq), base, index);
         self.in_lane(lane, |own| own.call_off(base, index));
         self.looks.let_go += 1;
         #[cfg(any(test, feature = "sim"))]

@@ -40,10 +40,6 @@ impl<T> Slab<T> {
         self.slots.get(slot as usize).filter(|entry| entry.opens(fence))?.value.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, slot: u32, fence: u64) -> Option<&mut T> {
-        self.slots.get_mut(slot as usize).filter(|entry| entry.opens(fence))?.value.as_mut()
-    }
-
     /// The value of a slot, whoever it is lent to.
     pub(crate) fn slot(&self, slot: u32) -> Option<&T> {
         self.slots.get(slot as usize)?.value.as_ref()

@@ -10,21 +10,11 @@ use crate::format::journal::{DeadCause, Entry, Run};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Retention, Seq, Timestamp};
 
-use super::acks::SegmentAcks;
+use super::notes::Note;
+use super::record_bits::RecordBits;
 
 /// A task's place in a group: lane and sequence.
 pub(crate) type TaskKey = (LaneId, Seq);
-
-/// What is known of a task that was handed out and is not settled for good.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Note {
-    /// Attempts that began.
-    pub attempts: u32,
-    /// When it is due again, and how long the delay was; `None` is at once.
-    pub due: Option<(Timestamp, u64)>,
-    /// Why the last attempt failed, if anybody said.
-    pub reason: String,
-}
 
 /// A task that the group gave up on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,13 +34,13 @@ pub(crate) struct GroupState {
     /// First sequence that the group sees, per lane; lanes that are absent begin at 0.
     pub starts: BTreeMap<LaneId, Seq>,
     /// Acks of each life, by lane and base.
-    pub acks: BTreeMap<(LaneId, u64), SegmentAcks>,
+    pub acks: BTreeMap<(LaneId, u64), RecordBits>,
     /// Lives in which the group has nothing left to do.
     pub done: BTreeSet<(LaneId, u64)>,
+    /// Tasks of each life whose first attempt began; where there is a note, that counts.
+    pub begun: BTreeMap<(LaneId, u64), RecordBits>,
     pub notes: BTreeMap<TaskKey, Note>,
     pub dead: BTreeMap<TaskKey, DeadNote>,
-    /// Dead letters that were dropped since the checkpoint, which still has them.
-    pub dead_dropped: BTreeSet<Seq>,
     /// Tasks acked in lives that are gone, per lane.
     pub acked_gone: BTreeMap<LaneId, u64>,
     /// How much it may have left to do.
@@ -99,7 +89,11 @@ impl GroupState {
     /// Applies one journal entry that names this group. What concerns records that did not survive is dropped.
     pub(crate) fn apply(&mut self, entry: &Entry<'_>, records: &impl Locate) {
         match entry {
-            Entry::Reserved { attempt, runs, .. } => self.each(runs.clone(), records, |state, key, _| {
+            Entry::Reserved { attempt, runs, .. } => self.each(runs.clone(), records, |state, key, base| {
+                if *attempt == 1 && !state.notes.contains_key(&key) {
+                    state.begun.entry((key.0, base)).or_default().set(key.1.index_in(base));
+                    return;
+                }
                 let note = state.notes.entry(key).or_default();
                 note.attempts = *attempt;
                 note.due = None;
@@ -107,14 +101,18 @@ impl GroupState {
             Entry::Acked { runs, .. } | Entry::Cancelled { runs } => {
                 self.each(runs.clone(), records, |state, key, base| {
                     state.notes.remove(&key);
-                    let _letter = state.forget_dead(&key);
+                    state.dead.remove(&key);
                     state.set_acked(key, base);
                 })
             }
-            Entry::Released { attempts, runs, .. } => self.each(runs.clone(), records, |state, key, _| {
-                let dead = state.forget_dead(&key);
+            Entry::Released { attempts, runs, .. } => self.each(runs.clone(), records, |state, key, base| {
+                let dead = state.dead.remove(&key);
                 if *attempts == 0 {
                     state.notes.remove(&key);
+                    if let Some(begun) = state.begun.get_mut(&(key.0, base)) {
+                        let index = key.1.index_in(base);
+                        begun.forget(index, index);
+                    }
                 } else {
                     let note = state.notes.entry(key).or_default();
                     note.attempts = *attempts;
@@ -165,17 +163,23 @@ impl GroupState {
         let start = self.starts.entry(lane).or_default();
         *start = (*start).max(seq);
         self.notes.retain(|key, _| key.0 != lane || key.1 >= seq);
-        let before: Vec<TaskKey> = self.dead.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
-        for key in before {
-            let _letter = self.forget_dead(&key);
-        }
+        self.dead.retain(|key, _| key.0 != lane || key.1 >= seq);
     }
 
-    /// A dead letter that is none any more; the checkpoint may still have it.
-    fn forget_dead(&mut self, key: &TaskKey) -> Option<DeadNote> {
-        let dead = self.dead.remove(key)?;
-        self.dead_dropped.insert(key.1);
-        Some(dead)
+    /// How many tasks of a life were handed out once, and neither settled nor given back with a note.
+    pub(crate) fn begun_once(&self, lane: LaneId, base: u64) -> u64 {
+        let Some(begun) = self.begun.get(&(lane, base)) else { return 0 };
+        let is_so = |index: &u32| {
+            let key = (lane, Seq(base + u64::from(*index)));
+            !self.is_acked(key, base) && !self.notes.contains_key(&key) && !self.dead.contains_key(&key)
+        };
+        begun.all_set().filter(is_so).count() as u64
+    }
+
+    /// What is known of a task that was handed out.
+    pub(crate) fn note_of(&self, key: &TaskKey, base: u64) -> Option<Note> {
+        let begun = || self.begun.get(&(key.0, base)).is_some_and(|begun| begun.contains(key.1.index_in(base)));
+        self.notes.get(key).cloned().or_else(|| begun().then(Note::once))
     }
 
     fn each(
@@ -222,7 +226,7 @@ impl GroupState {
         if self.done.contains(&(lane, base)) {
             return 0;
         }
-        let acked = self.acks.get(&(lane, base)).map_or(0, SegmentAcks::count);
+        let acked = self.acks.get(&(lane, base)).map_or(0, RecordBits::count);
         let before = self.starts.get(&lane).map_or(0, |start| start.index_in(base));
         u64::from(tasks.saturating_sub(acked).saturating_sub(before))
     }
@@ -231,7 +235,7 @@ impl GroupState {
     pub(crate) fn has_settled(&self, lane: LaneId, base: u64, records: u32, tasks: u32) -> bool {
         self.done.contains(&(lane, base))
             || self.starts.get(&lane).is_some_and(|start| start.0 >= base + u64::from(records))
-            || self.acks.get(&(lane, base)).map_or(0, SegmentAcks::count) >= tasks
+            || self.acks.get(&(lane, base)).map_or(0, RecordBits::count) >= tasks
     }
 }
 

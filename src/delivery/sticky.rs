@@ -224,7 +224,7 @@ impl Sticky {
 
     /// What a walk for the worker does with a task at `spot`.
     fn pick(&self, keys: &mut Keys, worker: Option<WorkerId>, asked: &Asked, lane: LaneId, spot: Spot) -> Pick {
-        let Some(key) = asked.key else { return Pick::This };
+        let Some(key) = asked.key() else { return Pick::This };
         let is_mine = |bucket: &&Bucket| bucket.belongs_to(worker);
         let from = self.bucket(key).filter(is_mine).and_then(|bucket| bucket.waiting_in(lane));
         if from.is_none_or(|from| spot < from) {
@@ -278,7 +278,8 @@ impl Group {
             });
             self.sticky.as_mut()?.looked_at(worker, lane, found.as_ref().map(|found| found.rest));
             let Found { source, header, asked, spot, .. } = found?;
-            if let Some(slot) = self.take_in(&header, spot, asked, take) {
+            let begun = self.lanes.get(take.lane).is_some_and(|own| own.has_begun(spot.base, spot.index));
+            if let Some(slot) = self.take_in(&header, spot, asked, begun, take) {
                 return Some((slot, granted.source(&source), header));
             }
         }

@@ -1,7 +1,7 @@
 //! Leaves of the room against naive twins.
 
-mod acks;
 mod keys;
+mod record_bits;
 mod scheduler;
 mod slab;
 mod sticky;
@@ -10,7 +10,7 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::acks::{CHUNK_BITS, SegmentAcks};
+use super::record_bits::{CHUNK_BITS, RecordBits};
 use super::slab::Slab;
 use super::wheel::Wheel;
 
@@ -93,7 +93,7 @@ fn wheel_fires_in_order_of_due_times() {
 fn acks_are_what_a_set_would_hold() {
     for seed in 0..50 {
         let mut rng = Rng(seed);
-        let mut acks = SegmentAcks::new();
+        let mut acks = RecordBits::new();
         let mut twin = BTreeSet::new();
         let reach = 1 + rng.below(u64::from(CHUNK_BITS) * 3);
         for _ in 0..2000 {
@@ -104,7 +104,7 @@ fn acks_are_what_a_set_would_hold() {
             assert_eq!(acks.next_unacked(from), expected);
         }
         assert_eq!(acks.count() as usize, twin.len());
-        let mut copy = SegmentAcks::new();
+        let mut copy = RecordBits::new();
         for chunk in acks.take_dirty() {
             copy.load_chunk(chunk, &acks.chunk_bytes(chunk));
         }

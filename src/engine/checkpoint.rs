@@ -32,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::checkpoint::{Changes, Key, Store};
-use crate::delivery::Group;
-use crate::delivery::acks::SegmentAcks;
+use crate::delivery::record_bits::RecordBits;
+use crate::delivery::{Dirty, Group};
 use crate::error::{Error, Result};
 use crate::format::dedup::encode_order;
 use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
@@ -50,6 +50,8 @@ use super::groups::GroupCell;
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
 /// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
 const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
+/// Bitmaps that a checkpoint packs while it holds a lock, each in some 50 µs.
+const PACKS_AT_ONCE: u32 = 8;
 /// Lives a group is done with, per blob.
 const DONE_PER_BLOB: usize = 2048;
 
@@ -70,13 +72,25 @@ struct Snapshot {
     kept: BTreeSet<Key>,
     /// Lives that every group is done with.
     gone: Vec<(LaneId, u64)>,
-    /// Dirty marks that were taken, to be put back on failure: of chunks of acks, and of blobs of dead letters.
-    taken: Vec<(u32, LaneId, u64, u32)>,
-    taken_dead: Vec<(u32, u64)>,
+    /// Dirty marks that were taken, to be put back on failure: of chunks of bits, and of blobs of notes and dead letters.
+    taken: Vec<TakenChunk>,
+    taken_notes: Vec<(u32, Dirty)>,
+    taken_dead: Vec<(u32, Dirty)>,
     /// Likewise of what groups to come find settled.
     taken_to_come: Vec<(LaneId, u64, u32)>,
     /// Slices of dedup ids that it has as they are.
     slices: Vec<u32>,
+    /// How many more bitmaps of the group at hand may be packed: it is locked meanwhile.
+    packs: u32,
+}
+
+/// A chunk of a life's bits for a group.
+struct TakenChunk {
+    kind: u8,
+    group: u32,
+    lane: LaneId,
+    base: u64,
+    chunk: u32,
 }
 
 impl Engine {
@@ -217,6 +231,7 @@ impl Engine {
         snapshot: &mut Snapshot,
         gone: &mut Vec<(LaneId, u64)>,
     ) {
+        snapshot.packs = PACKS_AT_ONCE;
         let mut work = cell.state.lock();
         let group = &mut work.group;
         gone.retain(|(lane, base)| {
@@ -234,47 +249,44 @@ impl Engine {
         }
         for (lane, own) in group.lanes.iter_mut() {
             for (base, life) in &mut own.lives {
-                let first = Key { kind: kind::ACKS, a: cell.id, b: *base, c: 0 };
-                let without = on(Bug::CheckpointWithoutAcks);
-                let taken = put_bits(snapshot, checkpoints, first, &mut life.acks, without);
-                snapshot.taken.extend(taken.into_iter().map(|chunk| (cell.id, lane, *base, chunk)));
+                let without = [on(Bug::CheckpointWithoutAcks), on(Bug::CheckpointWithoutBegun)];
+                let each = [(kind::ACKS, &mut life.acks), (kind::BEGUN, &mut life.begun)];
+                for ((kind, bits), without) in each.into_iter().zip(without) {
+                    let first = Key { kind, a: cell.id, b: *base, c: 0 };
+                    let chunks = put_bits(snapshot, checkpoints, first, bits, without);
+                    let taken = |chunk| TakenChunk { kind, group: cell.id, lane, base: *base, chunk };
+                    snapshot.taken.extend(chunks.into_iter().map(taken));
+                }
             }
         }
-        let notes = group.notes().map(|((lane, seq), note)| ListedNote {
-            lane,
-            seq,
+        self.snapshot_notes(cell.id, group, checkpoints, snapshot);
+    }
+
+    /// Only blobs that changed: notes and dead letters may be many, and they stay for long.
+    fn snapshot_notes(&self, id: u32, group: &mut Group, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+        let lanes: Vec<LaneId> = self.lanes.all().map(|(lane, _)| lane).collect();
+        let taken = group.notes.dirty.take();
+        let notes = taken.of(group.notes.all(), &lanes).map(|((lane, seq), note)| ListedNote {
+            lane: *lane,
+            seq: *seq,
             attempts: note.attempts,
             time: note.due.map(|(due, _)| due),
             detail: note.due.map_or(0, |(_, delay_ms)| delay_ms),
-            reason: note.reason,
+            reason: note.reason.clone(),
         });
-        put_notes(snapshot, kind::NOTES, cell.id, notes);
-        self.snapshot_dead(cell.id, group, checkpoints, snapshot);
-    }
-
-    /// Only blobs that changed: dead letters may be many, and they stay for long.
-    fn snapshot_dead(&self, id: u32, group: &mut Group, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
-        let first = Key { kind: kind::DEAD, a: id, b: 0, c: 0 };
-        let last = Key { b: u64::MAX, c: u32::MAX, ..first };
-        let saved = checkpoints.saved.range(first..=last).map(|(key, _)| *key);
-        snapshot.kept.extend(saved.filter(|key| !group.dead_dirty.contains(&key.b)));
-        for blob in std::mem::take(&mut group.dead_dirty) {
-            snapshot.taken_dead.push((id, blob));
-            let sequences = Seq(blob * NOTES_PER_BLOB)..=Seq(blob * NOTES_PER_BLOB + (NOTES_PER_BLOB - 1));
-            let dead = self
-                .lanes
-                .all()
-                .flat_map(|(lane, _)| group.dead.range((lane, *sequences.start())..=(lane, *sequences.end())));
-            let listed = dead.map(|((lane, seq), dead)| ListedNote {
-                lane: *lane,
-                seq: *seq,
-                attempts: dead.attempts,
-                time: Some(dead.at),
-                detail: u64::from(dead.bytes) << 8 | u64::from(dead.cause.code()),
-                reason: dead.reason.clone(),
-            });
-            put_notes(snapshot, kind::DEAD, id, listed);
-        }
+        put_notes(snapshot, checkpoints, (kind::NOTES, id), &taken, notes);
+        snapshot.taken_notes.push((id, taken));
+        let taken = group.dead_dirty.take();
+        let dead = taken.of(&group.dead, &lanes).map(|((lane, seq), dead)| ListedNote {
+            lane: *lane,
+            seq: *seq,
+            attempts: dead.attempts,
+            time: Some(dead.at),
+            detail: u64::from(dead.bytes) << 8 | u64::from(dead.cause.code()),
+            reason: dead.reason.clone(),
+        });
+        put_notes(snapshot, checkpoints, (kind::DEAD, id), &taken, dead);
+        snapshot.taken_dead.push((id, taken));
     }
 
     /// Lists every life that stays; returns each log's highest base, read before its lives.
@@ -316,6 +328,7 @@ impl Engine {
 
     /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
     fn snapshot_cancelled(&self, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+        snapshot.packs = PACKS_AT_ONCE;
         let mut to_come = self.to_come.lock();
         for ((lane, base), acks) in to_come.acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
             if !snapshot.gone.contains(&(*lane, *base)) {
@@ -404,8 +417,9 @@ fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
     };
     snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
     let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
-    snapshot.kept.retain(|key| key.kind != kind::ACKS || key.a != cell.id || !gone.contains(&key.b));
-    snapshot.values.retain(|key, _| key.kind != kind::ACKS || key.a != cell.id || !gone.contains(&key.b));
+    let goes = |key: &Key| matches!(key.kind, kind::ACKS | kind::BEGUN) && key.a == cell.id && gone.contains(&key.b);
+    snapshot.kept.retain(|key| !goes(key));
+    snapshot.values.retain(|key, _| !goes(key));
 }
 
 /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk. Gives the chunks that
@@ -414,10 +428,13 @@ fn put_bits(
     snapshot: &mut Snapshot,
     checkpoints: &Checkpoints,
     first: Key,
-    bits: &mut SegmentAcks,
+    bits: &mut RecordBits,
     without: bool,
 ) -> Vec<u32> {
     let mut taken = bits.take_dirty();
+    if taken.is_empty() && snapshot.packs > 0 && bits.rest() {
+        snapshot.packs -= 1;
+    }
     if without {
         taken.clear();
     }
@@ -428,8 +445,18 @@ fn put_bits(
     taken
 }
 
-/// Cuts notes into blobs by sequence.
-fn put_notes(snapshot: &mut Snapshot, kind: u8, group: u32, notes: impl Iterator<Item = ListedNote>) {
+/// Cuts notes of a kind, those of a group that changed, into blobs by sequence, and keeps the other blobs.
+fn put_notes(
+    snapshot: &mut Snapshot,
+    checkpoints: &Checkpoints,
+    (kind, group): (u8, u32),
+    changed: &Dirty,
+    notes: impl Iterator<Item = ListedNote>,
+) {
+    let first = Key { kind, a: group, b: 0, c: 0 };
+    let last = Key { b: u64::MAX, c: u32::MAX, ..first };
+    let saved = checkpoints.saved.range(first..=last).map(|(key, _)| *key);
+    snapshot.kept.extend(saved.filter(|key| !changed.has(key.b)));
     let mut blobs: BTreeMap<u64, BTreeMap<Seq, ListedNote>> = BTreeMap::new();
     for note in notes {
         blobs.entry(note.seq.0 / NOTES_PER_BLOB).or_default().insert(note.seq, note);
@@ -482,14 +509,17 @@ fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) ->
 
 fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
     let mut work = cell.state.lock();
-    for (_, lane, base, chunk) in snapshot.taken.iter().filter(|(group, ..)| *group == cell.id) {
-        let life = work.group.lanes.get_mut(*lane).and_then(|own| own.lives.get_mut(base));
+    for taken in snapshot.taken.iter().filter(|taken| taken.group == cell.id) {
+        let life = work.group.lanes.get_mut(taken.lane).and_then(|own| own.lives.get_mut(&taken.base));
         if let Some(life) = life {
-            life.acks.mark_dirty(*chunk);
+            let bits = if taken.kind == kind::ACKS { &mut life.acks } else { &mut life.begun };
+            bits.mark_dirty(taken.chunk);
         }
     }
-    let blobs = snapshot.taken_dead.iter().filter(|(group, _)| *group == cell.id).map(|(_, blob)| *blob);
-    work.group.dead_dirty.extend(blobs);
+    let of_group =
+        |taken: &[(u32, Dirty)]| taken.iter().find(|(group, _)| *group == cell.id).map(|(_, dirty)| dirty.clone());
+    work.group.notes.dirty.put_back(of_group(&snapshot.taken_notes).unwrap_or_default());
+    work.group.dead_dirty.put_back(of_group(&snapshot.taken_dead).unwrap_or_default());
 }
 
 fn forget(cell: &GroupCell, gone: &[(LaneId, u64)]) {

@@ -162,6 +162,9 @@ impl Inspection {
                 None => stats.in_flight += u64::from(self.is_open),
             }
         }
+        if self.is_open {
+            stats.in_flight += lives.iter().map(|life| group.begun_once(lane, life.header.base)).sum::<u64>();
+        }
         stats
     }
 
@@ -204,7 +207,7 @@ impl Inspection {
         if group.is_acked(key, base) {
             return TaskState::Acked;
         }
-        match group.notes.get(&key) {
+        match group.note_of(&key, base) {
             None => TaskState::Waiting,
             Some(note) => match note.due {
                 Some((due, _)) if due > self.looked_at => TaskState::Delayed { attempts: note.attempts, due },

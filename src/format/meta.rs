@@ -42,7 +42,8 @@ pub(crate) mod kind {
     pub(crate) const ACKS: u8 = 3;
     /// Lives a group is done with: `a` = group.
     pub(crate) const DONE: u8 = 4;
-    /// Tasks handed out and unsettled: `a` = group, `b` = sequence / [`super::NOTES_PER_BLOB`].
+    /// Tasks handed out and unsettled of which more is to be said than [`BEGUN`]: `a` = group, `b` = sequence /
+    /// [`super::NOTES_PER_BLOB`].
     pub(crate) const NOTES: u8 = 5;
     /// Dead letters: `a` = group, `b` as for notes.
     pub(crate) const DEAD: u8 = 6;
@@ -52,6 +53,8 @@ pub(crate) mod kind {
     pub(crate) const NEXT_GROUP: u8 = 8;
     /// Tasks that are settled for groups to come too: `b` = base of the life, `c` = chunk.
     pub(crate) const CANCELLED: u8 = 10;
+    /// Tasks whose first attempt began: `a` = group, `b` = base of the life, `c` = chunk.
+    pub(crate) const BEGUN: u8 = 11;
     /// A slice of dedup ids: `a` = its number.
     pub(crate) const IDS: u8 = 16;
     /// Order of the next enqueue with a dedup id; absent if there was none.

@@ -481,7 +481,7 @@ fn take_over(model: &mut Model, shown: &[Shown], before: &Before) {
                 if mine.must && mine.acked <= Sure::Maybe {
                     lost.insert(*seq);
                 }
-                Mine { acked: Sure::Power, transaction: 0, purged: false, ..*mine }
+                Mine { acked: Sure::Power, dead: Sure::No, transaction: 0, purged: false, ..*mine }
             };
         }
         side.reserve_failed = false;

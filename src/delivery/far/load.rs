@@ -175,15 +175,13 @@ impl Group {
         }
         own.unfar(base, index);
         let (seq, offset, bytes) = (entry.seq, entry.offset, header.payload_bytes);
-        let (phase, reason) = (Phase::Due, String::new());
-        let Asked { own, key, .. } = asked;
-        let slot = self.slots.insert(Slot { lane, seq, base, offset, bytes, attempts: 0, phase, reason, own, key });
+        let (own, attempts, noted) = (asked.own, 0, false);
+        let slot = self.slots.insert(Slot { seq, own, phase: Phase::Due, index, offset, bytes, attempts, lane, noted });
         if rest_ms == 0 || on(Bug::DelayedEarly) {
             self.make_due(slot);
             return true;
         }
-        let delay_ms = run_at.0.saturating_sub(header.time.0);
-        self.delay(slot, run_at, delay_ms, now.boot_ms.saturating_add(rest_ms));
+        self.delay(slot, run_at, now.boot_ms.saturating_add(rest_ms));
         false
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::checkpoint::{BlobError, Key, Store, Value};
-use crate::delivery::acks::CHUNK_BITS;
+use crate::delivery::record_bits::CHUNK_BITS;
 use crate::delivery::state::Locate;
 use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
@@ -193,7 +193,7 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
             // The next checkpoint writes a blob again whose check is not as it was saved.
             let check = crc32fast::hash(&value);
             base.saved.insert(key, if bad_copy.is_some() { !check } else { check });
-            if matches!(key.kind, kind::ACKS | kind::CANCELLED) {
+            if matches!(key.kind, kind::ACKS | kind::CANCELLED | kind::BEGUN) {
                 acks.push((key, value));
                 return Ok(());
             }
@@ -221,9 +221,10 @@ fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
     for (key, value) in acks {
         let is_possible = key.a < GROUP_IDS_END && key.c <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
         if let Some(lane) = lane_of.get(&key.b).filter(|_| is_possible) {
-            let is_groups = key.kind == kind::ACKS;
-            let group = if is_groups { base.groups.entry(key.a).or_default() } else { &mut base.to_come };
-            group.acks.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
+            let to_come = key.kind == kind::CANCELLED;
+            let group = if to_come { &mut base.to_come } else { base.groups.entry(key.a).or_default() };
+            let bits = if key.kind == kind::BEGUN { &mut group.begun } else { &mut group.acks };
+            bits.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
         }
     }
     Loaded { base: is_enough.then_some(base), is_whole, bad }
@@ -332,15 +333,16 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     })
 }
 
-/// A checkpoint may hold acks of records that were not durable and did not survive. They are acks of nothing, and would be
+/// A checkpoint may hold bits of records that were not durable and did not survive. They are acks of nothing, and would be
 /// counted as if a task of the life were done.
 fn forget_lost(told: &mut Told, logs: &BTreeMap<u16, FoundLog>) {
     for life in logs.values().flat_map(|log| &log.lives) {
         let Some(lane) = life.header.log.lane() else { continue };
-        for acks in told.each().filter_map(|group| group.acks.get_mut(&(lane, life.header.base))) {
-            acks.forget(life.records, u32::MAX);
+        let key = (lane, life.header.base);
+        for bits in told.each().flat_map(|group| [group.acks.get_mut(&key), group.begun.get_mut(&key)]).flatten() {
+            bits.forget(life.records, u32::MAX);
             for (first, last) in life.lost() {
-                acks.forget(first, last);
+                bits.forget(first, last);
             }
         }
     }
@@ -353,11 +355,11 @@ fn forget_gone(told: &mut Told, logs: &BTreeMap<u16, FoundLog>, unread: &[Listed
     let kept = Records::of(logs, &[], unread);
     for group in told.each() {
         group.acks.retain(|(_, base), _| bases.contains(base));
+        group.begun.retain(|(_, base), _| bases.contains(base));
         group.done.retain(|(_, base)| bases.contains(base));
         let is_there = |lane: LaneId, seq: Seq| kept.life_of(lane, seq).is_some() && !kept.is_void(seq);
         group.notes.retain(|(lane, seq), _| is_there(*lane, *seq));
-        let dropped = group.dead.extract_if(.., |(lane, seq), _| !is_there(*lane, *seq));
-        group.dead_dropped.extend(dropped.map(|((_, seq), _)| seq));
+        group.dead.retain(|(lane, seq), _| is_there(*lane, *seq));
     }
 }
 

@@ -144,6 +144,7 @@ fn a_life_with_far_tasks_alone_is_kept_over_checkpoints_and_reopens() {
         }
     }
     assert_eq!(take(&engine, NOW).len(), 60);
+    engine.sync_all(NOW.wall).unwrap();
     for clean in [false, false, true] {
         engine.checkpoint(NOW, clean).unwrap();
     }

@@ -222,7 +222,7 @@ fn ack_of_the_highest_index_asks_for_little_memory() {
     let path = std::path::Path::new("sim");
     let picture = crate::engine::recovery::read::read(&disk, path).unwrap().unwrap();
     let acks = picture.groups.values().flat_map(|group| group.acks.values());
-    let asked: usize = acks.map(crate::delivery::acks::SegmentAcks::bytes).sum();
+    let asked: usize = acks.map(crate::delivery::record_bits::RecordBits::bytes).sum();
     assert!(asked < ASKED_MAX, "{asked} bytes of acks from two files of {SIZE} bytes");
 }
 

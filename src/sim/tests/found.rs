@@ -5,6 +5,7 @@ use crate::sim::disk::Loss;
 use crate::sim::operation::{Crash, Fault, How, Hurt, Op, Stands};
 use crate::sim::run::{Counts, run};
 use crate::sim::schedule::{Keyed, Load, Order, Room, Schedule, Setting, Stretch};
+use crate::types::Beyond;
 
 const SETTING: Setting = Setting::plain(8192);
 const KILLED: Crash = Crash { at: None, loss: Loss::Process };
@@ -676,4 +677,22 @@ fn id_comes_back_with_its_task_where_an_older_checkpoint_does() {
     if let Err(violation) = run(&schedule, &mut Counts::default(), None) {
         panic!("{violation:?}\n{schedule}");
     }
+}
+
+#[test]
+fn dead_letter_whose_record_did_not_survive_is_not_expected_again() {
+    let ops = [
+        Op::Thin { lane: 1, group: 3, how: How::Ack, power: false },
+        Op::CreateGroup { newest: false, power: false },
+        Op::Retain { group: 5, tasks: 1, bytes: 0, age_ms: 256, policy: Beyond::DeadLetter, power: true },
+    ];
+    let setting = Setting {
+        attempts_max: 3,
+        expired_are_dead: true,
+        load: Load::Sparse,
+        order: Order::Weighted,
+        loans_max: 5,
+        ..SETTING
+    };
+    keeps_its_promises_in(setting, 1, &[stretch(&ops, POWERLESS)], None);
 }

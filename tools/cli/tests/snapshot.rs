@@ -1,5 +1,4 @@
 //! `snapshot`: a copy that is worked from, and calls that are refused.
-#![expect(clippy::unwrap_used, reason = "helpers fail as tests do")]
 
 mod support;
 

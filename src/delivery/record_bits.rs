@@ -1,18 +1,31 @@
-//! The acks of one life for one group: a bit for every record index.
+//! A bit for every record index of one life: what of it a group acked, or handed out, or passed over.
+//!
+//! Where bits change they lie in an array. A long array that has not changed for a while, and in which the same bit comes many
+//! times in a row, is packed: runs take a few bytes each then, so that a life of which all but a few tasks are acked takes
+//! next to nothing. The next change unpacks it.
+
+use roaring::RoaringBitmap;
 
 /// Bits per chunk: what a checkpoint copies and writes together, 3,968 bytes.
 pub(crate) const CHUNK_BITS: u32 = 31_744;
 const CHUNK_WORDS: usize = CHUNK_BITS as usize / 64;
+/// Shorter arrays are not packed, and those that would not shrink to one in so many bytes. Tests pack everything.
+const PACKED_WORDS_MIN: usize = if cfg!(any(test, feature = "sim")) { 1 } else { 512 };
+const PACKED_GAIN_MIN: usize = if cfg!(any(test, feature = "sim")) { 0 } else { 4 };
 
 /// A bitmap that grows to the highest index that was set, and remembers which chunks changed.
 #[derive(Default, Clone, Debug)]
-pub(crate) struct SegmentAcks {
+pub(crate) struct RecordBits {
+    /// Empty while it is packed.
     words: Vec<u64>,
+    packed: Option<Box<RoaringBitmap>>,
     count: u32,
     dirty: Vec<bool>,
+    /// Packing was tried in vain since the last change.
+    irregular: bool,
 }
 
-impl SegmentAcks {
+impl RecordBits {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self::default()
@@ -20,6 +33,10 @@ impl SegmentAcks {
 
     /// Sets a bit; true if it was not set.
     pub(crate) fn set(&mut self, index: u32) -> bool {
+        if self.packed.as_ref().is_some_and(|packed| packed.contains(index)) {
+            return false;
+        }
+        self.unpack();
         let word = index as usize / 64;
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
@@ -31,12 +48,18 @@ impl SegmentAcks {
         }
         *slot |= bit;
         self.count += 1;
+        self.irregular = false;
         self.mark_dirty(index / CHUNK_BITS);
         true
     }
 
     /// Clears the bits from `first` to `last`: there is nothing that could be acked.
     pub(crate) fn forget(&mut self, first: u32, last: u32) {
+        if self.next_set(first).is_none_or(|index| index > last) {
+            return;
+        }
+        self.unpack();
+        self.irregular = false;
         let end = index_of(self.words.len());
         for index in (first..=last).take_while(|index| *index < end) {
             let bit = 1_u64 << (index % 64);
@@ -50,18 +73,25 @@ impl SegmentAcks {
 
     #[inline]
     pub(crate) fn contains(&self, index: u32) -> bool {
+        if let Some(packed) = &self.packed {
+            return packed.contains(index);
+        }
         self.words.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     /// The 64 bits from `first` on, a multiple of 64.
     pub(crate) fn word(&self, first: u64) -> u64 {
+        if let (Some(packed), Ok(first)) = (&self.packed, u32::try_from(first)) {
+            let set = packed.range(first..=first.saturating_add(63));
+            return set.fold(0, |word, index| word | 1 << (index - first));
+        }
         usize::try_from(first / 64).ok().and_then(|word| self.words.get(word)).copied().unwrap_or(0)
     }
 
     /// Bytes that the bitmap takes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        self.words.len() * 8
+        self.words.len() * 8 + self.packed.as_ref().map_or(0, |packed| packed.serialized_size())
     }
 
     /// How many bits are set.
@@ -71,6 +101,9 @@ impl SegmentAcks {
 
     /// The first index at or behind `from` that is not set.
     pub(crate) fn next_unacked(&self, from: u32) -> u32 {
+        if let Some(packed) = &self.packed {
+            return next_gap(packed, from);
+        }
         let mut at = from as usize / 64;
         // Bits below `from` count as set.
         let mut below = (1_u64 << (from % 64)) - 1;
@@ -87,6 +120,9 @@ impl SegmentAcks {
 
     /// The first index at or behind `from` that is set.
     pub(crate) fn next_set(&self, from: u32) -> Option<u32> {
+        if let Some(packed) = &self.packed {
+            return packed.range(from..).next();
+        }
         let mut at = from as usize / 64;
         let mut mask = u64::MAX << (from % 64);
         while let Some(word) = self.words.get(at) {
@@ -101,14 +137,44 @@ impl SegmentAcks {
     }
 
     /// The bits at or behind `first`, in a bitmap of which no checkpoint knows.
-    pub(crate) fn copy_from(&self, first: u32) -> SegmentAcks {
-        let mut copy = SegmentAcks::default();
-        let mut next = self.next_set(first);
-        while let Some(index) = next {
+    pub(crate) fn copy_from(&self, first: u32) -> RecordBits {
+        let mut copy = RecordBits::default();
+        for index in self.all_set().skip_while(|index| *index < first) {
             copy.set(index);
-            next = index.checked_add(1).and_then(|after| self.next_set(after));
         }
         copy
+    }
+
+    /// Every index that is set.
+    pub(crate) fn all_set(&self) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.next_set(0), |index| self.next_set(index.checked_add(1)?))
+    }
+
+    /// Packs the bits if they have not changed since a checkpoint took them, and if that pays. True if that was tried.
+    pub(crate) fn rest(&mut self) -> bool {
+        let rests = self.dirty.is_empty() && !self.irregular && self.words.len() >= PACKED_WORDS_MIN;
+        if !rests {
+            return false;
+        }
+        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut packed = RoaringBitmap::from_lsb0_bytes(0, &bytes);
+        packed.optimize();
+        self.irregular = packed.serialized_size() * PACKED_GAIN_MIN > bytes.len();
+        if !self.irregular {
+            (self.words, self.packed) = (Vec::new(), Some(Box::new(packed)));
+        }
+        true
+    }
+
+    fn unpack(&mut self) {
+        let Some(packed) = self.packed.take() else { return };
+        let words = packed.max().map_or(0, |last| last as usize / 64 + 1);
+        self.words = vec![0; words];
+        for index in packed.iter() {
+            if let Some(word) = self.words.get_mut(index as usize / 64) {
+                *word |= 1 << (index % 64);
+            }
+        }
     }
 
     /// Chunks that changed since the last call.
@@ -131,9 +197,9 @@ impl SegmentAcks {
 
     /// A chunk as little-endian words, without the zeros at its end.
     pub(crate) fn chunk_bytes(&self, chunk: u32) -> Vec<u8> {
-        let from = chunk as usize * CHUNK_WORDS;
-        let words = self.words.iter().skip(from).take(CHUNK_WORDS);
-        let mut bytes: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();
+        let first = u64::from(chunk) * u64::from(CHUNK_BITS);
+        let words = (first..first + u64::from(CHUNK_BITS)).step_by(64).map(|first| self.word(first));
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         bytes.truncate(used);
         bytes
@@ -145,6 +211,7 @@ impl SegmentAcks {
         if chunk > u32::MAX / CHUNK_BITS {
             return;
         }
+        self.unpack();
         let from = chunk as usize * CHUNK_WORDS;
         for (at, part) in bytes.chunks(8).take(CHUNK_WORDS).enumerate() {
             let mut word = [0; 8];
@@ -162,6 +229,18 @@ impl SegmentAcks {
             }
         }
     }
+}
+
+/// The first index at or behind `from` that is not in the bitmap.
+fn next_gap(packed: &RoaringBitmap, from: u32) -> u32 {
+    let (mut at, mut rest) = (from, packed.range(from..));
+    while let Some(run) = rest.next_range().filter(|run| *run.start() == at) {
+        match run.end().checked_add(1) {
+            Some(next) => at = next,
+            None => return u32::MAX,
+        }
+    }
+    at
 }
 
 /// The index of a word's first bit. Indices fit 32 bits: a life's block does.

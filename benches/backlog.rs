@@ -1,0 +1,263 @@
+//! What a backlog costs: to fill, beside an empty queue, in memory, at a reopen after `kill -9`, and to drain. Prints;
+//! asserts nothing about time.
+//!
+//! `cargo bench --bench backlog -- [--dir DIR] [--bytes B] [TASKS ...]`: for each number of tasks, by default 1,000,000, one
+//! queue of tasks of B bytes, by default 100, in DIR, by default the target directory. 100,000,000 tasks of 100 bytes take
+//! 15 GB there. Each step is a process of its own, which ends by `kill -9`.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark reads the clock, starts processes, and stops where the machine refuses"
+)]
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lanelog::{Consumer, ConsumerOptions, Durability, Options, Producer, Queue, Reserve, Result};
+
+/// Tasks of one round of the comparison with an empty queue.
+const ROUND: u64 = 200_000;
+const ROUNDS: usize = 7;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|one| one != "--bench").collect();
+    if let Some(("--step", [step, dir, tasks, bytes])) = arguments.split_first().map(|(first, rest)| (&**first, rest)) {
+        return run_step(step, Path::new(dir), number(tasks), number(bytes));
+    }
+    let (mut root, mut bytes, mut counts) = (PathBuf::from(env!("CARGO_TARGET_TMPDIR")), 100, Vec::new());
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--dir" => root = PathBuf::from(arguments.next().expect("a directory behind --dir")),
+            "--bytes" => bytes = number(&arguments.next().expect("a number behind --bytes")),
+            count => counts.push(number(count)),
+        }
+    }
+    if counts.is_empty() {
+        counts.push(1_000_000);
+    }
+    std::fs::create_dir_all(&root).expect("a directory to measure in");
+    for tasks in counts {
+        let dir = tempfile::tempdir_in(&root).expect("a directory to measure in");
+        println!("-- {tasks} tasks of {bytes} bytes");
+        for step in ["fill", "flat", "reopen", "reopen", "reopen-cold", "half", "reopen", "reopen", "drain"] {
+            run_in_child(step, dir.path(), tasks, bytes);
+        }
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> u64 {
+    text.replace('_', "").parse().unwrap_or_else(|_| panic!("{text:?} is not a number"))
+}
+
+/// Runs a step in a process of its own, which kills itself in the end.
+fn run_in_child(step: &str, dir: &Path, tasks: u64, bytes: u64) {
+    if step == "reopen-cold" {
+        forget_pages(&dir.join("deep"));
+    }
+    let me = std::env::current_exe().expect("its own name");
+    let mut child = Command::new(me);
+    child.args(["--step", step]).arg(dir).args([tasks.to_string(), bytes.to_string()]);
+    let status = child.status().expect("a process");
+    assert_eq!(status.signal(), Some(9), "the step {step} did not come to its end");
+}
+
+/// The page cache keeps nothing of the directory's files.
+fn forget_pages(dir: &Path) {
+    for entry in std::fs::read_dir(dir).expect("the queue").flatten() {
+        let file = std::fs::File::open(entry.path()).expect("its files");
+        file.sync_all().expect("a sync");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+    }
+}
+
+fn run_step(step: &str, dir: &Path, tasks: u64, bytes: u64) -> Result<()> {
+    let deep = dir.join("deep");
+    let bytes = usize::try_from(bytes).expect("bytes of a task");
+    match step {
+        "fill" => fill(&deep, tasks, bytes)?,
+        "flat" => flat(&deep, &dir.join("empty"), bytes)?,
+        "half" => half(&deep, tasks)?,
+        "drain" => drain(&deep)?,
+        _ => reopen(&deep, step)?,
+    }
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("itself");
+    Ok(())
+}
+
+/// A queue with what is measured through.
+struct Opened {
+    queue: Queue,
+    producer: Producer,
+    consumer: Consumer,
+}
+
+impl Opened {
+    fn open(dir: &Path) -> Result<Opened> {
+        let queue = Options::new().lease(Duration::from_secs(86_400)).open(dir)?;
+        let producer = queue.producer().durability(Durability::Process);
+        let consumer = queue.consumer_of("default", ConsumerOptions::new().durability(Durability::Process))?;
+        Ok(Opened { queue, producer, consumer })
+    }
+
+    fn enqueue(&self, tasks: u64, bytes: usize) -> Result<Duration> {
+        let payload = vec![7; bytes];
+        let began = thread_cpu();
+        for _ in 0..tasks {
+            self.producer.enqueue(&payload)?;
+        }
+        Ok(thread_cpu() - began)
+    }
+
+    /// Reserves and acks up to so many, in batches of 1,000; gives how many there were.
+    fn take(&self, tasks: u64) -> Result<(u64, Duration)> {
+        let (mut taken, began) = (0, thread_cpu());
+        while taken < tasks {
+            let batch = self.consumer.reserve(Reserve::new().tasks(1000))?;
+            if batch.is_empty() {
+                break;
+            }
+            taken += batch.len() as u64;
+            self.consumer.ack_batch(batch)?;
+        }
+        Ok((taken, thread_cpu() - began))
+    }
+}
+
+fn fill(dir: &Path, tasks: u64, bytes: usize) -> Result<()> {
+    let opened = Opened::open(dir)?;
+    let (began, quiet) = (Instant::now(), anonymous_kib());
+    let cpu = opened.enqueue(tasks, bytes)?;
+    println!(
+        "fill: {:.1?}, {:.0} ns of CPU a task; {} KiB of anonymous memory, {quiet} before",
+        began.elapsed(),
+        nanos(cpu, tasks),
+        anonymous_kib()
+    );
+    at_rest(&opened.queue)
+}
+
+/// Everything is durable, and said to be.
+fn at_rest(queue: &Queue) -> Result<()> {
+    queue.sync()?;
+    std::thread::sleep(Duration::from_secs(1));
+    println!("stats: {} bytes in segments, checkpoint {} bytes", disk_bytes(queue), queue.stats().checkpoint_bytes);
+    Ok(())
+}
+
+fn disk_bytes(queue: &Queue) -> u64 {
+    queue.stats().lanes.iter().map(|lane| lane.disk_bytes).sum()
+}
+
+/// The same work in a queue with the backlog and in one without, in turns.
+fn flat(deep: &Path, empty: &Path, bytes: usize) -> Result<()> {
+    let (deep, empty) = (Opened::open(deep)?, Opened::open(empty)?);
+    let (mut enqueues, mut takes) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let each = [&deep, &empty].map(|opened| -> Result<(f64, f64)> {
+            let enqueued = opened.enqueue(ROUND, bytes)?;
+            let (taken, took) = opened.take(ROUND)?;
+            Ok((nanos(enqueued, ROUND), nanos(took, taken)))
+        });
+        let [(deep_in, deep_out), (empty_in, empty_out)] =
+            [each[0].as_ref(), each[1].as_ref()].map(|one| *one.expect("done"));
+        if round > 0 {
+            enqueues.push((deep_in / empty_in, deep_in, empty_in));
+            takes.push((deep_out / empty_out, deep_out, empty_out));
+        }
+    }
+    for (what, mut rounds) in [("enqueue", enqueues), ("reserve and ack", takes)] {
+        rounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (ratio, deep, empty) = rounds.get(ROUNDS / 2).copied().unwrap_or_default();
+        let spread = rounds.first().zip(rounds.last()).map(|(first, last)| (first.0, last.0)).unwrap_or_default();
+        println!(
+            "flat: {what}: {deep:.0} ns of CPU a task behind the backlog, {empty:.0} in an empty queue: {ratio:.2} \
+             ({:.2} to {:.2})",
+            spread.0, spread.1
+        );
+    }
+    at_rest(&deep.queue)
+}
+
+fn reopen(dir: &Path, step: &str) -> Result<()> {
+    let began = Instant::now();
+    let queue = Queue::open(dir)?;
+    let opened = began.elapsed();
+    let first = queue.consumer().reserve(Reserve::new())?;
+    let delivered = began.elapsed();
+    println!(
+        "{step}: open {opened:.1?}, first delivery after {delivered:.1?}, {} KiB of anonymous memory",
+        anonymous_kib()
+    );
+    assert_eq!(first.len(), 1, "there is a task");
+    Ok(())
+}
+
+/// Everything is handed out, and half of it acked, at random; the rest stays on loan.
+fn half(dir: &Path, tasks: u64) -> Result<()> {
+    let opened = Opened::open(dir)?;
+    let (mut acked, mut kept, mut random) = (0_u64, 0_u64, 0x9e37_79b9_7f4a_7c15_u64);
+    let before = anonymous_kib();
+    let began = Instant::now();
+    while acked + kept < tasks {
+        let batch = opened.consumer.reserve(Reserve::new().tasks(1000))?;
+        if batch.is_empty() {
+            break;
+        }
+        let (acks, stays): (Vec<_>, Vec<_>) = batch.into_iter().partition(|_| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % 2 == 0
+        });
+        acked += acks.len() as u64;
+        kept += stays.len() as u64;
+        opened.consumer.ack_batch(acks)?;
+        // Still on loan, but their bytes are nobody's.
+        for one in stays {
+            let _receipt = one.detach();
+        }
+    }
+    let after = anonymous_kib();
+    println!(
+        "half: {acked} acked at random, {kept} on loan, in {:.1?}; {after} KiB of anonymous memory, {before} before: \
+         {:.0} bytes for each on loan",
+        began.elapsed(),
+        (after.saturating_sub(before) * 1024) as f64 / kept as f64
+    );
+    at_rest(&opened.queue)
+}
+
+fn drain(dir: &Path) -> Result<()> {
+    let opened = Opened::open(dir)?;
+    let began = Instant::now();
+    let (taken, cpu) = opened.take(u64::MAX)?;
+    let took = began.elapsed();
+    println!(
+        "drain: {taken} in {took:.1?}, {:.2} million a second, {:.0} ns of CPU each; {} KiB of anonymous memory",
+        taken as f64 / took.as_secs_f64() / 1e6,
+        nanos(cpu, taken),
+        anonymous_kib()
+    );
+    Ok(())
+}
+
+fn nanos(time: Duration, tasks: u64) -> f64 {
+    time.as_secs_f64() * 1e9 / tasks as f64
+}
+
+fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// What the process has in memory that no file stands behind.
+fn anonymous_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
+}

@@ -1,0 +1,187 @@
+//! What a group remembers of tasks that were handed out and are not settled for good.
+//!
+//! Of most there is one thing to say, that their first attempt began: a bit by record index, beside the acks of the life. One
+//! that began more than once, or that was given back with a reason or a time, has a note, and what that says counts, whatever
+//! the bit is. So what a checkpoint writes and what an open reads follow the tasks that failed, not those that are on loan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::format::meta::NOTES_PER_BLOB;
+use crate::types::{LaneId, Seq, Timestamp};
+
+use super::group::Group;
+use super::state::TaskKey;
+
+/// What is known of a task that was handed out and is not settled for good.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Note {
+    /// Attempts that began, at least one.
+    pub attempts: u32,
+    /// When it is due again, and how long the delay was; `None` is at once.
+    pub due: Option<(Timestamp, u64)>,
+    /// Why the last attempt failed, if anybody said.
+    pub reason: String,
+}
+
+impl Note {
+    /// What a bit says.
+    pub(crate) fn once() -> Note {
+        Note { attempts: 1, ..Note::default() }
+    }
+}
+
+/// The notes of a group.
+pub(crate) struct Notes {
+    notes: BTreeMap<TaskKey, Note>,
+    pub dirty: Dirty,
+}
+
+impl Notes {
+    pub(super) fn new(notes: BTreeMap<TaskKey, Note>) -> Self {
+        Notes { notes, dirty: Dirty::everything() }
+    }
+
+    pub(crate) fn all(&self) -> &BTreeMap<TaskKey, Note> {
+        &self.notes
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: &TaskKey) -> Option<&Note> {
+        if self.notes.is_empty() { None } else { self.notes.get(key) }
+    }
+
+    pub(super) fn set(&mut self, key: TaskKey, note: Note) {
+        self.dirty.touch(key.1);
+        self.notes.insert(key, note);
+    }
+
+    /// Another attempt of a task is the last that began; it waits for nothing.
+    pub(super) fn count(&mut self, key: TaskKey, attempts: u32) {
+        self.dirty.touch(key.1);
+        let note = self.notes.entry(key).or_default();
+        (note.attempts, note.due) = (attempts, None);
+    }
+
+    pub(super) fn remove(&mut self, key: &TaskKey) -> Option<Note> {
+        let note = self.notes.remove(key)?;
+        self.dirty.touch(key.1);
+        Some(note)
+    }
+
+    /// Nothing of the lane before `seq` is the group's any more.
+    pub(super) fn forget_before(&mut self, lane: LaneId, seq: Seq) {
+        let before: Vec<TaskKey> = self.notes.range((lane, Seq(0))..(lane, seq)).map(|(key, _)| *key).collect();
+        for key in before {
+            self.remove(&key);
+        }
+    }
+}
+
+/// Which blobs of notes, or of dead letters, are not in the newest checkpoint as they are here.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Dirty {
+    everything: bool,
+    blobs: BTreeSet<u64>,
+}
+
+impl Dirty {
+    /// What a recovery found may differ from what the checkpoint holds.
+    pub(super) fn everything() -> Self {
+        Dirty { everything: true, blobs: BTreeSet::new() }
+    }
+
+    pub(super) fn touch(&mut self, seq: Seq) {
+        if !self.everything {
+            self.blobs.insert(blob_of(seq));
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Dirty {
+        std::mem::take(self)
+    }
+
+    /// Puts back what a failed checkpoint took.
+    pub(crate) fn put_back(&mut self, taken: Dirty) {
+        self.everything |= taken.everything;
+        self.blobs.extend(taken.blobs);
+    }
+
+    pub(crate) fn has(&self, blob: u64) -> bool {
+        self.everything || self.blobs.contains(&blob)
+    }
+
+    /// What lies in those blobs. `lanes` are all that there are.
+    pub(crate) fn of<'a, T>(
+        &'a self,
+        all: &'a BTreeMap<TaskKey, T>,
+        lanes: &'a [LaneId],
+    ) -> impl Iterator<Item = (&'a TaskKey, &'a T)> {
+        let firsts = self.blobs.iter().filter(|_| !self.everything).map(|blob| blob * NOTES_PER_BLOB);
+        let in_blobs = firsts.flat_map(move |first| {
+            let range = move |lane: LaneId| (lane, Seq(first))..=(lane, Seq(first + (NOTES_PER_BLOB - 1)));
+            lanes.iter().flat_map(move |lane| all.range(range(*lane)))
+        });
+        all.iter().take(if self.everything { usize::MAX } else { 0 }).chain(in_blobs)
+    }
+}
+
+/// The blob that what is said of a task lies in.
+fn blob_of(seq: Seq) -> u64 {
+    seq.0 / NOTES_PER_BLOB
+}
+
+impl Group {
+    /// Attempts of a task that has no slot.
+    pub(super) fn attempts_of(&self, key: TaskKey, base: u64, index: u32) -> u32 {
+        let begun = || self.lanes.get(key.0).is_some_and(|own| own.has_begun(base, index));
+        self.notes.get(&key).map_or_else(|| u32::from(begun()), |note| note.attempts)
+    }
+
+    /// The task in the slot begins its next attempt. Gives its number.
+    #[inline]
+    pub(super) fn begin(&mut self, slot: u32) -> Option<u32> {
+        let task = self.slots.slot_mut(slot)?;
+        task.attempts += 1;
+        let (lane, base, index, attempts) = (task.lane, task.base(), task.index, task.attempts);
+        if attempts == 1 && !task.noted {
+            self.lanes.get_mut(lane)?.begin(base, index);
+        } else {
+            task.noted = true;
+            self.notes.count((lane, task.seq), attempts);
+        }
+        Some(attempts)
+    }
+
+    /// The last attempt of the task in the slot never began.
+    pub(super) fn unbegin(&mut self, slot: u32) {
+        let Some(task) = self.slots.slot_mut(slot) else { return };
+        task.attempts = task.attempts.saturating_sub(1);
+        let (lane, seq, base, index, attempts) = (task.lane, task.seq, task.base(), task.index, task.attempts);
+        if attempts == 0 {
+            task.noted = false;
+            self.never_began((lane, seq), base, index);
+        } else if task.noted {
+            self.notes.count((lane, seq), attempts);
+        }
+    }
+
+    /// All attempts of the task are before it again.
+    pub(super) fn never_began(&mut self, key: TaskKey, base: u64, index: u32) {
+        self.notes.remove(&key);
+        self.in_lane(key.0, |own| own.unbegin(base, index));
+    }
+
+    /// The task in the slot has this note.
+    pub(super) fn note(&mut self, slot: u32, note: Note) {
+        if let Some(task) = self.slots.slot_mut(slot) {
+            task.noted = true;
+            self.notes.set((task.lane, task.seq), note);
+        }
+    }
+
+    /// What was said of the last attempt of a task.
+    pub(super) fn reason_of(&self, key: TaskKey, noted: bool) -> String {
+        let note = if noted { self.notes.get(&key) } else { None };
+        note.map(|note| note.reason.clone()).unwrap_or_default()
+    }
+}
