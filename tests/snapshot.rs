@@ -195,6 +195,8 @@ fn a_raw_copy_of_a_live_directory_opens_or_says_what_is_wrong() {
             // What goes away between the look and the copy is as a copy tool finds it.
             let name = entry.unwrap().file_name();
             let _gone = std::fs::copy(path.join(&name), to.join(&name));
+            // Long enough that checkpoints come between, and files go and come again.
+            support::wait_over(Duration::from_micros(u64::from(round % 4) * 700));
         }
         let copy = match Queue::open(&to) {
             Ok(copy) => copy,

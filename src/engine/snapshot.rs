@@ -67,7 +67,7 @@ use super::checkpoint::Checkpoints;
 pub(crate) enum Stage {
     /// Somebody stands still between claim and publish. Asked again and again until it went on.
     Waiting,
-    /// A piece of a file is copied, and nothing of the queue is locked but the checkpoints.
+    /// A piece of a file is copied, or all of it, and nothing of the queue is locked but the checkpoints.
     Copying,
 }
 
@@ -218,12 +218,14 @@ impl Copying<'_, '_> {
             source.read_at(at, bytes).map_err(read)?;
             file.write_at(at, bytes).map_err(|error| self.fail(name, "write", error))?;
             at += take as u64;
-            (self.go_on)(Stage::Copying)?;
+            if at < end {
+                (self.go_on)(Stage::Copying)?;
+            }
         }
         if !on(Bug::SnapshotUnsynced) {
             file.sync().map_err(|error| self.fail(name, "sync", error))?;
         }
-        Ok(())
+        (self.go_on)(Stage::Copying)
     }
 
     /// Step 8.

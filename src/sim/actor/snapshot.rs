@@ -46,10 +46,12 @@ impl Actor<'_> {
         if self.disk.has_crashed() {
             return Err(Halt::Flow(Flow::Stop));
         }
+        let is_fine = self.disk.faults() == faults;
+        ensure!(!is_fine || !self.is_poisoned(), "a failing copy poisoned the queue: {outcome:?}");
         match outcome {
             Ok(()) | Err(Error::Closed) => Ok(()),
-            Err(Error::Io { .. } | Error::Full { .. }) if self.disk.faults() > faults && !self.is_poisoned() => Ok(()),
-            Err(error) if self.disk.faults() > faults || self.is_poisoned() => Err(self.failed(&error)),
+            Err(Error::Io { .. } | Error::Full { .. }) if !is_fine && !self.is_poisoned() => Ok(()),
+            Err(error) if !is_fine => Err(self.failed(&error)),
             Err(error) => Ok(fail_open(&copy, &error)?),
         }
     }
