@@ -54,7 +54,7 @@ use std::sync::Arc;
 use crate::checkpoint::Store;
 use crate::error::{Error, Result};
 use crate::format::segment::file_name;
-use crate::log::{Log, Segment};
+use crate::log::{Log, Published, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{File, Prepare, Storage, UNFINISHED, is_want_of_room};
 use crate::types::Now;
@@ -149,7 +149,7 @@ impl Copying<'_, '_> {
         let logs = engine.lanes.all().map(|(_, log)| log).chain([&engine.journal]);
         for log in logs {
             let claimed = log.frontier();
-            while !log.is_published_to(claimed).map_err(|error| Error::io("a segment", "map", error))? {
+            while !log.is_published_to(claimed).map_err(unmapped)? {
                 (self.go_on)(Stage::Waiting)?;
             }
         }
@@ -270,6 +270,10 @@ impl Copying<'_, '_> {
 }
 
 /// What of a log is published without a gap.
-fn published(log: &Log) -> Result<Vec<(Arc<Segment>, u32)>> {
-    log.published_lives().map_err(|error| Error::io("a segment", "map", error))
+fn published(log: &Log) -> Result<Published> {
+    log.published_lives().map_err(unmapped)
+}
+
+fn unmapped((file, error): (String, std::io::Error)) -> Error {
+    Error::io(file, "map", error)
 }
