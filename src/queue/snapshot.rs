@@ -58,7 +58,7 @@ impl Queue {
     /// queue.snapshot(&backup)?;
     ///
     /// let copy = Queue::open(&backup)?;
-    /// assert_eq!(copy.consumer().reserve(Reserve::new())?[0].payload(), b"resize 1.png");
+    /// assert_eq!(copy.consumer().reserve(Reserve::new())?[0].payload().as_ref(), b"resize 1.png");
     /// # Ok(())
     /// # }
     /// ```

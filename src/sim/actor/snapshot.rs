@@ -62,6 +62,8 @@ impl Actor<'_> {
 
     /// A few steps of others between two files of the copy.
     fn others_go_on(&mut self, rng: &mut Rng, most: u8, others: &mut Others) -> Result<(), Error> {
+        // What the snapshot itself made durable may be handed out from here on.
+        self.observe();
         for _ in 0..rng.below(8) {
             if others.steps >= most {
                 break;
