@@ -21,6 +21,10 @@ use lanelog::{Consumer, ConsumerOptions, Durability, Options, Producer, Queue, R
 /// Tasks of one round of the comparison with an empty queue.
 const ROUND: u64 = 200_000;
 const ROUNDS: usize = 7;
+/// Before them, so many that segments are made ahead and used again in both.
+const WARM: usize = 6;
+/// How long a queue is under full load before it is killed.
+const LOAD: Duration = Duration::from_secs(4);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|one| one != "--bench").collect();
@@ -43,7 +47,23 @@ fn main() -> Result<()> {
     for tasks in counts {
         let dir = tempfile::tempdir_in(&root).expect("a directory to measure in");
         println!("-- {tasks} tasks of {bytes} bytes");
-        for step in ["fill", "flat", "reopen", "reopen", "reopen-cold", "half", "reopen", "reopen", "drain"] {
+        let steps = [
+            "fill",
+            "reopen",
+            "reopen",
+            "reopen-cold",
+            "flat",
+            "load",
+            "reopen",
+            "load",
+            "reopen",
+            "drain-cold",
+            "half",
+            "reopen",
+            "reopen",
+            "drain",
+        ];
+        for step in steps {
             run_in_child(step, dir.path(), tasks, bytes);
         }
     }
@@ -56,7 +76,7 @@ fn number(text: &str) -> u64 {
 
 /// Runs a step in a process of its own, which kills itself in the end.
 fn run_in_child(step: &str, dir: &Path, tasks: u64, bytes: u64) {
-    if step == "reopen-cold" {
+    if step.ends_with("-cold") {
         forget_pages(&dir.join("deep"));
     }
     let me = std::env::current_exe().expect("its own name");
@@ -81,8 +101,10 @@ fn run_step(step: &str, dir: &Path, tasks: u64, bytes: u64) -> Result<()> {
     match step {
         "fill" => fill(&deep, tasks, bytes)?,
         "flat" => flat(&deep, &dir.join("empty"), bytes)?,
+        "load" => load(&deep, bytes)?,
         "half" => half(&deep, tasks)?,
-        "drain" => drain(&deep)?,
+        "drain-cold" => drain(&deep, tasks / 2)?,
+        "drain" => drain(&deep, u64::MAX)?,
         _ => reopen(&deep, step)?,
     }
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).expect("itself");
@@ -145,7 +167,12 @@ fn fill(dir: &Path, tasks: u64, bytes: usize) -> Result<()> {
 fn at_rest(queue: &Queue) -> Result<()> {
     queue.sync()?;
     std::thread::sleep(Duration::from_secs(1));
-    println!("stats: {} bytes in segments, checkpoint {} bytes", disk_bytes(queue), queue.stats().checkpoint_bytes);
+    let checkpoint = queue.stats().checkpoint_bytes;
+    println!(
+        "stats: {} bytes in segments, {checkpoint} in the checkpoint; checkpoints {}",
+        disk_bytes(queue),
+        holds(queue)
+    );
     Ok(())
 }
 
@@ -157,7 +184,7 @@ fn disk_bytes(queue: &Queue) -> u64 {
 fn flat(deep: &Path, empty: &Path, bytes: usize) -> Result<()> {
     let (deep, empty) = (Opened::open(deep)?, Opened::open(empty)?);
     let (mut enqueues, mut takes) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
+    for round in 0..ROUNDS + WARM {
         let each = [&deep, &empty].map(|opened| -> Result<(f64, f64)> {
             let enqueued = opened.enqueue(ROUND, bytes)?;
             let (taken, took) = opened.take(ROUND)?;
@@ -165,7 +192,7 @@ fn flat(deep: &Path, empty: &Path, bytes: usize) -> Result<()> {
         });
         let [(deep_in, deep_out), (empty_in, empty_out)] =
             [each[0].as_ref(), each[1].as_ref()].map(|one| *one.expect("done"));
-        if round > 0 {
+        if round >= WARM {
             enqueues.push((deep_in / empty_in, deep_in, empty_in));
             takes.push((deep_out / empty_out, deep_out, empty_out));
         }
@@ -195,6 +222,42 @@ fn reopen(dir: &Path, step: &str) -> Result<()> {
     );
     assert_eq!(first.len(), 1, "there is a task");
     Ok(())
+}
+
+/// Enqueues, and reserves and acks, as fast as it can, for some seconds.
+fn load(dir: &Path, bytes: usize) -> Result<()> {
+    let opened = Opened::open(dir)?;
+    let (until, most) = (Instant::now() + LOAD, u64::MAX / 2);
+    let (enqueued, taken) = std::thread::scope(|scope| {
+        let producing = scope.spawn(|| -> Result<u64> {
+            let mut done = 0;
+            while Instant::now() < until {
+                opened.enqueue(1000, bytes)?;
+                done += 1000;
+            }
+            Ok(done)
+        });
+        let mut taken = 0;
+        while Instant::now() < until && taken < most {
+            taken += opened.take(100_000)?.0;
+        }
+        Ok::<_, lanelog::Error>((producing.join().expect("no panic")?, taken))
+    })?;
+    println!(
+        "load: {enqueued} enqueued and {taken} taken in {LOAD:?}, then killed; checkpoints {}",
+        holds(&opened.queue)
+    );
+    Ok(())
+}
+
+/// How long checkpoints held locks.
+fn holds(queue: &Queue) -> String {
+    let stats = queue.stats();
+    let mut text = format!("{}, locks held for {:.0?} at most:", stats.checkpoints, stats.checkpoint_holds.longest);
+    for (bound, count) in stats.checkpoint_holds.counts.iter().filter(|(_, count)| *count > 0) {
+        text += &if *bound == Duration::MAX { format!(" {count} longer") } else { format!(" {count} up to {bound:?}") };
+    }
+    text
 }
 
 /// Everything is handed out, and half of it acked, at random; the rest stays on loan.
@@ -232,10 +295,10 @@ fn half(dir: &Path, tasks: u64) -> Result<()> {
     at_rest(&opened.queue)
 }
 
-fn drain(dir: &Path) -> Result<()> {
+fn drain(dir: &Path, most: u64) -> Result<()> {
     let opened = Opened::open(dir)?;
     let began = Instant::now();
-    let (taken, cpu) = opened.take(u64::MAX)?;
+    let (taken, cpu) = opened.take(most)?;
     let took = began.elapsed();
     println!(
         "drain: {taken} in {took:.1?}, {:.2} million a second, {:.0} ns of CPU each; {} KiB of anonymous memory",

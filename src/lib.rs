@@ -140,6 +140,7 @@ pub use types::{
 
 // Looking.
 pub use engine::hand::DeadFilter;
+pub use engine::holds::Holds;
 pub use engine::inspect::{Inspection, inspect};
 pub use engine::lookup::Explanation;
 pub use engine::pins::{GroupPin, Oldest, Pins};

@@ -78,6 +78,9 @@ fn disk_follows_what_lives_and_not_what_passed() {
     };
     let stats = wait_until(&queue, "space comes back", is_small);
     assert!(stats.evacuated_segments >= 10 && stats.groups[0].lanes[0].in_flight == 200, "{stats:?}");
+    let lane = &stats.lanes[0];
+    assert!((live * 4 / 5..=live * 6 / 5).contains(&lane.live_bytes), "{live} live: {lane:?}");
+    assert!(lane.live_bytes + lane.dead_bytes <= lane.disk_bytes, "{lane:?}");
 
     // By id it is what it was, and a receipt settles it.
     for id in &ids {
@@ -88,6 +91,7 @@ fn disk_follows_what_lives_and_not_what_passed() {
         queue.ack(&receipt).unwrap();
     }
     wait_until(&queue, "all of it is gone", |stats| stats.lanes[0].disk_bytes <= 2 * SEGMENT);
+    assert_eq!(queue.stats().lanes[0].live_bytes, 0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::types::{Backoff, LaneId, LaneSet, Now, Retention, Seq, Timestamp};
 use super::far::{FarRules, Scratch};
 use super::fences::Fences;
 use super::hand::DeadBounds;
-use super::keys::{KeyHash, Keys};
+use super::keys::{KeyHash, Keys, Spot};
 use super::lane::{GroupLane, GroupLanes};
 use super::loans::{Loans, Share};
 use super::notes::{Dirty, Notes};
@@ -79,9 +79,9 @@ impl Own {
 
 impl Rules {
     /// True if the task gets no further attempt.
-    pub(super) fn used_up(&self, task: &Slot) -> bool {
+    pub(super) fn used_up(&self, task: &Slot, notes: &Notes) -> bool {
         let max = task.own.as_ref().and_then(|own| own.max_attempts).unwrap_or(self.max_attempts);
-        max > 0 && task.attempts >= max
+        max > 0 && notes.attempts(task) >= max
     }
 
     /// True if what is settled lets others have something.
@@ -90,9 +90,9 @@ impl Rules {
     }
 
     /// Delay after the task's last attempt failed.
-    pub(super) fn backoff_ms(&self, task: &Slot) -> u64 {
+    pub(super) fn backoff_ms(&self, task: &Slot, attempts: u32) -> u64 {
         let backoff = task.own.as_ref().and_then(|own| own.backoff).unwrap_or(self.backoff);
-        backoff.delay_ms(task.attempts, task.seq.0)
+        backoff.delay_ms(attempts, task.seq.0)
     }
 }
 
@@ -108,21 +108,72 @@ pub(super) struct Slot {
     pub seq: Seq,
     /// If it asks for anything.
     pub own: Option<Box<Own>>,
-    pub phase: Phase,
+    /// Who has it on loan, or when it is due; see [`Slot::phase`].
+    who_or_when: u64,
     /// In its life.
     pub index: u32,
     pub offset: u32,
     /// Bytes of its payload.
     pub bytes: u32,
-    pub attempts: u32,
     pub lane: LaneId,
-    /// It has a note ([`super::notes`]).
-    pub noted: bool,
+    /// What of its attempts is known.
+    pub tried: Tried,
+    waits_for: WaitsFor,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 56 && size_of::<Option<Slot>>() <= 56, "README says what a loan takes");
+/// What a slot knows of attempts of its task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tried {
+    No,
+    Once,
+    /// It has a note ([`super::notes`]), which says how often.
+    Noted,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WaitsFor {
+    Settling,
+    Taker,
+    Time,
+}
+
+/// With the wheel's 16 bytes and the fence, 64 bytes for a task on loan.
+const _: () = assert!(size_of::<Option<Slot>>() == 40, "README says what a loan takes");
 
 impl Slot {
+    /// A task that is due.
+    pub(super) fn new(lane: LaneId, spot: Spot, bytes: u32, own: Option<Box<Own>>, tried: Tried) -> Slot {
+        let Spot { index, offset, .. } = spot;
+        Slot { seq: spot.seq(), own, who_or_when: 0, index, offset, bytes, lane, tried, waits_for: WaitsFor::Taker }
+    }
+
+    #[inline]
+    pub(super) fn phase(&self) -> Phase {
+        match self.waits_for {
+            WaitsFor::Settling => Phase::Leased { consumer: self.who_or_when },
+            WaitsFor::Taker => Phase::Due,
+            WaitsFor::Time => Phase::Delayed { due: Timestamp(self.who_or_when) },
+        }
+    }
+
+    #[inline]
+    pub(super) fn set_phase(&mut self, phase: Phase) {
+        (self.waits_for, self.who_or_when) = match phase {
+            Phase::Leased { consumer } => (WaitsFor::Settling, consumer),
+            Phase::Due => (WaitsFor::Taker, 0),
+            Phase::Delayed { due } => (WaitsFor::Time, due.0),
+        };
+    }
+
+    pub(super) fn spot(&self) -> Spot {
+        Spot { base: self.base(), index: self.index, offset: self.offset }
+    }
+
+    #[inline]
+    pub(super) fn task_key(&self) -> TaskKey {
+        (self.lane, self.seq)
+    }
+
     /// That of its life.
     #[inline]
     pub(super) fn base(&self) -> u64 {

@@ -7,8 +7,8 @@ use crate::format::journal::{DeadCause, cut_reason};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
-use super::group::{Group, Own, Phase, Slot};
-use super::keys::KeyHash;
+use super::group::{Group, Own, Phase, Slot, Tried};
+use super::keys::{KeyHash, Spot};
 use super::lane::Amount;
 use super::meet::fire_ms;
 use super::notes::Note;
@@ -69,8 +69,8 @@ impl Group {
             return Standing::Settled;
         }
         if let Some(task) = self.slot_of(key).and_then(|slot| self.slots.slot(slot)) {
-            let attempts = task.attempts;
-            return match task.phase {
+            let attempts = self.notes.attempts(task);
+            return match task.phase() {
                 Phase::Leased { consumer } => Standing::Leased { attempts, consumer },
                 Phase::Due => Standing::Due { attempts },
                 Phase::Delayed { due } => Standing::Delayed { attempts, due },
@@ -110,19 +110,18 @@ impl Group {
             changes.released(spot.lane, spot.seq, attempts);
         }
         // As a replay of the journal has it: who begins anew has nothing behind it.
-        let noted = attempts > 0;
-        if noted {
+        if attempts > 0 {
             self.notes.set(spot.key(), Note { attempts, due: None, reason: dead.reason });
         } else {
             self.never_began(spot.key(), spot.base, spot.index());
         }
         if self.has_met(spot) {
-            let Sought { lane, seq, offset, bytes, .. } = *spot;
-            let index = spot.index();
+            let Sought { lane, base, offset, bytes, .. } = *spot;
+            let place = Spot { base, index: spot.index(), offset };
             let traits = Traits::decode(&spot.fields);
             let own = Own::of(&traits, self.key_of(&traits));
-            let task = Slot { seq, own, phase: Phase::Due, index, offset, bytes, attempts, lane, noted };
-            let slot = self.slots.insert(task);
+            let tried = if attempts > 0 { Tried::Noted } else { Tried::No };
+            let slot = self.slots.insert(Slot::new(lane, place, bytes, own, tried));
             match traits.run_at.filter(|at| *at > now.wall) {
                 Some(due) => self.delay(slot, due, fire_ms(due.0 - now.wall.0, now)),
                 None => self.make_due(slot),
@@ -218,7 +217,7 @@ impl Group {
 
     /// Takes a task out of whatever it waits for or is on loan to.
     pub(super) fn take_out(&mut self, slot: u32) -> Option<Slot> {
-        let phase = self.slots.slot(slot)?.phase;
+        let phase = self.slots.slot(slot)?.phase();
         self.wheel.disarm(slot);
         let task = self.slots.remove_slot(slot)?;
         self.in_lane(task.lane, |own| match phase {
@@ -244,7 +243,7 @@ impl Group {
     /// known of it.
     pub(super) fn take_from_wait(&mut self, key: TaskKey, base: u64, index: u32) -> Note {
         let attempts = match self.slot_of(key).and_then(|slot| self.take_out(slot)) {
-            Some(task) => task.attempts,
+            Some(task) => self.notes.attempts(&task),
             None => self.attempts_of(key, base, index),
         };
         Note { attempts, ..self.notes.remove(&key).unwrap_or_default() }

@@ -4,7 +4,7 @@ use crate::format::journal::{DeadCause, cut_reason};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq, Timestamp};
 
-use super::group::{Group, Phase, Rules, Slot, Ticket};
+use super::group::{Group, Phase, Rules, Slot, Ticket, Tried};
 use super::keys::KeyHash;
 use super::notes::Note;
 use super::state::{Change, DeadNote, Runs};
@@ -14,7 +14,7 @@ impl Group {
     pub(crate) fn holds(&self, ticket: Ticket, lane: LaneId, seq: Seq) -> bool {
         self.slots
             .get(ticket.slot, ticket.fence)
-            .is_some_and(|task| task.lane == lane && task.seq == seq && matches!(task.phase, Phase::Leased { .. }))
+            .is_some_and(|task| task.lane == lane && task.seq == seq && matches!(task.phase(), Phase::Leased { .. }))
     }
 
     /// Ends a lease that holds: the task is done for good.
@@ -49,14 +49,15 @@ impl Group {
         let reason = cut_reason(reason).to_owned();
         self.end_lease(ticket.slot);
         let Some(task) = self.slots.slot(ticket.slot) else { return };
-        if rules.used_up(task) {
+        if rules.used_up(task, &self.notes) {
             self.bury(ticket.slot, DeadCause::MaxAttempts, reason, now, changes);
             return;
         }
-        let delay_ms = delay_ms.unwrap_or_else(|| rules.backoff_ms(task));
+        let attempts = self.notes.attempts(task);
+        let delay_ms = delay_ms.unwrap_or_else(|| rules.backoff_ms(task, attempts));
         let due = Timestamp(now.wall.0.saturating_add(delay_ms));
-        let note = Note { attempts: task.attempts, due: Some((due, delay_ms)), reason };
-        changes.push(Change::Retry { key: (task.lane, task.seq), note: note.clone() });
+        let note = Note { attempts, due: Some((due, delay_ms)), reason };
+        changes.push(Change::Retry { key: task.task_key(), note: note.clone() });
         self.note(ticket.slot, note);
         if delay_ms == 0 {
             self.make_due(ticket.slot);
@@ -85,9 +86,9 @@ impl Group {
         if self.slots.get(ticket.slot, ticket.fence).is_none() {
             return false;
         }
-        self.unbegin(ticket.slot);
+        let attempts = self.unbegin(ticket.slot);
         if let Some(task) = self.slots.slot(ticket.slot) {
-            changes.released(task.lane, task.seq, task.attempts);
+            changes.released(task.lane, task.seq, attempts);
         }
         self.end_lease(ticket.slot);
         true
@@ -130,7 +131,7 @@ impl Group {
         let held: Vec<Ticket> = self
             .slots
             .iter()
-            .filter(|(_, task)| matches!(task.phase, Phase::Leased { consumer: holder } if holder == consumer))
+            .filter(|(_, task)| matches!(task.phase(), Phase::Leased { consumer: holder } if holder == consumer))
             .map(|(slot, _)| Ticket { slot, fence: self.slots.fence(slot) })
             .collect();
         for ticket in held {
@@ -141,8 +142,8 @@ impl Group {
     /// Nothing is to be said any more of a task that had a slot.
     #[inline]
     pub(super) fn forget_note(&mut self, task: &Slot) {
-        if task.noted {
-            self.notes.remove(&(task.lane, task.seq));
+        if task.tried == Tried::Noted {
+            self.notes.remove(&task.task_key());
         }
     }
 
@@ -157,7 +158,7 @@ impl Group {
         self.wheel.disarm(slot);
         self.slots.end(slot);
         if let Some(task) = self.slots.slot_mut(slot) {
-            task.phase = Phase::Due;
+            task.set_phase(Phase::Due);
             let (lane, key) = (task.lane, task.key());
             self.in_lane(lane, |lane| lane.in_flight -= 1);
             self.loan_over(key);
@@ -170,7 +171,7 @@ impl Group {
 
     pub(super) fn make_due(&mut self, slot: u32) {
         if let Some(task) = self.slots.slot_mut(slot) {
-            task.phase = Phase::Due;
+            task.set_phase(Phase::Due);
             let (lane, seq) = (task.lane, task.seq);
             match (&mut self.sticky, task.key()) {
                 (Some(sticky), Some(key)) => sticky.put_due(key, lane, seq, slot),
@@ -183,7 +184,7 @@ impl Group {
 
     pub(super) fn delay(&mut self, slot: u32, due: Timestamp, fire_ms: u64) {
         if let Some(task) = self.slots.slot_mut(slot) {
-            task.phase = Phase::Delayed { due };
+            task.set_phase(Phase::Delayed { due });
             let lane = task.lane;
             self.wheel.arm(slot, fire_ms);
             self.in_lane(lane, |lane| lane.delayed += 1);
@@ -194,8 +195,9 @@ impl Group {
     pub(super) fn bury(&mut self, slot: u32, cause: DeadCause, reason: String, now: Now, changes: &mut Runs) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
         self.free_key(slot, task.key());
+        let attempts = self.notes.attempts(&task);
         self.forget_note(&task);
-        let dead = DeadNote { attempts: task.attempts, cause, at: now.wall, bytes: task.bytes, reason };
+        let dead = DeadNote { attempts, cause, at: now.wall, bytes: task.bytes, reason };
         self.put_dead((task.lane, task.seq), dead, changes);
     }
 
@@ -217,7 +219,7 @@ impl Group {
         self.wheel.advance(now.boot_ms, |slot| fired.push(slot));
         for slot in fired {
             let Some(task) = self.slots.slot(slot) else { continue };
-            match task.phase {
+            match task.phase() {
                 Phase::Leased { .. } => {
                     self.end_lease(slot);
                     self.expire(slot, "the lease ran out", rules, now, changes);
@@ -233,7 +235,7 @@ impl Group {
     }
 
     pub(super) fn expire(&mut self, slot: u32, why: &str, rules: &Rules, now: Now, changes: &mut Runs) {
-        if self.slots.slot(slot).is_some_and(|task| rules.used_up(task)) {
+        if self.slots.slot(slot).is_some_and(|task| rules.used_up(task, &self.notes)) {
             self.bury(slot, DeadCause::MaxAttempts, why.to_owned(), now, changes);
         } else {
             self.make_due(slot);

@@ -5,7 +5,7 @@ use crate::format::record::{self, Header};
 use crate::log::{Log, Source, Step};
 use crate::types::{Now, Seq, Timestamp};
 
-use super::group::{Group, Own, Phase, Slot};
+use super::group::{Group, Own, Slot, Tried};
 use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
 use super::passed::Whose;
@@ -89,7 +89,11 @@ impl Group {
         let key = (take.lane, spot.seq());
         let note = self.notes.get(&key);
         let attempts = note.map_or(u32::from(begun), |note| note.attempts);
-        let noted = note.is_some();
+        let tried = match note {
+            Some(_) => Tried::Noted,
+            None if begun => Tried::Once,
+            None => Tried::No,
+        };
         let first = asked.run_at.filter(|_| attempts == 0).map(|at| (at, at.0.saturating_sub(header.time.0)));
         let due = note.map_or(first, |note| note.due).filter(|(due, _)| *due > take.now.wall);
         // One that was never handed out doesn't take its key before its time; one that waits for its retry has it.
@@ -108,11 +112,7 @@ impl Group {
                 return None;
             }
         }
-        let (lane, seq) = key;
-        let Spot { index, offset, .. } = spot;
-        let (own, bytes) = (asked.own, header.payload_bytes);
-        let task = Slot { seq, own, phase: Phase::Due, index, offset, bytes, attempts, lane, noted };
-        let slot = self.slots.insert(task);
+        let slot = self.slots.insert(Slot::new(take.lane, spot, header.payload_bytes, asked.own, tried));
         if let Some(key) = takes_key {
             self.keys.hold(key, slot);
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::types::{LaneId, Seq, Timestamp};
 
-use super::group::Group;
+use super::group::{Group, Slot, Tried};
 use super::state::TaskKey;
 
 /// What is known of a task that was handed out and is not settled for good.
@@ -43,6 +43,16 @@ impl Notes {
 
     pub(crate) fn all(&self) -> &BTreeMap<TaskKey, Note> {
         &self.notes
+    }
+
+    /// Attempts that began of a task with a slot.
+    #[inline]
+    pub(super) fn attempts(&self, task: &Slot) -> u32 {
+        match task.tried {
+            Tried::No => 0,
+            Tried::Once => 1,
+            Tried::Noted => self.get(&task.task_key()).map_or(1, |note| note.attempts),
+        }
     }
 
     #[inline]
@@ -141,28 +151,30 @@ impl Group {
     #[inline]
     pub(super) fn begin(&mut self, slot: u32) -> Option<u32> {
         let task = self.slots.slot_mut(slot)?;
-        task.attempts += 1;
-        let (lane, base, index, attempts) = (task.lane, task.base(), task.index, task.attempts);
-        if attempts == 1 && !task.noted {
+        let attempts = self.notes.attempts(task) + 1;
+        if task.tried == Tried::No {
+            task.tried = Tried::Once;
+            let (lane, base, index) = (task.lane, task.base(), task.index);
             self.lanes.get_mut(lane)?.begin(base, index);
         } else {
-            task.noted = true;
-            self.notes.count((lane, task.seq), attempts);
+            task.tried = Tried::Noted;
+            self.notes.count(task.task_key(), attempts);
         }
         Some(attempts)
     }
 
-    /// The last attempt of the task in the slot never began.
-    pub(super) fn unbegin(&mut self, slot: u32) {
-        let Some(task) = self.slots.slot_mut(slot) else { return };
-        task.attempts = task.attempts.saturating_sub(1);
-        let (lane, seq, base, index, attempts) = (task.lane, task.seq, task.base(), task.index, task.attempts);
+    /// The last attempt of the task in the slot never began. Gives how many did.
+    pub(super) fn unbegin(&mut self, slot: u32) -> u32 {
+        let Some(task) = self.slots.slot_mut(slot) else { return 0 };
+        let attempts = self.notes.attempts(task).saturating_sub(1);
+        let (key, base, index) = (task.task_key(), task.base(), task.index);
         if attempts == 0 {
-            task.noted = false;
-            self.never_began((lane, seq), base, index);
-        } else if task.noted {
-            self.notes.count((lane, seq), attempts);
+            task.tried = Tried::No;
+            self.never_began(key, base, index);
+        } else {
+            self.notes.count(key, attempts);
         }
+        attempts
     }
 
     /// All attempts of the task are before it again.
@@ -174,14 +186,15 @@ impl Group {
     /// The task in the slot has this note.
     pub(super) fn note(&mut self, slot: u32, note: Note) {
         if let Some(task) = self.slots.slot_mut(slot) {
-            task.noted = true;
-            self.notes.set((task.lane, task.seq), note);
+            task.tried = Tried::Noted;
+            self.notes.set(task.task_key(), note);
         }
     }
 
-    /// What was said of the last attempt of a task.
-    pub(super) fn reason_of(&self, key: TaskKey, noted: bool) -> String {
-        let note = if noted { self.notes.get(&key) } else { None };
+    /// What was said of the last attempt of the task in a slot.
+    pub(super) fn reason_of(&self, slot: u32) -> String {
+        let task = self.slots.slot(slot).filter(|task| task.tried == Tried::Noted);
+        let note = task.and_then(|task| self.notes.get(&task.task_key()));
         note.map(|note| note.reason.clone()).unwrap_or_default()
     }
 }

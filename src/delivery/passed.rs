@@ -9,7 +9,7 @@ use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Seq};
 
 use super::bits::Bits;
-use super::group::Group;
+use super::group::{Group, Tried};
 use super::keys::{KeyHash, Keys, Spot};
 use super::lane::GroupLane;
 use super::meet::Asked;
@@ -115,12 +115,12 @@ impl Group {
     /// Takes a task's slot away again, because its key is not free.
     pub(super) fn shelve(&mut self, slot: u32, whose: Whose) {
         let Some(task) = self.slots.remove_slot(slot) else { return };
-        if task.noted {
-            self.notes.count((task.lane, task.seq), task.attempts);
+        if task.tried == Tried::Noted {
+            let attempts = self.notes.attempts(&task);
+            self.notes.count(task.task_key(), attempts);
         }
         if let Some(key) = task.key() {
-            let spot = Spot { base: task.base(), index: task.index, offset: task.offset };
-            self.pass_over(key, task.lane, spot, whose);
+            self.pass_over(key, task.lane, task.spot(), whose);
         }
     }
 

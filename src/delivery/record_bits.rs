@@ -150,20 +150,32 @@ impl RecordBits {
         std::iter::successors(self.next_set(0), |index| self.next_set(index.checked_add(1)?))
     }
 
-    /// Packs the bits if they have not changed since a checkpoint took them, and if that pays. True if that was tried.
+    /// Packs the bits if they have not changed since a checkpoint took them, and if that pays. True if it did.
     pub(crate) fn rest(&mut self) -> bool {
         let rests = self.dirty.is_empty() && !self.irregular && self.words.len() >= PACKED_WORDS_MIN;
         if !rests {
             return false;
         }
+        self.irregular = self.run_bytes() * PACKED_GAIN_MIN > self.words.len() * 8;
+        if self.irregular {
+            return false;
+        }
         let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut packed = RoaringBitmap::from_lsb0_bytes(0, &bytes);
         packed.optimize();
-        self.irregular = packed.serialized_size() * PACKED_GAIN_MIN > bytes.len();
-        if !self.irregular {
-            (self.words, self.packed) = (Vec::new(), Some(Box::new(packed)));
-        }
+        (self.words, self.packed) = (Vec::new(), Some(Box::new(packed)));
         true
+    }
+
+    /// What its runs would take, four bytes each: a bit that differs from the one below it begins or ends one.
+    fn run_bytes(&self) -> usize {
+        let mut below = 0;
+        let edges = self.words.iter().map(|word| {
+            let differs = word ^ (word << 1 | below);
+            below = word >> 63;
+            differs.count_ones() as usize
+        });
+        edges.sum::<usize>() * 2
     }
 
     fn unpack(&mut self) {

@@ -11,7 +11,6 @@ use crate::storage::Region;
 use crate::types::{LaneId, LaneSet, Now, Seq};
 
 use super::group::{Group, Phase, Rules, Slot, Ticket};
-use super::keys::Spot;
 use super::passed::Whose;
 use super::scheduler::Turn;
 use super::state::Runs;
@@ -203,7 +202,7 @@ impl Group {
     fn takes_key(&mut self, slot: u32) -> Result<(), Whose> {
         let Some(task) = self.slots.slot(slot) else { return Ok(()) };
         let Some(key) = task.key() else { return Ok(()) };
-        let spot = Spot { base: task.base(), index: task.index, offset: task.offset };
+        let spot = task.spot();
         if self.keys.is_held_by(key, slot) {
             return Ok(());
         }
@@ -233,9 +232,8 @@ impl Group {
             self.expire_task(slot, take);
             return None;
         }
-        if take.rules.used_up(task) {
-            let (key, noted) = ((task.lane, task.seq), task.noted);
-            let reason = self.reason_of(key, noted);
+        if take.rules.used_up(task, &self.notes) {
+            let reason = self.reason_of(slot);
             self.bury(slot, DeadCause::MaxAttempts, reason, take.now, take.changes);
             return None;
         }
@@ -248,12 +246,12 @@ impl Group {
             own.limit_ms = own.time_limit_ms.map(|limit| take.now.boot_ms.saturating_add(limit));
             until = until.min(own.limit_ms.unwrap_or(u64::MAX));
         }
-        task.phase = Phase::Leased { consumer: take.ask.consumer };
+        task.set_phase(Phase::Leased { consumer: take.ask.consumer });
         if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key()) {
             sticky.lent(key);
         }
-        let (lane, seq, noted) = (task.lane, task.seq, task.noted);
-        let reason = self.reason_of((lane, seq), noted);
+        let (lane, seq) = task.task_key();
+        let reason = self.reason_of(slot);
         let attempt = self.begin(slot)?;
         let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
@@ -265,8 +263,7 @@ impl Group {
     /// A task that nobody wants done any more: a dead letter, or gone and counted.
     fn expire_task(&mut self, slot: u32, take: &mut Take<'_, '_>) {
         if take.rules.expired_are_dead {
-            let task = self.slots.slot(slot).map(|task| ((task.lane, task.seq), task.noted));
-            let reason = task.map(|(key, noted)| self.reason_of(key, noted)).unwrap_or_default();
+            let reason = self.reason_of(slot);
             self.bury(slot, DeadCause::Expired, reason, take.now, take.changes);
         } else if let Some(task) = self.slots.remove_slot(slot) {
             self.free_key(slot, task.key());

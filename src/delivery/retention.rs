@@ -132,7 +132,7 @@ impl Group {
     fn due_slot(&self, lane: LaneId, seq: Seq) -> Option<u32> {
         if self.sticky.is_some() {
             let slot = self.slot_of((lane, seq))?;
-            return self.slots.slot(slot).filter(|task| task.phase == Phase::Due).map(|_| slot);
+            return self.slots.slot(slot).filter(|task| task.phase() == Phase::Due).map(|_| slot);
         }
         self.lanes.get(lane)?.due.get(&seq).copied()
     }

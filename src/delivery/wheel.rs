@@ -10,6 +10,8 @@ const LEVELS: usize = 11;
 const BITS: u32 = 6;
 const BUCKETS: usize = 1 << BITS;
 const NONE: u32 = u32::MAX;
+/// In place of the node before it: it is in no list.
+const UNLISTED: u32 = u32::MAX - 1;
 
 /// Timers by slot number.
 pub(crate) struct Wheel {
@@ -20,16 +22,15 @@ pub(crate) struct Wheel {
     len: usize,
 }
 
+/// Which list it is in follows from its due time, but for the level: that says who looks for it as the first of a list.
 #[derive(Clone, Copy)]
 struct Node {
     due: u64,
     prev: u32,
     next: u32,
-    /// Level × 64 + bucket, or `NONE` if not armed.
-    place: u32,
 }
 
-const UNARMED: Node = Node { due: 0, prev: NONE, next: NONE, place: NONE };
+const UNARMED: Node = Node { due: 0, prev: UNLISTED, next: NONE };
 
 impl Wheel {
     pub(crate) fn new(now_ms: u64) -> Self {
@@ -54,7 +55,7 @@ impl Wheel {
 
     /// Disarms the timer of `slot`, if it is armed.
     pub(crate) fn disarm(&mut self, slot: u32) {
-        if self.nodes.get(slot as usize).is_some_and(|node| node.place != NONE) {
+        if self.nodes.get(slot as usize).is_some_and(|node| node.prev != UNLISTED) {
             self.unlink(slot);
             self.len -= 1;
         }
@@ -120,16 +121,14 @@ impl Wheel {
     /// The highest digit in which the due time differs from the present decides the level; that digit is then
     /// greater than the present's. A timer due now or in the past sits in the present's bucket of level 0.
     fn place_of(&self, due: u64) -> (usize, usize) {
-        let due = due.max(self.now);
         let differs = due ^ self.now;
         let level = if differs == 0 { 0 } else { (63 - differs.leading_zeros()) / BITS };
-        let bucket = (due >> (level * BITS)) & (BUCKETS as u64 - 1);
-        (level as usize, usize::try_from(bucket).unwrap_or(0))
+        (level as usize, bucket_at(due, level))
     }
 
     fn link(&mut self, slot: u32, due: u64) {
+        let due = due.max(self.now);
         let (level, bucket) = self.place_of(due);
-        let place = u32::try_from(level * BUCKETS + bucket).unwrap_or(NONE);
         let Some(head) = self.heads.get_mut(level).and_then(|level| level.get_mut(bucket)) else { return };
         let next = std::mem::replace(head, slot);
         if let Some(occupied) = self.occupied.get_mut(level) {
@@ -139,13 +138,13 @@ impl Wheel {
             after.prev = slot;
         }
         if let Some(node) = self.nodes.get_mut(slot as usize) {
-            *node = Node { due, prev: NONE, next, place };
+            *node = Node { due, prev: NONE, next };
         }
     }
 
     fn unlink(&mut self, slot: u32) {
         let Some(node) = self.nodes.get_mut(slot as usize) else { return };
-        let Node { prev, next, place, .. } = std::mem::replace(node, UNARMED);
+        let Node { due, prev, next } = std::mem::replace(node, UNARMED);
         if let Some(after) = self.nodes.get_mut(next as usize) {
             after.prev = prev;
         }
@@ -153,14 +152,19 @@ impl Wheel {
             before.next = next;
             return;
         }
-        let (level, bucket) = (place as usize / BUCKETS, place as usize % BUCKETS);
-        if let Some(head) = self.heads.get_mut(level).and_then(|level| level.get_mut(bucket)) {
+        // It is the first of its list; the level was decided by a present that is past.
+        let lists = (0_u32..).zip(&mut self.heads[..]).zip(&mut self.occupied);
+        for ((level, heads), occupied) in lists {
+            let bucket = bucket_at(due, level);
+            let Some(head) = heads.get_mut(bucket).filter(|head| **head == slot) else { continue };
             *head = next;
-        }
-        if next == NONE
-            && let Some(occupied) = self.occupied.get_mut(level)
-        {
-            *occupied &= !(1 << bucket);
+            *occupied &= !(u64::from(next == NONE) << bucket);
+            return;
         }
     }
+}
+
+/// A digit of a due time.
+fn bucket_at(due: u64, level: u32) -> usize {
+    usize::try_from((due >> (level * BITS)) & (BUCKETS as u64 - 1)).unwrap_or(0)
 }

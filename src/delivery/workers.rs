@@ -136,7 +136,7 @@ impl Group {
         let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
         if !self.workers.live.is_empty() {
             for (_, task) in self.slots.iter() {
-                if let Phase::Leased { consumer } = task.phase {
+                if let Phase::Leased { consumer } = task.phase() {
                     *counts.entry(consumer).or_default() += 1;
                 }
             }
@@ -155,7 +155,8 @@ impl Group {
     /// A worker is no more: its leases end, as if they had run out.
     fn lose_worker(&mut self, id: WorkerId, why: &str, rules: &Rules, now: Now, changes: &mut Runs) {
         let is_held = |phase: Phase| matches!(phase, Phase::Leased { consumer } if consumer == id.consumer());
-        let held: Vec<u32> = self.slots.iter().filter(|(_, task)| is_held(task.phase)).map(|(slot, _)| slot).collect();
+        let held: Vec<u32> =
+            self.slots.iter().filter(|(_, task)| is_held(task.phase())).map(|(slot, _)| slot).collect();
         for slot in held {
             if on(Bug::StaleWorkerAcks) {
                 continue;

@@ -50,8 +50,8 @@ use super::groups::GroupCell;
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
 /// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
 const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
-/// Bitmaps that a checkpoint packs while it holds a lock, each in some 50 µs.
-const PACKS_AT_ONCE: u32 = 8;
+/// Bitmaps that a checkpoint packs while it holds a lock, each in some 100 µs.
+const PACKS_AT_ONCE: u32 = 2;
 /// Lives a group is done with, per blob.
 const DONE_PER_BLOB: usize = 2048;
 
@@ -82,6 +82,13 @@ struct Snapshot {
     slices: Vec<u32>,
     /// How many more bitmaps of the group at hand may be packed: it is locked meanwhile.
     packs: u32,
+}
+
+/// A sealed life of a lane and the first sequence behind its records.
+struct SealedLife {
+    lane: LaneId,
+    base: u64,
+    end: u64,
 }
 
 /// A chunk of a life's bits for a group.
@@ -119,6 +126,8 @@ impl Engine {
         self.check_poison()?;
         // Held until the lives are listed: see `dedup`.
         let mut ids = self.dedup.index.lock();
+        // Nobody waits for them where nothing has an id.
+        let ids_held = (ids.order > 0).then(|| self.hold());
         let groups = self.groups.read();
         self.changed.store(false, Ordering::Relaxed);
         let journal_position = self.journal.published();
@@ -126,18 +135,18 @@ impl Engine {
         let from = self.journal.next_place();
         let mut snapshot = Snapshot::default();
         self.snapshot_ids(&mut ids, &groups, now, &mut snapshot);
-        let candidates = self.finished_candidates();
-        let mut gone = candidates;
+        let mut finished = self.finished_candidates();
         for cell in groups.values() {
-            self.snapshot_group(cell, checkpoints, &mut snapshot, &mut gone);
+            self.snapshot_group(cell, checkpoints, &mut snapshot, &mut finished);
         }
-        snapshot.gone = gone;
+        snapshot.gone = finished.into_iter().map(|life| (life.lane, life.base)).collect();
         for cell in groups.values() {
-            snapshot_counts(cell, &mut snapshot);
+            self.snapshot_counts(cell, &mut snapshot);
         }
         self.snapshot_others(&groups, &mut snapshot);
         self.snapshot_cancelled(checkpoints, &mut snapshot);
         let last_bases = self.list_lives(checkpoints, &mut snapshot);
+        drop(ids_held);
         drop(ids);
         let (next_base, ceiling) = {
             let blocks = self.blocks.lock();
@@ -215,11 +224,13 @@ impl Engine {
     }
 
     /// Sealed lives of lanes; the groups then strike out what they still need.
-    fn finished_candidates(&self) -> Vec<(LaneId, u64)> {
+    fn finished_candidates(&self) -> Vec<SealedLife> {
         let mut candidates = Vec::new();
         for (lane, log) in self.lanes.all() {
-            let sealed = log.segments().into_iter().filter(|segment| segment.sealed().is_some());
-            candidates.extend(sealed.map(|segment| (lane, segment.base())));
+            candidates.extend(log.segments().iter().filter_map(|segment| {
+                let (sealed, base) = (segment.sealed()?, segment.base());
+                Some(SealedLife { lane, base, end: base + u64::from(sealed.records) })
+            }));
         }
         candidates
     }
@@ -229,18 +240,13 @@ impl Engine {
         cell: &GroupCell,
         checkpoints: &Checkpoints,
         snapshot: &mut Snapshot,
-        gone: &mut Vec<(LaneId, u64)>,
+        finished: &mut Vec<SealedLife>,
     ) {
         snapshot.packs = PACKS_AT_ONCE;
         let mut work = cell.state.lock();
+        let _held = self.hold();
         let group = &mut work.group;
-        gone.retain(|(lane, base)| {
-            let log = self.lanes.log(*lane);
-            let end = log
-                .and_then(|log| log.segment_from(*base))
-                .and_then(|s| s.sealed().map(|e| s.base() + u64::from(e.records)));
-            end.is_some_and(|end| group.is_done(*lane, *base, end))
-        });
+        finished.retain(|life| group.is_done(life.lane, life.base, life.end));
         let done: Vec<(LaneId, u64)> =
             group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(move |base| (lane, *base))).collect();
         for (c, chunk) in (0..).zip(done.chunks(DONE_PER_BLOB)) {
@@ -322,7 +328,7 @@ impl Engine {
 
     /// Lives that are gone are forgotten by every group, and for those to come.
     fn forget_lives(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, gone: &[(LaneId, u64)]) {
-        groups.values().for_each(|cell| forget(cell, gone));
+        groups.values().for_each(|cell| self.forget(cell, gone));
         self.to_come.lock().acks.retain(|life, _| !gone.contains(life));
     }
 
@@ -367,6 +373,40 @@ impl Engine {
         }
     }
 
+    /// Group names, starts and counts; after it is known which lives go.
+    fn snapshot_counts(&self, cell: &GroupCell, snapshot: &mut Snapshot) {
+        let work = cell.state.lock();
+        let _held = self.hold();
+        let group = &work.group;
+        let acked_gone = group.lanes.iter().map(|(lane, own)| {
+            let going = snapshot.gone.iter().filter(|(l, _)| *l == lane);
+            let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
+            (lane, own.acked_gone + going)
+        });
+        let listed = ListedGroup {
+            name: group.name.clone(),
+            starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
+            acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
+            retention: group.retention,
+        };
+        snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
+        let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
+        let goes =
+            |key: &Key| matches!(key.kind, kind::ACKS | kind::BEGUN) && key.a == cell.id && gone.contains(&key.b);
+        snapshot.kept.retain(|key| !goes(key));
+        snapshot.values.retain(|key, _| !goes(key));
+    }
+
+    fn forget(&self, cell: &GroupCell, gone: &[(LaneId, u64)]) {
+        let mut work = cell.state.lock();
+        let _held = self.hold();
+        for (lane, base) in gone {
+            if let Some(own) = work.group.lanes.get_mut(*lane) {
+                own.forget(*base);
+            }
+        }
+    }
+
     fn write(&self, checkpoints: &mut Checkpoints, meta: &Meta, snapshot: &Snapshot) -> Result<()> {
         let saved = &checkpoints.saved;
         let mut puts = Vec::new();
@@ -398,28 +438,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Group names, starts and counts; after it is known which lives go.
-fn snapshot_counts(cell: &GroupCell, snapshot: &mut Snapshot) {
-    let work = cell.state.lock();
-    let group = &work.group;
-    let acked_gone = group.lanes.iter().map(|(lane, own)| {
-        let going = snapshot.gone.iter().filter(|(l, _)| *l == lane);
-        let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
-        (lane, own.acked_gone + going)
-    });
-    let listed = ListedGroup {
-        name: group.name.clone(),
-        starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
-        acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
-        retention: group.retention,
-    };
-    snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
-    let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
-    let goes = |key: &Key| matches!(key.kind, kind::ACKS | kind::BEGUN) && key.a == cell.id && gone.contains(&key.b);
-    snapshot.kept.retain(|key| !goes(key));
-    snapshot.values.retain(|key, _| !goes(key));
 }
 
 /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk. Gives the chunks that
@@ -520,13 +538,4 @@ fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
         |taken: &[(u32, Dirty)]| taken.iter().find(|(group, _)| *group == cell.id).map(|(_, dirty)| dirty.clone());
     work.group.notes.dirty.put_back(of_group(&snapshot.taken_notes).unwrap_or_default());
     work.group.dead_dirty.put_back(of_group(&snapshot.taken_dead).unwrap_or_default());
-}
-
-fn forget(cell: &GroupCell, gone: &[(LaneId, u64)]) {
-    let mut work = cell.state.lock();
-    for (lane, base) in gone {
-        if let Some(own) = work.group.lanes.get_mut(*lane) {
-            own.forget(*base);
-        }
-    }
 }

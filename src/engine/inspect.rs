@@ -23,7 +23,8 @@ use crate::types::{LaneId, LogId, QueueId, Seq, TaskId, Timestamp};
 use super::pins::Oldest;
 use super::recovery::lives::FoundLife;
 use super::recovery::read::{Picture, read};
-use super::retention::{part, without_dead};
+use super::retention::without_dead;
+use super::space::part;
 use super::stats::{GroupLaneStats, GroupStats, LaneStats, Stats};
 use super::task::{TaskRecord, TaskState};
 
@@ -120,7 +121,7 @@ impl Inspection {
         let found = super::recovery::open::lanes_of(&self.picture);
         lanes.extend(found.map(|(lane, found)| (lane, found.lives.as_slice())));
         for (lane, lives) in &lanes {
-            stats.lanes.push(lane_stats(*lane, lives));
+            stats.lanes.push(lane_stats(*lane, lives, self.live_in(*lane, lives)));
         }
         let journal = self.picture.logs.get(&LogId::JOURNAL.0);
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
@@ -130,7 +131,7 @@ impl Inspection {
             let paused = self.picture.paused.groups.contains(id);
             let own = lanes.iter().map(|(lane, lives)| self.group_lane(group, *lane, lives)).collect();
             let (name, retention) = (group.name.clone(), group.retention);
-            let left = lanes.iter().map(|(lane, lives)| left_in(group, *lane, lives));
+            let left = lanes.iter().map(|(lane, lives)| self.left_in(group, *lane, lives));
             let left = left.fold(Amount::default(), |mut all, left| {
                 all.add_all(left);
                 all
@@ -166,6 +167,34 @@ impl Inspection {
             stats.in_flight += lives.iter().map(|life| group.begun_once(lane, life.header.base)).sum::<u64>();
         }
         stats
+    }
+
+    /// What a group has not settled of a lane, dead letters included.
+    fn left_in(&self, group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> Amount {
+        let mut left = Amount::default();
+        for life in lives {
+            let open = group.left_in(lane, life.header.base, life.tasks);
+            left.tasks += open;
+            left.bytes += part(u64::from(life.end), open, self.tasks_held(lane, life));
+        }
+        left
+    }
+
+    /// Bytes of a lane's tasks that the group needs which needs most of each life.
+    fn live_in(&self, lane: LaneId, lives: &[FoundLife]) -> u64 {
+        let open = |life: &FoundLife| {
+            let each = self.picture.groups.values().map(|group| group.left_in(lane, life.header.base, life.tasks));
+            each.max().unwrap_or(0)
+        };
+        let written = |life: &FoundLife| u64::from(life.end).saturating_sub(PRELUDE_BYTES as u64);
+        lives.iter().map(|life| part(written(life), open(life), self.tasks_held(lane, life))).sum()
+    }
+
+    /// How many tasks a life's file has: those that were left behind as others moved are in none.
+    fn tasks_held(&self, lane: LaneId, life: &FoundLife) -> u64 {
+        let left_behind =
+            || self.picture.to_come.acks.get(&(lane, life.header.base)).map_or(0, |settled| settled.count());
+        u64::from(if life.header.cold { life.tasks.saturating_sub(left_behind()) } else { life.tasks })
     }
 
     /// The first task of a life that a group has not settled.
@@ -276,18 +305,7 @@ impl Inspection {
 /// What a walk shows of each task: header, optional fields, payload.
 type Visit<'a> = dyn FnMut(&Header, &[u8], &[u8]) + 'a;
 
-/// What a group has not settled of a lane, dead letters included.
-fn left_in(group: &GroupState, lane: LaneId, lives: &[FoundLife]) -> Amount {
-    let mut left = Amount::default();
-    for life in lives {
-        let open = group.left_in(lane, life.header.base, life.tasks);
-        left.tasks += open;
-        left.bytes += part(u64::from(life.end), open, u64::from(life.tasks));
-    }
-    left
-}
-
-fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
+fn lane_stats(lane: LaneId, lives: &[FoundLife], live: u64) -> LaneStats {
     let (mut published, mut durable) = (0, 0);
     for life in lives {
         let proven = life.scan.as_ref().map_or(life.end, |scan| scan.durable.min(scan.end));
@@ -301,6 +319,8 @@ fn lane_stats(lane: LaneId, lives: &[FoundLife]) -> LaneStats {
         segments: lives.len(),
         disk_bytes: lives.iter().map(|life| life.file_bytes).sum(),
         tasks: lives.iter().map(|life| u64::from(life.tasks)).sum(),
+        live_bytes: live,
+        dead_bytes: published - live,
         waiting: None,
     }
 }

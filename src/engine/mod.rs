@@ -30,6 +30,7 @@ pub(crate) mod deliver;
 pub(crate) mod evacuate;
 pub(crate) mod groups;
 pub(crate) mod hand;
+pub(crate) mod holds;
 pub(crate) mod inspect;
 pub(crate) mod lookup;
 pub(crate) mod pause;
@@ -45,6 +46,7 @@ pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;
 pub(crate) mod snapshot;
+mod space;
 pub(crate) mod stats;
 pub(crate) mod task;
 pub(crate) mod transaction;
@@ -129,6 +131,8 @@ pub(crate) struct Engine {
     poison: OnceLock<Arc<Error>>,
     damage: Mutex<DamageList>,
     counts: Counts,
+    /// For what it measures of itself alone.
+    nanos: fn() -> u64,
     /// Some group or log changed since the last checkpoint.
     changed: AtomicBool,
     /// Woken when a task may have become deliverable.
@@ -161,6 +165,8 @@ pub(crate) struct Counts {
     pub checkpoint_ms: AtomicU64,
     /// Bytes of its file. Apart from the file, so that nobody who looks waits for a snapshot.
     pub checkpoint_bytes: AtomicU64,
+    /// How long checkpoints held locks.
+    holds: holds::HoldCounts,
 }
 
 impl Counts {

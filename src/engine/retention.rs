@@ -16,6 +16,7 @@ use crate::types::{LaneId, Now, Retention, Timestamp};
 
 use super::Engine;
 use super::groups::{GroupCell, GroupWork};
+use super::space::{part, used_bytes};
 use super::stats::unsettled;
 
 /// The most records that one look walks over, and the most tasks that it lets go of.
@@ -82,7 +83,7 @@ impl Engine {
             for segment in &log.segments() {
                 let open = unsettled(group, lane, segment);
                 all.tasks += open;
-                all.bytes += part(used_bytes(log, segment), open, u64::from(segment.tasks()));
+                all.bytes += part(used_bytes(log, segment), open, self.tasks_held(lane, segment));
             }
         }
         let (tasks, bytes) = without_dead(all, group.dead.len() as u64);
@@ -206,6 +207,9 @@ impl<'a> Walker<'a> {
     /// What a task of the life that it stands in counts for: no less, or more would go than is beyond.
     fn mean_bytes(&self) -> u64 {
         let Some(source) = self.cursor.source() else { return 0 };
+        if source.segment.is_cold() {
+            return self.head.as_ref().map_or(0, |header| u64::from(header.bytes));
+        }
         used_bytes(self.log, &source.segment).div_ceil(u64::from(source.segment.tasks()).max(1))
     }
 
@@ -215,20 +219,8 @@ impl<'a> Walker<'a> {
     }
 }
 
-/// Bytes that are in use of a segment.
-fn used_bytes(log: &Log, segment: &Segment) -> u64 {
-    let active = || log.published().saturating_sub(segment.position(0));
-    segment.sealed().map_or_else(active, |sealed| u64::from(sealed.end)).min(segment.file_bytes())
-}
-
 /// What is left of tasks and bytes without so many dead letters.
 pub(super) fn without_dead(all: Amount, dead: u64) -> (u64, u64) {
     let open = all.tasks.saturating_sub(dead);
     (open, part(all.bytes, open, all.tasks))
-}
-
-/// So many of `of` of `bytes`.
-pub(super) fn part(bytes: u64, count: u64, of: u64) -> u64 {
-    let part = u128::from(bytes) * u128::from(count.min(of)) / u128::from(of.max(1));
-    u64::try_from(part).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,8 @@ use crate::types::{LaneId, LogId, Now, QueueId, Retention, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
+use super::holds::Holds;
+use super::space::Written;
 
 /// What a queue holds and did. Numbers are taken one after the other, so under load they are only roughly of
 /// one moment.
@@ -44,6 +46,8 @@ pub struct Stats {
     pub scratch_bytes: u64,
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
+    /// How long checkpoints held what producers and consumers may wait for, since the open.
+    pub checkpoint_holds: Holds,
     /// Checkpoints written since the open.
     pub checkpoints: u64,
     /// Commits made since the open.
@@ -76,6 +80,12 @@ pub struct LaneStats {
     pub segments: usize,
     /// Their bytes on disk.
     pub disk_bytes: u64,
+    /// Of these: of tasks that some group has not settled, and what else is written. Sizes within a segment are taken to be
+    /// even; of a queue that is only looked at, the group that needs most of a segment counts. The rest of `disk_bytes` is
+    /// room.
+    pub live_bytes: u64,
+    /// See `live_bytes`.
+    pub dead_bytes: u64,
     /// Tasks in them, settled or not.
     pub tasks: u64,
     /// What waits, as bounds count it ([`Bound`](crate::Bound)): tasks and payload bytes. `None` where no bound is set,
@@ -202,7 +212,8 @@ impl Engine {
         let mut stats = Stats { queue: Some(self.queue), ..Stats::default() };
         for (lane, log) in self.lanes.all() {
             let waiting = self.waiting(Some(lane)).map(|amount| (amount.tasks, amount.bytes));
-            stats.lanes.push(LaneStats { waiting, ..lane_stats(lane, log) });
+            let Written { live, dead } = self.written(lane, log);
+            stats.lanes.push(LaneStats { waiting, live_bytes: live, dead_bytes: dead, ..lane_stats(lane, log) });
         }
         stats.paused_lanes = self.paused_lanes();
         for cell in self.groups() {
@@ -228,6 +239,7 @@ impl Engine {
             + stats.pinned_bytes
             + stats.superseded_bytes
             + stats.scratch_bytes;
+        stats.checkpoint_holds = self.checkpoint_holds();
         let counts = &self.counts;
         stats.checkpoints = counts.checkpoints.load(Ordering::Relaxed);
         stats.commits = counts.commits.load(Ordering::Relaxed);
@@ -304,6 +316,8 @@ fn lane_stats(lane: LaneId, log: &Log) -> LaneStats {
         segments: segments.len(),
         disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
         tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
+        live_bytes: 0,
+        dead_bytes: 0,
         waiting: None,
     }
 }

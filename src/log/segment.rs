@@ -63,6 +63,8 @@ pub(crate) struct Segment {
 
 /// Cold bytes are faulted in this far ahead, so that a walk asks the kernel once in a while only.
 const WINDOW_BYTES: u32 = 1 << 20;
+/// And this far ahead of that they are asked for, so that they are read while a walk is busy.
+const READ_AHEAD_BYTES: u32 = 2 << 20;
 /// A record that is looked up by its place is expected to take no more than this.
 const REREAD_BYTES: u32 = 4 << 10;
 
@@ -280,6 +282,11 @@ impl Segment {
         let end = u32::try_from(region.bytes()).unwrap_or(u32::MAX);
         let ahead = to.max(from.saturating_add(WINDOW_BYTES)).min(end);
         if self.fault_in(region, from, ahead).is_ok() {
+            if self.sealed().is_some() {
+                // What a walk comes to next is read while it is busy with this.
+                let lead = ahead.saturating_add(READ_AHEAD_BYTES).min(end);
+                region.will_need(lead.saturating_sub(WINDOW_BYTES).max(ahead) as usize..lead as usize);
+            }
             return Ok(ahead);
         }
         // Something ahead can't be read; what is wanted now may well be.

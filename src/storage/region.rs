@@ -236,6 +236,11 @@ impl Region {
         }
     }
 
+    /// Tells the kernel that `range` will be read soon; nothing waits for that, and nothing is promised.
+    pub(crate) fn will_need(&self, range: Range<usize>) {
+        super::disk::will_need(self.words.start(), self.bytes(), range);
+    }
+
     /// Asks the kernel to fault everything in for writing, so that no store of a bulk append meets a page fault.
     pub(crate) fn populate_write(&self) -> io::Result<Populated> {
         super::disk::populate_write(self.words.start(), self.bytes(), 0..self.bytes())

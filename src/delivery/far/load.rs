@@ -6,7 +6,7 @@ use crate::log::{Cursor, Lanes, Log, Segment, Source, Step};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Now, Seq};
 
-use super::super::group::{Group, Phase, Slot};
+use super::super::group::{Group, Slot, Tried};
 use super::super::keys::Spot;
 use super::super::lane::GroupLane;
 use super::super::meet::{Asked, rest_ms};
@@ -174,9 +174,8 @@ impl Group {
             return false;
         }
         own.unfar(base, index);
-        let (seq, offset, bytes) = (entry.seq, entry.offset, header.payload_bytes);
-        let (own, attempts, noted) = (asked.own, 0, false);
-        let slot = self.slots.insert(Slot { seq, own, phase: Phase::Due, index, offset, bytes, attempts, lane, noted });
+        let spot = Spot { base, index, offset: entry.offset };
+        let slot = self.slots.insert(Slot::new(lane, spot, header.payload_bytes, asked.own, Tried::No));
         if rest_ms == 0 || on(Bug::DelayedEarly) {
             self.make_due(slot);
             return true;

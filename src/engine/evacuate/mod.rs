@@ -252,7 +252,7 @@ impl Engine {
     }
 
     /// By record index: no group needs it; and the groups that were asked.
-    fn settled_bits(&self, lane: LaneId, segment: &Segment, records: u32) -> (Vec<u64>, BTreeSet<u32>) {
+    pub(super) fn settled_bits(&self, lane: LaneId, segment: &Segment, records: u32) -> (Vec<u64>, BTreeSet<u32>) {
         let groups = self.groups.read();
         let mut settled = vec![u64::MAX; records.div_ceil(64) as usize];
         for cell in groups.values() {

@@ -10,7 +10,7 @@ use crate::delivery::fences::FENCES_PER_RANGE;
 use crate::delivery::loans::Loans;
 use crate::delivery::{Group, GroupState};
 use crate::error::{DamageKind, Error, Result};
-use crate::format::meta::{Paused, StoredOptions};
+use crate::format::meta::{Meta, Paused, StoredOptions};
 use crate::format::segment::block_for;
 use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::sabotage::{Bug, on};
@@ -105,10 +105,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         Some(store) => store,
         None => create_store(&*storage, picture.queue)?,
     };
-    let journal_from = picture
-        .meta
-        .as_ref()
-        .map_or(Place::default(), |meta| Place { base: meta.journal_base, offset: meta.journal_offset });
+    let journal_from = picture.meta.as_ref().map_or(Place::default(), journal_from);
     let mut logs = std::mem::take(&mut picture.logs);
     let journal_found = logs.remove(&LogId::JOURNAL.0).unwrap_or_default();
     let journal = make_log(LogId::JOURNAL, journal_found, &picture.last_bases, resume);
@@ -156,6 +153,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         poison: OnceLock::new(),
         damage: Mutex::new(DamageList::new(picture.damage)),
         counts: Counts::default(),
+        nanos: || 0,
         changed: AtomicBool::new(true),
         arrivals: WaitWord::default(),
         room: WaitWord::default(),
@@ -169,6 +167,11 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         engine.prepare_one(Needed::Journal)?;
     }
     Ok(engine)
+}
+
+/// Where the replay of a root's journal begins.
+fn journal_from(meta: &Meta) -> Place {
+    Place { base: meta.journal_base, offset: meta.journal_offset }
 }
 
 /// The groups as they go on, one in any case, each with a range of fences of its own.

@@ -108,23 +108,32 @@ pub(crate) fn populate_write(start: NonNull<u8>, bytes: usize, range: Range<usiz
     populate_range(start, bytes, range, RawAdvice::LinuxPopulateWrite)
 }
 
+/// Has the pages of `range` read from the disk, and waits for none of it.
+pub(crate) fn will_need(start: NonNull<u8>, bytes: usize, range: Range<usize>) {
+    // Whoever reads them is told of an error.
+    let _unasked = advise(start, bytes, range, RawAdvice::WillNeed);
+}
+
 fn populate_range(start: NonNull<u8>, bytes: usize, range: Range<usize>, advice: RawAdvice) -> io::Result<Populated> {
-    let from = range.start.min(bytes) / PAGE_BYTES * PAGE_BYTES;
-    let to = range.end.min(bytes);
-    let aligned = (start.as_ptr() as usize).is_multiple_of(PAGE_BYTES);
-    if !aligned || from >= to {
-        // Ordinary memory (a simulated disk's) is always there.
-        return Ok(Populated::Whole);
-    }
-    // SAFETY: [from, to) lies in the region, whose memory the caller keeps; the advice changes no contents.
-    let advised = unsafe { madvise(start.as_ptr().add(from).cast(), to - from, advice) };
-    match advised {
+    match advise(start, bytes, range, advice) {
         Ok(()) => Ok(Populated::Whole),
         // INVAL: a kernel before 5.14, or a sandbox, that does not know the advice. NOMEM: no memory for a page or for a
         // page table, which says nothing of the pages behind; a real access would wait for memory, not fail.
         Err(Errno::INVAL | Errno::NOMEM) => Ok(Populated::Unknown),
         Err(errno) => Err(no_page(errno)),
     }
+}
+
+/// Gives advice on the pages of `range` of a region. On ordinary memory, a simulated disk's, there is nothing to do.
+fn advise(start: NonNull<u8>, bytes: usize, range: Range<usize>, advice: RawAdvice) -> Result<(), Errno> {
+    let from = range.start.min(bytes) / PAGE_BYTES * PAGE_BYTES;
+    let to = range.end.min(bytes);
+    let aligned = (start.as_ptr() as usize).is_multiple_of(PAGE_BYTES);
+    if !aligned || from >= to {
+        return Ok(());
+    }
+    // SAFETY: [from, to) lies in the region, whose memory the caller keeps; the advice changes no contents.
+    unsafe { madvise(start.as_ptr().add(from).cast(), to - from, advice) }
 }
 
 /// What it means that a page can't be faulted in.

@@ -26,7 +26,7 @@ mod medium;
 #[cfg(test)]
 mod tests;
 
-pub(super) use map::{populate_read, populate_write};
+pub(super) use map::{populate_read, populate_write, will_need};
 
 use file::DiskFile;
 use guard::Guard;

@@ -123,17 +123,21 @@ fn print(text: &str) -> Result<()> {
 
 fn stats_text(stats: &Stats) -> String {
     let mut text = String::new();
-    text +=
-        &format!("{:<6}{:>10}{:>12}{:>14}{:>14}{:>14}\n", "lane", "segments", "tasks", "published", "durable", "bytes");
+    text += &format!(
+        "{:<6}{:>10}{:>12}{:>14}{:>14}{:>14}{:>14}{:>14}\n",
+        "lane", "segments", "tasks", "published", "durable", "bytes", "live", "dead"
+    );
     for lane in &stats.lanes {
         text += &format!(
-            "{:<6}{:>10}{:>12}{:>14}{:>14}{:>14}\n",
+            "{:<6}{:>10}{:>12}{:>14}{:>14}{:>14}{:>14}{:>14}\n",
             lane.lane.to_string(),
             lane.segments,
             lane.tasks,
             lane.published,
             lane.durable,
-            lane.disk_bytes
+            lane.disk_bytes,
+            lane.live_bytes,
+            lane.dead_bytes
         );
     }
     text += &format!(
@@ -205,6 +209,7 @@ fn stats_json(stats: &Stats) -> Value {
             json!({
                 "lane": lane.lane.0, "segments": lane.segments, "tasks": lane.tasks,
                 "published": lane.published, "durable": lane.durable, "disk_bytes": lane.disk_bytes,
+                "live_bytes": lane.live_bytes, "dead_bytes": lane.dead_bytes,
             })
         })
         .collect();
