@@ -205,6 +205,15 @@ pub enum Error {
         /// What is foreign about it.
         why: String,
     },
+    /// Refused: a snapshot can't be made there. Nothing was written; name a directory that is not there yet, or an empty one,
+    /// outside of the queue.
+    #[error("can't make a snapshot in {}: {why}", path.display())]
+    SnapshotTarget {
+        /// The path given.
+        path: PathBuf,
+        /// What stands against it, and what would do.
+        why: String,
+    },
     /// The file comes from another version of lanelog. Nothing was changed; use that version.
     #[error("{file} has format version {found}, this build knows {supported}; open it with the version that wrote it")]
     Version {

@@ -80,6 +80,16 @@ pub enum Bug {
     MovedNotSynced,
     /// A task that was moved is looked for where it was.
     PlaceTrusted,
+    /// A snapshot copies the lanes before the checkpoint that it goes with.
+    SnapshotLanesFirst,
+    /// A snapshot copies what is claimed, published or not.
+    SnapshotPastWatermark,
+    /// A snapshot takes footers that were written behind what it copied of the journal.
+    SnapshotFooterLate,
+    /// A snapshot is whole before its bytes are durable.
+    SnapshotUnsynced,
+    /// A snapshot that is not whole looks as one that is.
+    SnapshotUnmarked,
     /// A key is free as soon as the lease on its task ended, settled or not.
     KeyFreedEarly,
     /// A task that is passed over behind its key is not noted.
@@ -162,7 +172,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 68] = [
+    pub const SIMULATED: [Bug; 73] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -195,6 +205,11 @@ impl Bug {
         Bug::LeaseAfterExpiry,
         Bug::TokenKept,
         Bug::FenceReused,
+        Bug::SnapshotLanesFirst,
+        Bug::SnapshotPastWatermark,
+        Bug::SnapshotFooterLate,
+        Bug::SnapshotUnsynced,
+        Bug::SnapshotUnmarked,
         Bug::KeyFreedEarly,
         Bug::WaitingForgotten,
         Bug::DelayedEarly,

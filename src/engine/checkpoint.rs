@@ -112,7 +112,17 @@ impl Engine {
 
     /// The same; false if it is put off, for step 4.
     pub(crate) fn try_checkpoint(&self, now: Now, clean: bool) -> Result<bool> {
-        let mut checkpoints = self.checkpoints.lock();
+        self.checkpoint_with(&mut self.checkpoints.lock(), now, clean)
+    }
+
+    /// The same, if nobody has the checkpoints now: whoever keeps house does not wait for a snapshot to be copied.
+    pub(crate) fn checkpoint_if_free(&self, now: Now) -> Result<bool> {
+        let free = self.checkpoints.try_lock();
+        free.map_or(Ok(false), |mut checkpoints| self.checkpoint_with(&mut checkpoints, now, false))
+    }
+
+    /// The same, for who holds the checkpoints.
+    pub(super) fn checkpoint_with(&self, checkpoints: &mut Checkpoints, now: Now, clean: bool) -> Result<bool> {
         self.check_poison()?;
         // Held until the lives are listed: see `dedup`.
         let mut ids = self.dedup.index.lock();
@@ -127,15 +137,15 @@ impl Engine {
         self.snapshot_ids(&mut ids, &groups, now, &mut snapshot);
         let mut finished = self.finished_candidates();
         for cell in groups.values() {
-            self.snapshot_group(cell, &checkpoints, &mut snapshot, &mut finished);
+            self.snapshot_group(cell, checkpoints, &mut snapshot, &mut finished);
         }
         snapshot.gone = finished.into_iter().map(|life| (life.lane, life.base)).collect();
         for cell in groups.values() {
             self.snapshot_counts(cell, &mut snapshot);
         }
         self.snapshot_others(&groups, &mut snapshot);
-        self.snapshot_cancelled(&checkpoints, &mut snapshot);
-        let last_bases = self.list_lives(&checkpoints, &mut snapshot);
+        self.snapshot_cancelled(checkpoints, &mut snapshot);
+        let last_bases = self.list_lives(checkpoints, &mut snapshot);
         drop(ids_held);
         drop(ids);
         let (next_base, ceiling) = {
@@ -157,7 +167,7 @@ impl Engine {
         }
         let decided = if on(Bug::DecisionFoldedEarly) { Ok(true) } else { self.commit_decisions(now.wall) };
         let written = match decided {
-            Ok(true) => self.write(&mut checkpoints, &meta, &snapshot).map(|()| true),
+            Ok(true) => self.write(checkpoints, &meta, &snapshot).map(|()| true),
             put_off => put_off,
         };
         if !matches!(written, Ok(true)) {
@@ -173,6 +183,7 @@ impl Engine {
             self.free_listed_strays();
         }
         self.counts.note_checkpoint(journal_position, lanes_position, now);
+        self.counts.checkpoint_bytes.store(checkpoints.store.file_bytes(), Ordering::Relaxed);
         let older_from = std::mem::replace(&mut checkpoints.journal_from, from);
         let older_from = if on(Bug::JournalDroppedEarly) { from } else { older_from };
         let mut leaving = self.detach(&snapshot.gone, older_from);
@@ -209,7 +220,7 @@ impl Engine {
 
     /// Bytes that the checkpoint's file takes.
     pub(crate) fn checkpoint_bytes(&self) -> u64 {
-        self.checkpoints.lock().store.file_bytes()
+        self.counts.checkpoint_bytes.load(Ordering::Relaxed)
     }
 
     /// Sealed lives of lanes; the groups then strike out what they still need.

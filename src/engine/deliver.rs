@@ -25,6 +25,7 @@ use super::receipt::Receipt;
 const FENCES_MIN: usize = 1 << 16;
 
 /// A task handed out and verified.
+#[cfg_attr(any(test, feature = "sim"), derive(Clone))]
 pub(crate) struct Handed {
     pub receipt: Receipt,
     /// What was said of the attempt before.

@@ -45,6 +45,7 @@ pub(crate) mod retention;
 pub(crate) mod scratch;
 pub(crate) mod settings;
 pub(crate) mod settle;
+pub(crate) mod snapshot;
 mod space;
 pub(crate) mod stats;
 pub(crate) mod task;
@@ -162,6 +163,8 @@ pub(crate) struct Counts {
     pub lanes_at_checkpoint: AtomicU64,
     /// Boot time of the last checkpoint, in milliseconds.
     pub checkpoint_ms: AtomicU64,
+    /// Bytes of its file. Apart from the file, so that nobody who looks waits for a snapshot.
+    pub checkpoint_bytes: AtomicU64,
     /// How long checkpoints held locks.
     holds: holds::HoldCounts,
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::append::{Committing, Counted, Draft, Log, offset_of};
-use super::segment::{Place, Segment, refuse_failed};
+use super::segment::{Place, Segment, map_failed, refuse_failed};
 use crate::format::record::{self, Kind};
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::Ordering;
@@ -15,6 +15,9 @@ use crate::types::Timestamp;
 
 /// The physical block of common devices, in bytes.
 const BLOCK_BYTES: u32 = 4096;
+
+/// Lives, each with the end of what is published of it.
+pub(crate) type Published = Vec<(Arc<Segment>, u32)>;
 
 impl Log {
     /// One commit. Returns the durable mark, which covers everything published before the call began. With `pad` it ends
@@ -124,6 +127,55 @@ impl Log {
         let Some(active) = claiming.active.as_ref() else { return Counted::default() };
         let place = Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) };
         Counted { place, records: active.index, tasks: active.segment.tasks() }
+    }
+
+    /// Where the last claim ends, a mark's included.
+    pub(crate) fn frontier(&self) -> Place {
+        let claiming = self.claiming.lock();
+        if let Some(active) = claiming.active.as_ref() {
+            return Place { base: active.segment.base(), offset: offset_of(active.frontier.end()) };
+        }
+        drop(claiming);
+        let last = self.segments().pop();
+        last.map_or(Place::default(), |segment| Place {
+            base: segment.base(),
+            offset: segment.sealed().map_or(0, |sealed| sealed.end),
+        })
+    }
+
+    /// True if everything below `place` is published. Errors: those of [`Log::published_lives`].
+    pub(crate) fn is_published_to(&self, place: Place) -> Result<bool, (String, io::Error)> {
+        let lives = self.published_lives()?;
+        let last = lives.last().map(|(segment, end)| Place { base: segment.base(), offset: *end });
+        Ok(last.unwrap_or_default() >= place)
+    }
+
+    /// Every retained life, oldest first, each with the end of what is published of it; up to the first that is not
+    /// published whole. Errors: a life that can't be mapped, or whose map failed.
+    pub(crate) fn published_lives(&self) -> Result<Published, (String, io::Error)> {
+        let durable = self.durable();
+        let mut lives = Vec::new();
+        for segment in self.segments() {
+            let end = match segment.sealed().filter(|sealed| segment.position(sealed.end) <= durable) {
+                Some(sealed) => sealed.end,
+                None if on(Bug::SnapshotPastWatermark) => u32::MAX,
+                None => {
+                    let region = segment.region().map_err(|error| (segment.file_name(), error))?;
+                    let end = offset_of(region.advance());
+                    // Asked behind the look: zeros in a failed map end it too early, and whoever waits would wait for ever.
+                    if region.has_failed() {
+                        return Err((segment.file_name(), map_failed()));
+                    }
+                    end
+                }
+            };
+            let is_whole = segment.sealed().is_some_and(|sealed| sealed.end <= end);
+            lives.push((segment, end));
+            if !is_whole {
+                break;
+            }
+        }
+        Ok(lives)
     }
 
     fn forget_synced(&self, durable: u64) {

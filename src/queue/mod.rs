@@ -14,6 +14,7 @@ mod once;
 mod options;
 mod pending;
 mod producer;
+mod snapshot;
 mod task;
 mod threads;
 mod transaction;
@@ -31,7 +32,7 @@ pub use task::Task;
 pub use transaction::{Leased, Transaction};
 pub use worker::{Worker, WorkerOptions};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub struct Queue {
 /// What all handles share: one count to keep for each delivery.
 struct Open {
     core: Arc<Core>,
+    /// Where the queue lies, without links; it may be moved meanwhile.
+    path: PathBuf,
     /// Stops the threads when the last handle is gone.
     _guard: threads::Guard,
 }
@@ -122,7 +125,8 @@ impl Queue {
         let spin = options.spin.unwrap_or(Duration::from_micros(20));
         let core = Arc::new(Core::new(engine, wait, spin, options.on_volatile)?);
         let guard = threads::start(&core)?;
-        Ok(Queue { open: Arc::new(Open { core, _guard: guard }) })
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Ok(Queue { open: Arc::new(Open { core, path, _guard: guard }) })
     }
 
     #[inline]

@@ -96,7 +96,7 @@ fn janitor(core: &Core) {
         let _later = core.engine.write_footers(now.wall);
         if core.engine.wants_checkpoint(now) {
             // Without room the old checkpoint stands and the next round tries again.
-            let _later = core.engine.checkpoint(now, false);
+            let _later = core.engine.checkpoint_if_free(now);
         }
         // What was recycled is ready too.
         core.ready.wake_all();

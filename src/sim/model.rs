@@ -163,6 +163,7 @@ pub(super) struct Task {
 }
 
 /// A transaction of which not everything is durable.
+#[derive(Clone)]
 pub(super) struct Transaction {
     pub number: u32,
     pub tasks: Vec<Seq>,
@@ -270,6 +271,7 @@ impl Mine {
 }
 
 /// A task on loan.
+#[derive(Clone)]
 pub(super) struct Loan {
     pub handed: Handed,
     pub consumer: u64,
@@ -286,6 +288,7 @@ pub(super) struct Worker {
 }
 
 /// One group as its callers know it.
+#[derive(Clone)]
 pub(super) struct Side {
     pub name: String,
     /// Which of all groups there ever were it is; the first is 0.
@@ -362,7 +365,7 @@ impl Side {
 }
 
 /// Everything that was promised so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Model {
     /// Sequences are never used twice in a queue, so they name tasks. Kept for good.
     pub tasks: BTreeMap<Seq, Task>,
@@ -388,6 +391,13 @@ impl Model {
     pub(super) fn new() -> Self {
         let sides = vec![Side::new("default".to_owned(), 0, Some(0), Sure::Power)];
         Model { sides, ..Model::default() }
+    }
+
+    /// All that was told, without the payloads that are held.
+    pub(super) fn without_loans(&self) -> Self {
+        let mut model = self.clone();
+        model.sides.iter_mut().chain(&mut model.gone).for_each(|side| side.loans.clear());
+        model
     }
 
     pub(super) fn payload(&mut self, bytes: u16) -> Payload {

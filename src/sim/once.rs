@@ -32,7 +32,7 @@ pub(super) struct Accepted {
 }
 
 /// Every id that was used: what was accepted with it and may count, oldest first.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ids {
     accepted: BTreeMap<u8, Vec<Accepted>>,
     /// The latest wall time that anybody saw.

@@ -213,6 +213,14 @@ pub(crate) enum Op {
     Tick,
     /// The kernel writes sectors back by itself.
     WriteBack,
+    /// A snapshot into a disk that follows from `seed`, as do the steps, up to `meanwhile`, that others take while it is copied;
+    /// on that disk something fails, or the machine that has it stops before an operation.
+    Snapshot {
+        seed: u32,
+        meanwhile: u8,
+        fault: Option<Fault>,
+        stops: Option<u8>,
+    },
     /// A clean close, and an open.
     Reopen,
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::{PULSE, ask, dead_of, later};
-use super::model::{Held, Mine, Model, Side, Sure, Verdict, Violation, WORN_OUT, ensure};
+use super::model::{Held, Mine, Model, Side, Sure, Transaction, Verdict, Violation, WORN_OUT, ensure};
 use super::once::{IDS, Survival, fingerprint};
 use super::operation::How;
 use super::schedule::Setting;
@@ -110,6 +110,75 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     }
     let owed = model.sides.iter().zip(shown);
     Ok(owed.map(|(side, shown)| (side.name.clone(), shown.handed.iter().map(|one| one.receipt).collect())).collect())
+}
+
+/// What was known before a snapshot, and after: others went on while it was made.
+pub(super) struct Meanwhile<'a> {
+    pub known: &'a Model,
+    pub now: &'a Model,
+    /// All that were begun, durable by now or not.
+    pub transactions: Vec<Transaction>,
+}
+
+/// Checks what `engine`, opened over a snapshot, shows: what was told before is so, and what was told meanwhile is so or not,
+/// each by itself and wholly.
+pub(super) fn check_meanwhile(told: Meanwhile<'_>, engine: &Engine, before: &Before, now: Now) -> Verdict {
+    let wrong = |error: crate::error::Error| Violation(format!("a snapshot refuses: {error}"));
+    damage_is_where_it_was_done(&engine.damage(), before)?;
+    let paused = engine.paused();
+    let groups = paused.groups.into_iter().map(Pausable::Group);
+    for what in paused.lanes.into_iter().map(Pausable::Lane).chain(groups) {
+        engine.resume(what, now.wall).map_err(wrong)?;
+    }
+    let late = later(now);
+    let before = &Before { late_ms: late.wall.0, ..before.clone() };
+    let mut after = told.now.without_loans();
+    after.transactions = told.transactions;
+    // What was accepted meanwhile is there or not.
+    let is_new = |seq: &Seq| !told.known.tasks.contains_key(seq);
+    after.tasks.iter_mut().filter(|(seq, _)| is_new(seq)).for_each(|(_, task)| task.kept = Sure::Maybe);
+    after
+        .sides
+        .retain(|side| told.known.sides.iter().any(|known| known.ordinal == side.ordinal && known.born.must_be(false)));
+    let mut all = Vec::new();
+    for side in &after.sides {
+        let shown = show(&after, engine, side, late)?;
+        in_order(&after, side, &shown)?;
+        batches_are_whole(&after, side, &shown, before)?;
+        if let Some(known) = told.known.sides.iter().find(|known| known.ordinal == side.ordinal) {
+            told_before_is_so(told.known, &after, (known, side), &shown, before)?;
+        }
+        all.push(shown);
+    }
+    damage_is_where_it_was_done(&engine.damage(), before)?;
+    transactions_are_whole(&after, &all, before)
+}
+
+/// Of one group, as it was known before and after.
+fn told_before_is_so(
+    model: &Model,
+    after: &Model,
+    (known, side): (&Side, &Side),
+    shown: &Shown,
+    before: &Before,
+) -> Verdict {
+    for one in &shown.handed {
+        let task = one.receipt.task;
+        let Some(accepted) = after.tasks.get(&task.seq) else {
+            return Err(Violation(format!("task {} was never accepted", task.seq)));
+        };
+        let is_same = task.lane == accepted.lane && one.payload == accepted.payload.to_vec();
+        ensure!(is_same, "task {} is not as it was accepted", task.seq);
+        let acked = known.mine.get(&task.seq).is_some_and(|mine| mine.acked.must_be(false));
+        ensure!(!acked, "task {} was settled for {} before, and comes", task.seq, side.name);
+    }
+    for (seq, _) in known.mine.iter().filter(|(_, mine)| mine.must && mine.acked == Sure::No) {
+        let Some(task) = model.tasks.get(seq) else { continue };
+        let is_owed = side.mine.get(seq).is_some_and(|mine| mine.must && mine.acked == Sure::No);
+        let is_there = !is_owed || !task.kept.must_be(false) || task.is_expired(before.late_ms) || shown.contains(*seq);
+        ensure!(is_there, "task {seq} was accepted before, and is lost for {}: {task:?}", side.name);
+    }
+    Ok(())
 }
 
 /// What each dedup id gives.

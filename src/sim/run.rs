@@ -132,7 +132,7 @@ impl Run<'_> {
                 Ok(_) => return Ok(false),
                 Err(error) => {
                     self.note(|| format!("  open: {error}"));
-                    return failed_open(disk, &error).map(|()| disk.look_faults() > 0);
+                    return fail_open(disk, &error).map(|()| disk.look_faults() > 0);
                 }
             };
             let mut actor = Actor::new(engine, setting, disk, &mut self.model, &mut self.now);
@@ -176,7 +176,7 @@ impl Run<'_> {
             match outcome {
                 Ok(engine) => before.degraded |= is_degraded(&disk, &engine),
                 Err(error) => {
-                    failed_open(&disk, &error)?;
+                    fail_open(&disk, &error)?;
                     before.degraded |= disk.look_faults() > 0;
                 }
             }
@@ -247,7 +247,7 @@ impl Run<'_> {
     }
 }
 
-fn arm(disk: &SimDisk, fault: Option<Fault>) {
+pub(super) fn arm(disk: &SimDisk, fault: Option<Fault>) {
     match fault {
         Some(Fault::Fails { call, choice, onwards }) => {
             fail_from(disk, call, choice, if onwards { Which::Onwards } else { Which::This });
@@ -263,7 +263,7 @@ fn fail_from(disk: &SimDisk, call: u64, choice: u8, which: Which) {
 }
 
 /// An open may fail where the machine stopped, or where the disk failed; then with an error that says so.
-fn failed_open(disk: &SimDisk, error: &Error) -> Verdict {
+pub(super) fn fail_open(disk: &SimDisk, error: &Error) -> Verdict {
     let typed = matches!(error, Error::Io { .. } | Error::Full { .. } | Error::InDoubt { .. });
     let known = disk.has_crashed() || (disk.faults() > 0 && typed);
     ensure!(known, "a queue does not open: {error:?}");

@@ -13,6 +13,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 pub(crate) mod disk;
@@ -27,6 +28,9 @@ mod tests;
 
 /// The file that the directory's lock is on; never mapped, never removed.
 pub(crate) const LOCK_FILE: &str = "LOCK";
+
+/// While it is there the directory is a snapshot that is not whole, and no queue.
+pub(crate) const UNFINISHED: &str = "UNFINISHED-SNAPSHOT";
 
 /// How a new segment file is made ready, which follows how its log is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +96,15 @@ pub(crate) trait File: Send + Sync {
     fn sync_range(&self, range: Range<u64>) -> io::Result<()>;
     /// Maps the whole file, shared.
     fn map(&self) -> io::Result<Region>;
+    /// Takes over all bytes of `source`, which nobody writes meanwhile, by sharing their blocks until either is written;
+    /// this file is empty before. False, and nothing done, where that can't be. A sync makes it durable, not the call.
+    fn share(&self, _source: &dyn File) -> io::Result<bool> {
+        Ok(false)
+    }
+    /// What the kernel knows the file by, for [`File::share`]; a file that is none of its own has nothing.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// True for what a full disk, a quota or a limit says: what was to be written is not there, and everything else is as

@@ -15,7 +15,7 @@ mod wait;
 pub(crate) use jitter::linger;
 pub(crate) use primitives::MutexGuard;
 pub(crate) use primitives::OnceLock;
-use primitives::{PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use primitives::{PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 pub(crate) use wait::WaitWord;
 
 /// Atomics, the standard library's or loom's.
@@ -36,9 +36,9 @@ mod primitives {
     pub(crate) use std::sync::MutexGuard;
     #[cfg(not(tsan))]
     pub(crate) use std::sync::OnceLock;
-    pub(super) use std::sync::PoisonError;
     #[cfg(not(any(all(test, loom), tsan)))]
     pub(super) use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub(super) use std::sync::{PoisonError, TryLockError};
 
     #[cfg(tsan)]
     pub(crate) use super::seen::MutexGuard;
@@ -68,6 +68,15 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         linger();
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, if nobody has it now.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 

@@ -61,6 +61,14 @@ impl<T> Mutex<T> {
     pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         Ok(taken(&self.1, self.0.lock()))
     }
+
+    pub(super) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+            Err(TryLockError::Poisoned(guard)) => Ok(taken(&self.1, Err(guard))),
+            Ok(guard) => Ok(taken(&self.1, Ok(guard))),
+        }
+    }
 }
 
 impl<T> RwLock<T> {

@@ -13,7 +13,7 @@ use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNo
 use crate::format::segment::{SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
 use crate::log::Place;
 use crate::sabotage::{Bug, on};
-use crate::storage::Storage;
+use crate::storage::{Storage, UNFINISHED};
 use crate::types::{LaneId, QueueId, Seq};
 
 use super::decide::{Basis, decide};
@@ -90,6 +90,11 @@ pub(crate) fn refuse_foreign(storage: &dyn Storage, path: &Path) -> Result<Holds
     let names = storage.list().map_err(|error| Error::io(".", "list", error))?;
     let lives = names.iter().any(|name| parse_file_name(name).is_some());
     let store = names.iter().any(|name| name == Store::FILE);
+    if names.iter().any(|name| name == UNFINISHED) {
+        let why =
+            format!("it is a snapshot that was never finished ({UNFINISHED} is in it); remove it and take another");
+        return Err(Error::NotAQueue { path: path.to_owned(), why });
+    }
     let foreign = names.iter().find(|name| *name != crate::storage::LOCK_FILE);
     match foreign.filter(|_| !lives && !store) {
         None => Ok(Holds { lives, store }),

@@ -9,4 +9,5 @@ mod faults;
 mod flaky;
 mod hostile;
 mod races;
+mod snapshot;
 mod world;

@@ -13,6 +13,7 @@ mod order;
 mod pause;
 mod produce;
 mod room;
+mod snapshot;
 mod thin;
 mod transact;
 
@@ -43,7 +44,7 @@ const FAR: FarRules = FarRules { near_ms: 250, run_entries: 3, page_entries: 2, 
 
 /// One open queue and its callers.
 pub(super) struct Actor<'a> {
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
     pub disk: &'a SimDisk,
     pub model: &'a mut Model,
     pub now: &'a mut Now,
@@ -94,16 +95,13 @@ impl<'a> Actor<'a> {
         model: &'a mut Model,
         now: &'a mut Now,
     ) -> Self {
+        let engine = Arc::new(engine);
         Actor { engine, disk, model, now, setting, ends: BTreeMap::new(), stalls: Vec::new(), waiting: Vec::new() }
     }
 
     /// One step.
     pub(super) fn step(&mut self, op: Op) -> Verdict<Flow> {
-        self.now.boot_ms += 1;
-        self.now.wall.0 += 1;
-        self.model.ids.wall_most = self.model.ids.wall_most.max(self.now.wall.0);
-        let ahead = self.now.wall.0.cast_signed() - self.now.boot_ms.cast_signed();
-        self.model.ahead_most = self.model.ahead_most.max(ahead);
+        self.pass_time();
         match self.act(op) {
             Ok(()) => {
                 self.observe();
@@ -117,6 +115,14 @@ impl<'a> Actor<'a> {
             Err(Halt::Flow(flow)) => Ok(flow),
             Err(Halt::Wrong(Violation(text))) => Err(Violation(format!("{op}: {text}"))),
         }
+    }
+
+    fn pass_time(&mut self) {
+        self.now.boot_ms += 1;
+        self.now.wall.0 += 1;
+        self.model.ids.wall_most = self.model.ids.wall_most.max(self.now.wall.0);
+        let ahead = self.now.wall.0.cast_signed() - self.now.boot_ms.cast_signed();
+        self.model.ahead_most = self.model.ahead_most.max(ahead);
     }
 
     fn act(&mut self, op: Op) -> Step {
@@ -165,6 +171,7 @@ impl<'a> Actor<'a> {
             Op::CreateGroup { newest, power } => self.create_group(newest, power),
             Op::Retain { .. } => self.retain(op),
             Op::RemoveGroup { group, power } => self.remove_group(self.side(group), power),
+            Op::Snapshot { .. } => self.snapshot(op),
             Op::Pause { lane, group, resume, power } => {
                 self.pause(lane.map(LaneId), self.side(group), resume)?;
                 if power { self.commit(None) } else { Ok(()) }

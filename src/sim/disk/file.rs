@@ -10,7 +10,7 @@ use super::image::Image;
 use super::{Call, SimDisk, State};
 use crate::sim::rng::Rng;
 use crate::storage::memory::HeapMemory;
-use crate::storage::{File, Region};
+use crate::storage::{File, Region, Storage};
 use crate::sync::Mutex;
 
 /// One file, without its name.
@@ -283,5 +283,16 @@ impl File for SimFile {
             }
         };
         Ok(memory.region())
+    }
+
+    fn share(&self, source: &dyn File) -> io::Result<bool> {
+        self.call(Call::Write)?;
+        // Some file systems can, and some can't.
+        let Some(disk) = self.disk().filter(|disk| !disk.random().is_multiple_of(2)) else { return Ok(false) };
+        let mut bytes = vec![0; usize::try_from(source.len()?).unwrap_or(0)];
+        source.read_at(0, &mut bytes)?;
+        disk.take_space(bytes.len() as u64)?;
+        self.data.lock().write(0, &bytes);
+        Ok(true)
     }
 }

@@ -1,7 +1,7 @@
 //! What a schedule's steps are drawn from.
 
 use super::super::once::IDS;
-use super::{Choices, DELAY_MS_MAX, How, Keyed, Load, Move, Op, Setting, Stands, small};
+use super::{Choices, DELAY_MS_MAX, Fault, How, Keyed, Load, Move, Op, Setting, Stands, small};
 use crate::types::Beyond;
 
 impl Op {
@@ -155,7 +155,45 @@ impl Op {
             63 => Op::Reopen,
             64 => Self::draw_group(rng),
             65 => Op::Evacuate,
+            66 if rng.once_in(2) => Self::draw_snapshot(rng),
             _ => Self::draw_asking(rng, lanes, bytes),
+        }
+    }
+
+    fn draw_snapshot<R: Choices>(rng: &mut R) -> Op {
+        let seed = u32::try_from(rng.next() >> 32).unwrap_or(0);
+        let meanwhile = if rng.once_in(3) { 0 } else { 4 + small(rng, 40) };
+        let (mut fault, mut stops) = (None, None);
+        match rng.below(6) {
+            0 => stops = Some(small(rng, 60)),
+            1 => fault = Some(Fault::Space { bytes: u32::try_from(rng.below(30 << 10)).unwrap_or(0) }),
+            2 => fault = Some(Fault::Fails { call: rng.below(40), choice: small(rng, 12), onwards: rng.once_in(2) }),
+            _ => {}
+        }
+        Op::Snapshot { seed, meanwhile, fault, stops }
+    }
+
+    /// A step that others take while a snapshot is copied: what needs no checkpoint, and often what makes much of a log durable
+    /// and final.
+    pub(crate) fn draw_meanwhile<R: Choices>(rng: &mut R, setting: Setting) -> Op {
+        let lane = small(rng, setting.lanes);
+        match rng.below(12) {
+            0 => Op::Batch { lane, tasks: 2 + small(rng, 5), bytes: 900, power: rng.once_in(2), wait: rng.once_in(2) },
+            1 => Op::SyncAll,
+            2 => Op::Footers,
+            3 => Op::MarkIdle,
+            4 => Op::Stall { lane, bytes: 100, filled: rng.once_in(2) },
+            5 => Op::GoOn,
+            6 | 7 => {
+                let (tasks, settles, how) = (2 + small(rng, 3), small(rng, 3), How::draw(rng));
+                let (bytes, pick, power) = (300, small(rng, 255), rng.once_in(2));
+                Op::Transaction { lane, tasks, bytes, id: None, group: 0, pick, settles, how, power, stands: None }
+            }
+            _ => match Op::draw_for(rng, setting) {
+                Op::Checkpoint | Op::Reopen | Op::Evacuate | Op::Snapshot { .. } | Op::Thin { .. } => Op::Tick,
+                Op::Transaction { stands: Some(_), .. } => Op::GoOn,
+                other => other,
+            },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fs::File as StdFile;
 use std::io;
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Weak};
 
@@ -14,7 +15,7 @@ use super::guard::Guard;
 use super::lock::Lock;
 use super::map::{self, Held};
 use super::refuse_fork;
-use crate::storage::{File, Prepare, Region};
+use crate::storage::{File, Prepare, Region, is_want_of_room};
 use crate::sync::Mutex;
 
 /// Zeros are written in pieces of this size: larger writes leave large folios in the page cache, and then every
@@ -93,6 +94,22 @@ impl File for DiskFile {
         let held = Arc::new(map::map(&self.file, self.made, self.lock.clone(), self.guard)?);
         *self.mapped.lock() = Arc::downgrade(&held);
         map::region(held)
+    }
+
+    fn share(&self, source: &dyn File) -> io::Result<bool> {
+        refuse_fork(self.process)?;
+        let Some(source) = source.descriptor() else { return Ok(false) };
+        refuse_beyond_limit(fs::fstat(source)?.st_size.unsigned_abs())?;
+        match fs::ioctl_ficlone(&self.file, source).map_err(io::Error::from) {
+            Ok(()) => Ok(true),
+            Err(error) if is_want_of_room(&error) => Err(error),
+            // Another file system, or one that knows no such thing. What else is wrong the copy meets, and tells.
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
     }
 }
 

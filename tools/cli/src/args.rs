@@ -59,6 +59,9 @@ pub enum Command {
     /// List, create, bound or remove groups: readers with acks of their own
     #[command(after_help = GROUP_HELP)]
     Group(Group),
+    /// Copy the queue, as it is, into a directory of its own: a backup
+    #[command(after_help = SNAPSHOT_HELP)]
+    Snapshot(Snapshot),
     /// Settle one task for good, whatever it is now
     #[command(
         after_help = "Exit status: 0 cancelled, 1 it was settled or is not there.\n\nExample:\n  lanelog cancel --queue jobs 00c0ffee00c0ffee-02-0000000000000007"
@@ -123,6 +126,16 @@ Examples:
   lanelog group create --queue jobs audit --start newest --keep-for 7d --beyond drop
   lanelog group retain --queue jobs default --keep-tasks 1000000 --keep-bytes 1000000000 --beyond dead
   lanelog group remove --queue jobs audit";
+
+const SNAPSHOT_HELP: &str = "\
+The copy is a queue like any other, with the same id: `lanelog verify --queue` it, or work from it. The directory is
+made, or is there and empty. One that was not finished is refused by every command; remove it and take another.
+
+It needs the queue for itself. A process that has it open takes snapshots of it without stopping, by the library's
+Queue::snapshot.
+
+Example:
+  lanelog snapshot --queue jobs --to backup/jobs-1 && lanelog verify --queue backup/jobs-1";
 
 const ENQUEUE_HELP: &str = "\
 Every line is a task, an empty one too. Whatever ends the input early, the items before that are in the queue, and
@@ -329,6 +342,17 @@ pub struct OfLane {
     /// This lane alone [default: all of them]
     #[arg(long, value_name = "N")]
     pub lane: Option<u8>,
+}
+
+/// Arguments of `snapshot`.
+#[derive(clap::Args)]
+pub struct Snapshot {
+    /// The queue's directory
+    #[arg(long, value_name = "DIR")]
+    pub queue: PathBuf,
+    /// The copy's directory: one that is not there yet, or an empty one
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
 }
 
 /// Arguments of what is done to one task.

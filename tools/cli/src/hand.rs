@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use lanelog::{DeadFilter, LaneId, Options, Queue, TaskState, inspect};
 
-use crate::args::{Dead, DeadMove, Letters, OfLane, OfTask};
+use crate::args::{Dead, DeadMove, Letters, OfLane, OfTask, Snapshot};
 use crate::look;
 use crate::queue;
 
@@ -56,6 +56,16 @@ pub fn dead(args: &Dead) -> Result<u8> {
             look::say(&format!("dropped {moved}\n"))
         }
     }
+}
+
+/// `lanelog snapshot`.
+pub fn snapshot(args: &Snapshot) -> Result<u8> {
+    change(&args.queue, |queue| queue.snapshot(&args.to)).map(|()| 0).map_err(|error| match error.downcast_ref() {
+        Some(lanelog::Error::Locked { .. }) => {
+            error.context("only the process that has the queue open can take a snapshot of it (Queue::snapshot)")
+        }
+        _ => error,
+    })
 }
 
 /// `lanelog cancel`.

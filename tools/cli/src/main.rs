@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         Command::Purge(of) => hand::purge(&of),
         Command::Dead(dead) => hand::dead(&dead),
         Command::Group(group) => group::group(&group),
+        Command::Snapshot(snapshot) => hand::snapshot(&snapshot),
         Command::Cancel(of) => hand::cancel(&of),
         Command::Explain(of) => hand::explain(&of),
     };
