@@ -104,7 +104,7 @@ fn run_step(step: &str, dir: &Path, tasks: u64, bytes: u64) -> Result<()> {
         "flat" => flat(&deep, &dir.join("empty"), bytes)?,
         "load" => load(&deep, bytes)?,
         "half" => half(&deep, tasks)?,
-        "drain-cold" => drain(&deep, tasks / 2)?,
+        "drain-cold" => drain(&deep, tasks / 10)?,
         "drain" => drain(&deep, u64::MAX)?,
         _ => reopen(&deep, step)?,
     }

@@ -226,9 +226,7 @@ impl RecordBits {
         self.unpack();
         let from = chunk as usize * CHUNK_WORDS;
         for (at, part) in bytes.chunks(8).take(CHUNK_WORDS).enumerate() {
-            let mut word = [0; 8];
-            word.iter_mut().zip(part).for_each(|(to, byte)| *to = *byte);
-            let word = u64::from_le_bytes(word);
+            let word = part.try_into().map_or_else(|_| cut_word(part), u64::from_le_bytes);
             if word == 0 {
                 continue;
             }
@@ -253,6 +251,11 @@ fn next_gap(packed: &RoaringBitmap, from: u32) -> u32 {
         }
     }
     at
+}
+
+/// A word of which the zeros at its end are not there.
+fn cut_word(part: &[u8]) -> u64 {
+    part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// The index of a word's first bit. Indices fit 32 bits: a life's block does.

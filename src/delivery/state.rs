@@ -79,8 +79,8 @@ pub(crate) enum Change {
 
 /// Where the records of a lane are, as far as recovery knows.
 pub(crate) trait Locate {
-    /// The base of the retained life whose records `seq` is among.
-    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64>;
+    /// The base of the retained life whose records `seq` is among, and the first sequence behind those.
+    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<(u64, u64)>;
     /// True if that record did not survive as one.
     fn is_void(&self, seq: Seq) -> bool;
 }
@@ -190,13 +190,17 @@ impl GroupState {
     ) {
         for run in runs {
             // A run lies in one life; but a hostile one may be long, so it ends with the life's records.
-            let Some(base) = records.life_of(run.lane, run.first) else { continue };
-            for seq in (run.first.0..).take(run.count as usize).map(Seq) {
-                if records.life_of(run.lane, seq) != Some(base) {
-                    break;
-                }
+            let Some((base, end)) = records.life_of(run.lane, run.first) else { continue };
+            let start = self.starts.get(&run.lane).copied().unwrap_or_default();
+            if self.done.contains(&(run.lane, base)) {
+                continue;
+            }
+            let last = run.first.0.saturating_add(u64::from(run.count)).min(end);
+            for seq in (run.first.max(start).0..last).map(Seq) {
+                let is_acked =
+                    || self.acks.get(&(run.lane, base)).is_some_and(|acks| acks.contains(seq.index_in(base)));
                 // A record that is lost takes nothing along of what is said of its neighbours.
-                if !records.is_void(seq) && !self.is_acked((run.lane, seq), base) {
+                if !records.is_void(seq) && !is_acked() {
                     apply(self, (run.lane, seq), base);
                 }
             }
@@ -204,7 +208,7 @@ impl GroupState {
     }
 
     fn one(&mut self, key: TaskKey, records: &impl Locate, apply: impl FnOnce(&mut Self, TaskKey)) {
-        if let Some(base) = records.life_of(key.0, key.1)
+        if let Some((base, _)) = records.life_of(key.0, key.1)
             && !records.is_void(key.1)
             && !self.is_acked(key, base)
         {

@@ -70,6 +70,8 @@ struct Snapshot {
     values: BTreeMap<Key, Vec<u8>>,
     /// Keys that keep what is saved for them.
     kept: BTreeSet<Key>,
+    /// Bitmaps of which every chunk does that is not among the values: kind, group, and base of the life.
+    kept_bits: BTreeSet<(u8, u32, u64)>,
     /// Lives that every group is done with.
     gone: Vec<(LaneId, u64)>,
     /// Dirty marks that were taken, to be put back on failure: of chunks of bits, and of blobs of notes and dead letters.
@@ -98,6 +100,16 @@ struct TakenChunk {
     lane: LaneId,
     base: u64,
     chunk: u32,
+}
+
+impl Snapshot {
+    /// Of lives that go no group's bits are kept.
+    fn forget_bits_of_gone(&mut self) {
+        let gone: BTreeSet<u64> = self.gone.iter().map(|(_, base)| *base).collect();
+        let goes = |kind: u8, base: u64| matches!(kind, kind::ACKS | kind::BEGUN) && gone.contains(&base);
+        self.kept_bits.retain(|(kind, _, base)| !goes(*kind, *base));
+        self.values.retain(|key, _| !goes(key.kind, key.b));
+    }
 }
 
 impl Engine {
@@ -140,11 +152,12 @@ impl Engine {
             self.snapshot_group(cell, checkpoints, &mut snapshot, &mut finished);
         }
         snapshot.gone = finished.into_iter().map(|life| (life.lane, life.base)).collect();
+        snapshot.forget_bits_of_gone();
         for cell in groups.values() {
             self.snapshot_counts(cell, &mut snapshot);
         }
         self.snapshot_others(&groups, &mut snapshot);
-        self.snapshot_cancelled(checkpoints, &mut snapshot);
+        self.snapshot_cancelled(&mut snapshot);
         let last_bases = self.list_lives(checkpoints, &mut snapshot);
         drop(ids_held);
         drop(ids);
@@ -259,7 +272,7 @@ impl Engine {
                 let each = [(kind::ACKS, &mut life.acks), (kind::BEGUN, &mut life.begun)];
                 for ((kind, bits), without) in each.into_iter().zip(without) {
                     let first = Key { kind, a: cell.id, b: *base, c: 0 };
-                    let chunks = put_bits(snapshot, checkpoints, first, bits, without);
+                    let chunks = put_bits(snapshot, first, bits, without);
                     let taken = |chunk| TakenChunk { kind, group: cell.id, lane, base: *base, chunk };
                     snapshot.taken.extend(chunks.into_iter().map(taken));
                 }
@@ -333,13 +346,13 @@ impl Engine {
     }
 
     /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
-    fn snapshot_cancelled(&self, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+    fn snapshot_cancelled(&self, snapshot: &mut Snapshot) {
         snapshot.packs = PACKS_AT_ONCE;
         let mut to_come = self.to_come.lock();
         for ((lane, base), acks) in to_come.acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
             if !snapshot.gone.contains(&(*lane, *base)) {
                 let first = Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 };
-                let taken = put_bits(snapshot, checkpoints, first, acks, false);
+                let taken = put_bits(snapshot, first, acks, false);
                 snapshot.taken_to_come.extend(taken.into_iter().map(|chunk| (*lane, *base, chunk)));
             }
         }
@@ -390,11 +403,6 @@ impl Engine {
             retention: group.retention,
         };
         snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
-        let gone: BTreeSet<u64> = snapshot.gone.iter().map(|(_, base)| *base).collect();
-        let goes =
-            |key: &Key| matches!(key.kind, kind::ACKS | kind::BEGUN) && key.a == cell.id && gone.contains(&key.b);
-        snapshot.kept.retain(|key| !goes(key));
-        snapshot.values.retain(|key, _| !goes(key));
     }
 
     fn forget(&self, cell: &GroupCell, gone: &[(LaneId, u64)]) {
@@ -418,10 +426,9 @@ impl Engine {
             }
             now_saved.insert(*key, check);
         }
-        for key in &snapshot.kept {
-            if let Some(check) = saved.get(key) {
-                now_saved.entry(*key).or_insert(*check);
-            }
+        let is_kept = |key: &Key| snapshot.kept.contains(key) || snapshot.kept_bits.contains(&(key.kind, key.a, key.b));
+        for (key, check) in saved.iter().filter(|(key, _)| is_kept(key)) {
+            now_saved.entry(*key).or_insert(*check);
         }
         let deletes = saved.keys().filter(|key| !now_saved.contains_key(key)).copied().collect();
         let outcome = checkpoints.store.commit(&meta.encode(), Changes { puts, deletes });
@@ -442,13 +449,7 @@ impl Engine {
 
 /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk. Gives the chunks that
 /// changed. `without`: the deliberate bug, which takes them for written.
-fn put_bits(
-    snapshot: &mut Snapshot,
-    checkpoints: &Checkpoints,
-    first: Key,
-    bits: &mut RecordBits,
-    without: bool,
-) -> Vec<u32> {
+fn put_bits(snapshot: &mut Snapshot, first: Key, bits: &mut RecordBits, without: bool) -> Vec<u32> {
     let mut taken = bits.take_dirty();
     if taken.is_empty() && snapshot.packs > 0 && bits.rest() {
         snapshot.packs -= 1;
@@ -458,8 +459,7 @@ fn put_bits(
     }
     let values = taken.iter().map(|chunk| (Key { c: *chunk, ..first }, bits.chunk_bytes(*chunk)));
     snapshot.values.extend(values);
-    let last = Key { c: u32::MAX, ..first };
-    snapshot.kept.extend(checkpoints.saved.range(first..=last).map(|(key, _)| *key));
+    snapshot.kept_bits.insert((first.kind, first.a, first.b));
     taken
 }
 

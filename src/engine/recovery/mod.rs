@@ -30,6 +30,7 @@
 //! | none, no lives | a new queue |
 //! | another version | refused, untouched |
 
+mod blobs;
 mod cut;
 mod decide;
 mod draft;

@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::checkpoint::{BlobError, Key, Store, Value};
-use crate::delivery::record_bits::CHUNK_BITS;
+use crate::checkpoint::{Key, Store};
+use crate::delivery::GroupState;
 use crate::delivery::state::Locate;
-use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind, Error, Result};
-use crate::format::journal::DeadCause;
-use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, kind};
-use crate::format::segment::{SEGMENT_BYTES_MAX, block_for, file_name, parse_file_name};
+use crate::format::meta::{GROUP_IDS_END, ListedLife, Meta, Paused};
+use crate::format::segment::{SEGMENT_BYTES_MAX, file_name, parse_file_name};
 use crate::log::Place;
 use crate::sabotage::{Bug, on};
 use crate::storage::{Storage, UNFINISHED};
 use crate::types::{LaneId, QueueId, Seq};
 
+use super::blobs::{Base, Loaded, OTHER_ROOT, checkpoint_damage, load_blobs};
 use super::decide::{Basis, decide};
 use super::ids::FoundIds;
 use super::lives::{self, FoundLife, FoundLives, FoundLog, Search, Strays};
@@ -105,20 +104,6 @@ pub(crate) fn refuse_foreign(storage: &dyn Storage, path: &Path) -> Result<Holds
     }
 }
 
-/// A checkpoint whose blobs all read well.
-struct Base {
-    meta: Meta,
-    store: Store,
-    saved: BTreeMap<Key, u32>,
-    groups: BTreeMap<u32, GroupState>,
-    to_come: GroupState,
-    next_group: u32,
-    paused: Paused,
-    ids: FoundIds,
-    listed: Vec<ListedLife>,
-    fallback: bool,
-}
-
 fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Option<Base>> {
     let file = storage.open(Store::FILE).map_err(|error| Error::io(Store::FILE, "open", error))?;
     let loaded = Store::load(&file).map_err(|error| Error::io(Store::FILE, "read", error))?;
@@ -148,135 +133,9 @@ fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Op
 }
 
 /// What the loss of a root means.
-const OTHER_ROOT: &str = "; an older checkpoint or a full scan is used: tasks may come again, none is lost";
-
-fn checkpoint_damage(offset: u64, bytes: u64, what: String) -> Damage {
-    let file = Store::FILE.to_owned();
-    Damage { kind: DamageKind::Corrupt, file, offset, bytes, lane: None, lost: None, what }
-}
-
-/// What a root says, if it is enough to go on from, and what of its blobs is damaged.
-struct Loaded {
-    base: Option<Base>,
-    is_whole: bool,
-    bad: Vec<Damage>,
-}
-
-/// Reads all blobs of a root.
-///
-/// Without the acks, attempts or dead letters of one blob its tasks come again; that is better than to go on without
-/// any. A life or a group that is not known is not: it would be taken for one that is gone.
-fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
-    let malformed = |what: &str| checkpoint_damage(0, 0, format!("{what}{OTHER_ROOT}"));
-    let Some(meta) = Meta::decode(meta) else {
-        let bad = vec![malformed("the root's meta bytes are malformed")];
-        return Loaded { base: None, is_whole: false, bad };
-    };
-    let (groups, to_come, listed) = (BTreeMap::new(), GroupState::default(), Vec::new());
-    let (saved, paused, ids) = (BTreeMap::new(), Paused::default(), FoundIds::default());
-    let mut base = Base { meta, saved, groups, to_come, next_group: 0, paused, ids, listed, fallback, store };
-    let (mut bad, mut acks, mut is_enough, mut is_whole) = (Vec::new(), Vec::new(), true, true);
-    let keys: Vec<Key> = base.store.keys().collect();
-    for key in keys {
-        let found = base.store.get(key).map_err(|error| match error {
-            BlobError::Damaged { offset, bytes } => checkpoint_damage(
-                offset,
-                bytes,
-                "a blob does not verify; tasks may come again, none is lost".to_owned(),
-            ),
-            BlobError::Absent => malformed("a blob is absent"),
-            BlobError::Io(error) => malformed(&format!("a blob can't be read: {error}")),
-        });
-        let found = found.and_then(|Value { bytes: value, bad_copy }| {
-            let twice = "one of two copies of a blob does not verify; nothing is lost".to_owned();
-            bad.extend(bad_copy.map(|offset| checkpoint_damage(offset, value.len() as u64, twice)));
-            // The next checkpoint writes a blob again whose check is not as it was saved.
-            let check = crc32fast::hash(&value);
-            base.saved.insert(key, if bad_copy.is_some() { !check } else { check });
-            if matches!(key.kind, kind::ACKS | kind::CANCELLED | kind::BEGUN) {
-                acks.push((key, value));
-                return Ok(());
-            }
-            if key.kind == kind::PAUSED {
-                base.paused = Paused::decode(&value).ok_or_else(|| malformed("a blob is malformed"))?;
-                return Ok(());
-            }
-            if key.kind == kind::NEXT_GROUP {
-                base.next_group = meta::decode_next_group(&value).ok_or_else(|| malformed("a blob is malformed"))?;
-                return Ok(());
-            }
-            if base.ids.load(key.kind, key.a, &value).ok_or_else(|| malformed("a blob is malformed"))? {
-                return Ok(());
-            }
-            load_blob(key, &value, &mut base.groups, &mut base.listed).ok_or_else(|| malformed("a blob is malformed"))
-        });
-        if let Err(damage) = found {
-            bad.push(damage);
-            is_whole = false;
-            is_enough &= !matches!(key.kind, kind::LIFE | kind::GROUP);
-        }
-    }
-    let listed = base.listed.iter();
-    let lane_of: BTreeMap<u64, LaneId> = listed.filter_map(|life| Some((life.base, life.log.lane()?))).collect();
-    for (key, value) in acks {
-        let is_possible = key.a < GROUP_IDS_END && key.c <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
-        if let Some(lane) = lane_of.get(&key.b).filter(|_| is_possible) {
-            let to_come = key.kind == kind::CANCELLED;
-            let group = if to_come { &mut base.to_come } else { base.groups.entry(key.a).or_default() };
-            let bits = if key.kind == kind::BEGUN { &mut group.begun } else { &mut group.acks };
-            bits.entry((*lane, key.b)).or_default().load_chunk(key.c, &value);
-        }
-    }
-    Loaded { base: is_enough.then_some(base), is_whole, bad }
-}
-
-fn load_blob(
-    key: Key,
-    value: &[u8],
-    groups: &mut BTreeMap<u32, GroupState>,
-    listed: &mut Vec<ListedLife>,
-) -> Option<()> {
-    match key.kind {
-        _ if key.kind != kind::LIFE && key.a >= GROUP_IDS_END => return None,
-        kind::LIFE => listed.push(ListedLife::decode(value)?),
-        kind::GROUP => {
-            let group = ListedGroup::decode(value)?;
-            let state = groups.entry(key.a).or_default();
-            state.name = group.name;
-            state.starts = group.starts.into_iter().collect();
-            state.acked_gone = group.acked_gone.into_iter().collect();
-            state.retention = group.retention;
-        }
-        kind::DONE => groups.entry(key.a).or_default().done.extend(meta::decode_done(value)?),
-        kind::NOTES => {
-            let notes = meta::decode_notes(value)?;
-            groups.entry(key.a).or_default().notes.extend(notes.into_iter().map(note));
-        }
-        kind::DEAD => {
-            let dead: Option<Vec<_>> = meta::decode_notes(value)?.into_iter().map(dead_note).collect();
-            groups.entry(key.a).or_default().dead.extend(dead?);
-        }
-        _ => return None,
-    }
-    Some(())
-}
-
-fn note(listed: ListedNote) -> ((LaneId, Seq), Note) {
-    let due = listed.time.map(|time| (time, listed.detail));
-    ((listed.lane, listed.seq), Note { attempts: listed.attempts, due, reason: listed.reason })
-}
-
-fn dead_note(listed: ListedNote) -> Option<((LaneId, Seq), DeadNote)> {
-    let cause = DeadCause::from_code(u8::try_from(listed.detail & 0xFF).ok()?)?;
-    let bytes = u32::try_from(listed.detail >> 8).ok()?;
-    let at = listed.time.unwrap_or_default();
-    let dead = DeadNote { attempts: listed.attempts, cause, at, bytes, reason: listed.reason };
-    Some(((listed.lane, listed.seq), dead))
-}
-
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, groups, to_come, next_group, paused, mut ids, listed, fallback } = base;
+    let Base { meta, store, saved, groups, to_come, next_group, paused, mut ids, listed, fallback, .. } = base;
     let next_group = next_group.max(above_groups(&groups));
     let mut told = Told { groups, next_group, to_come, paused };
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();

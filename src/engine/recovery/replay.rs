@@ -2,6 +2,7 @@
 //! survive is dropped.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::delivery::GroupState;
 use crate::delivery::state::Locate;
@@ -25,9 +26,12 @@ pub(super) struct Records {
 }
 
 impl Locate for Records {
-    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<u64> {
-        let (base, records) = self.lives.get(&lane.0)?.range(..=seq.0).next_back()?;
-        (seq.0 - base < u64::from(*records) || on(Bug::AckOfLostRecord)).then_some(*base)
+    fn life_of(&self, lane: LaneId, seq: Seq) -> Option<(u64, u64)> {
+        let lives = self.lives.get(&lane.0)?;
+        let (base, records) = lives.range(..=seq.0).next_back()?;
+        let next = lives.range((Bound::Excluded(seq.0), Bound::Unbounded)).next().map_or(u64::MAX, |(next, _)| *next);
+        let end = if on(Bug::AckOfLostRecord) { next } else { base.saturating_add(u64::from(*records)).min(next) };
+        (seq.0 < end).then_some((*base, end))
     }
 
     fn is_void(&self, seq: Seq) -> bool {
