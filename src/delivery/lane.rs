@@ -108,10 +108,12 @@ impl GroupLane {
         Some(life.begun.contains(index))
     }
 
-    /// The first attempt of a task begins.
-    #[inline]
-    pub(super) fn begin(&mut self, base: u64, index: u32) {
-        self.lives.entry(base).or_default().begun.set(index);
+    /// The first attempts of tasks of a life begin.
+    pub(super) fn begin(&mut self, first: Seq, count: u32) {
+        // They were met, so their life is among these.
+        let Some((base, life)) = self.lives.range_mut(..=first.0).next_back() else { return };
+        let index = first.index_in(*base);
+        life.begun.set_run(index, index.saturating_add(count - 1));
     }
 
     /// No attempt of a task began.

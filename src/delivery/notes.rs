@@ -10,7 +10,7 @@ use crate::format::meta::NOTES_PER_BLOB;
 use crate::types::{LaneId, Seq, Timestamp};
 
 use super::group::{Group, Slot, Tried};
-use super::state::TaskKey;
+use super::state::{Change, TaskKey};
 
 /// What is known of a task that was handed out and is not settled for good.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -147,20 +147,24 @@ impl Group {
         self.notes.get(&key).map_or_else(|| u32::from(begun()), |note| note.attempts)
     }
 
-    /// The task in the slot begins its next attempt. Gives its number.
-    #[inline]
-    pub(super) fn begin(&mut self, slot: u32) -> Option<u32> {
-        let task = self.slots.slot_mut(slot)?;
+    /// The task in the slot begins an attempt that is not its first. Gives its number.
+    pub(super) fn begin_again(&mut self, slot: u32) -> u32 {
+        let Some(task) = self.slots.slot_mut(slot) else { return 1 };
         let attempts = self.notes.attempts(task) + 1;
-        if task.tried == Tried::No {
-            task.tried = Tried::Once;
-            let (lane, base, index) = (task.lane, task.base(), task.index);
-            self.lanes.get_mut(lane)?.begin(base, index);
-        } else {
-            task.tried = Tried::Noted;
-            self.notes.count(task.task_key(), attempts);
+        task.tried = Tried::Noted;
+        self.notes.count(task.task_key(), attempts);
+        attempts
+    }
+
+    /// First attempts began that are among these changes: a bit for each task.
+    pub(super) fn note_begun(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Reserved { attempt: 1, run } = change
+                && let Some(own) = self.lanes.get_mut(run.lane)
+            {
+                own.begin(run.first, run.count);
+            }
         }
-        Some(attempts)
     }
 
     /// The last attempt of the task in the slot never began. Gives how many did.

@@ -53,6 +53,24 @@ impl RecordBits {
         true
     }
 
+    /// Sets the bits from `first` to `last`.
+    pub(crate) fn set_run(&mut self, first: u32, last: u32) {
+        self.unpack();
+        self.irregular = false;
+        let words = last as usize / 64 + 1;
+        if words > self.words.len() {
+            self.words.resize(words, 0);
+        }
+        for at in first / 64..=last / 64 {
+            let low = u64::MAX << (first.max(at * 64) % 64);
+            let high = u64::MAX >> (63 - last.min(at * 64 + 63) % 64);
+            let Some(word) = self.words.get_mut(at as usize) else { return };
+            self.count += (low & high & !*word).count_ones();
+            *word |= low & high;
+        }
+        (first / CHUNK_BITS..=last / CHUNK_BITS).for_each(|chunk| self.mark_dirty(chunk));
+    }
+
     /// Clears the bits from `first` to `last`: there is nothing that could be acked.
     pub(crate) fn forget(&mut self, first: u32, last: u32) {
         if self.next_set(first).is_none_or(|index| index > last) {

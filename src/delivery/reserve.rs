@@ -10,7 +10,7 @@ use crate::sabotage::{Bug, on};
 use crate::storage::Region;
 use crate::types::{LaneId, LaneSet, Now, Seq};
 
-use super::group::{Group, Phase, Rules, Slot, Ticket};
+use super::group::{Group, Phase, Rules, Slot, Ticket, Tried};
 use super::passed::Whose;
 use super::scheduler::Turn;
 use super::state::Runs;
@@ -89,7 +89,7 @@ impl Group {
         let ask = &Ask { tasks: ask.tasks.min(self.fences.left()), ..*ask };
         let grants = Vec::with_capacity(ask.tasks.min(1024));
         let mut granted = Granted { grants, ..Granted::default() };
-        let mut bytes_left = ask.bytes;
+        let (mut bytes_left, changed) = (ask.bytes, changes.as_slice().len().saturating_sub(1));
         let mut available = logs.started().and(&ask.lanes);
         let tasks = ask.tasks.min(self.may_lend(rules)).min(self.queue_may_lend());
         while granted.grants.len() < tasks {
@@ -115,6 +115,8 @@ impl Group {
                 More::BudgetUsed => break,
             }
         }
+        // The last one before may have grown.
+        self.note_begun(changes.as_slice().get(changed..).unwrap_or_default());
         granted
     }
 
@@ -250,9 +252,14 @@ impl Group {
         if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key()) {
             sticky.lent(key);
         }
-        let (lane, seq) = task.task_key();
-        let reason = self.reason_of(slot);
-        let attempt = self.begin(slot)?;
+        let ((lane, seq), tried) = (task.task_key(), task.tried);
+        let (attempt, reason) = if tried == Tried::No {
+            task.tried = Tried::Once;
+            (1, String::new())
+        } else {
+            let reason = self.reason_of(slot);
+            (self.begin_again(slot), reason)
+        };
         let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
         self.lanes.get_mut(lane)?.in_flight += 1;

@@ -129,6 +129,10 @@ fn packed_bits_are_what_a_set_would_hold() {
                     bits.forget(first, last);
                     twin.retain(|index| !(first..=last).contains(index));
                 }
+                1 if first <= last && rng.below(2) == 0 => {
+                    bits.set_run(first, last);
+                    twin.extend(first..=last);
+                }
                 1 => (first..=last).for_each(|index| assert_eq!(bits.set(index), twin.insert(index))),
                 2 => assert_eq!(bits.set(first), twin.insert(first)),
                 _ => {
