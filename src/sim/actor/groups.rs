@@ -17,6 +17,11 @@ impl Actor<'_> {
         let is_free = |name: &&str| self.model.sides.iter().all(|side| side.name != **name);
         // The first name is that of the group that the queue was born with.
         let Some(name) = NAMES.into_iter().find(is_free) else { return Ok(()) };
+        // Where every group begins behind a claim, so does the next one.
+        for stall in &mut self.stalls {
+            let sees = |side: &Side| side.ordinal <= stall.groups || !side.newest && !stall.nobodys;
+            stall.nobodys = !self.model.sides.iter().any(sees);
+        }
         self.model.groups += 1;
         let start = if newest { Start::Newest } else { Start::Oldest };
         match self.call(|actor| actor.engine.create_group(name, start, Retention::default(), *actor.now).map(drop)) {

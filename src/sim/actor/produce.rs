@@ -17,9 +17,11 @@ pub(super) struct Stall {
     /// What it will publish, if it goes on.
     payload: Option<Payload>,
     /// How many groups there ever were as it claimed.
-    groups: u32,
+    pub groups: u32,
     /// Its lane was purged since.
     pub purged: bool,
+    /// Every group that began before it is gone.
+    pub nobodys: bool,
 }
 
 impl Actor<'_> {
@@ -102,13 +104,20 @@ impl Actor<'_> {
         // Without room it stands still a little earlier, which nobody can tell.
         if let Ok(claim) = Stalled::in_log(log, &payload.to_vec(), filled) {
             let groups = self.model.groups;
-            self.stalls.push(Stall { lane, claim, payload: filled.then_some(payload), groups, purged: false });
+            self.stalls.push(Stall {
+                lane,
+                claim,
+                payload: filled.then_some(payload),
+                groups,
+                purged: false,
+                nobodys: false,
+            });
         }
         Ok(())
     }
 
     pub(super) fn go_on(&mut self) -> Step {
-        for Stall { lane, claim, payload, groups, purged } in std::mem::take(&mut self.stalls) {
+        for Stall { lane, claim, payload, groups, purged, nobodys } in std::mem::take(&mut self.stalls) {
             let Some(log) = self.engine.lanes().log(lane) else { continue };
             match payload {
                 Some(payload) => {
@@ -121,6 +130,9 @@ impl Actor<'_> {
                     self.model.sides.iter_mut().chain(&mut self.model.gone).filter(later).for_each(|side| {
                         side.mine.remove(&seq);
                     });
+                    let later = |side: &&mut Side| nobodys && side.ordinal > groups;
+                    let mine = self.model.sides.iter_mut().filter(later).filter_map(|side| side.mine.get_mut(&seq));
+                    mine.for_each(|mine| mine.must = false);
                     if purged {
                         let mine = self.model.sides.iter_mut().filter_map(|side| side.mine.get_mut(&seq));
                         mine.for_each(|mine| mine.must = false);

@@ -696,3 +696,22 @@ fn dead_letter_whose_record_did_not_survive_is_not_expected_again() {
     };
     keeps_its_promises_in(setting, 1, &[stretch(&ops, POWERLESS)], None);
 }
+
+#[test]
+fn claim_of_which_every_group_is_gone_is_for_none_that_begins_later() {
+    let once = Op::Once { lane: 0, tasks: 1, bytes: 51, id: 1, window_ms: 0, power: true, wait: true };
+    let stalled = Op::Stall { lane: 0, bytes: 16, filled: true };
+    let creates = |newest| Op::CreateGroup { newest, power: true };
+    for removed in 0..3 {
+        let ops = [
+            once,
+            stalled,
+            creates(true),
+            Op::RemoveGroup { group: removed, power: false },
+            creates(false),
+            Op::Reopen,
+        ];
+        let setting = Setting { lanes: 1, order: Order::Aging, ..Setting::plain(4096) };
+        keeps_its_promises_in(setting, 4, &[stretch(&ops, KILLED)], None);
+    }
+}

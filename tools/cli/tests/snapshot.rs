@@ -46,10 +46,11 @@ fn a_call_that_can_not_be_is_one_line_and_makes_nothing() {
     std::fs::create_dir(place.path("full")).unwrap();
     std::fs::write(place.path("full/letter"), "").unwrap();
     refused(place.lanelog("snapshot --to full", ""), "\"letter\"");
-    let worker = place.start("run -- true");
-    support::until("it has the queue", || {
-        Some(place.lanelog("snapshot --to backup", "")).filter(|said| said.err.contains("is in use"))
-    });
+    let worker = place.start(&format!("run -- {}", place.gate()));
+    place.wait_at_gate(1);
+    refused(place.lanelog("snapshot --to backup", ""), "is in use");
     refused(place.lanelog("snapshot --to other", ""), "Queue::snapshot");
+    assert!(!place.path("backup").exists() && !place.path("other").exists());
+    place.open_gate();
     worker.end().ends_with(0);
 }
