@@ -134,6 +134,9 @@ pub(super) fn check_meanwhile(told: Meanwhile<'_>, engine: &Engine, before: &Bef
     let before = &Before { late_ms: late.wall.0, ..before.clone() };
     let mut after = told.now.without_loans();
     after.transactions = told.transactions;
+    // That a task is dead in the copy tells nothing of a transaction that rejected it: it may have been dead, or set aside,
+    // and have come back since.
+    after.transactions.iter_mut().for_each(|transaction| transaction.settled.retain(|(_, how)| *how != How::Reject));
     // What was accepted meanwhile is there or not.
     let is_new = |seq: &Seq| !told.known.tasks.contains_key(seq);
     after.tasks.iter_mut().filter(|(seq, _)| is_new(seq)).for_each(|(_, task)| task.kept = Sure::Maybe);

@@ -715,3 +715,25 @@ fn claim_of_which_every_group_is_gone_is_for_none_that_begins_later() {
         keeps_its_promises_in(setting, 4, &[stretch(&ops, KILLED)], None);
     }
 }
+
+#[test]
+fn task_that_came_back_while_a_copy_was_made_may_be_dead_in_it() {
+    let once =
+        |lane, tasks, bytes, id, window_ms, power| Op::Once { lane, tasks, bytes, id, window_ms, power, wait: true };
+    let later = Op::Special { lane: 0, bytes: 18, power: true, delay_ms: 2911, ttl_ms: 3246, attempts: 3 };
+    let mut first = vec![batch(3, 19, true, false), once(1, 4, 29, 3, 100_000, true)];
+    first.extend([58, 28, 351, 0].map(|bytes| enqueue(0, bytes, false)));
+    first.extend([later, Op::Park { group: 1, pick: 245 }]);
+    let fault = Some(Fault::Fails { call: 31, choice: 9, onwards: true });
+    let snapshot = Op::Snapshot { seed: 1_551_368_414, meanwhile: 43, fault, stops: None };
+    let second = [once(0, 3, 11, 5, 25, false), snapshot];
+    let setting = Setting {
+        lanes: 2,
+        attempts_max: 3,
+        expired_are_dead: true,
+        order: Order::Aging,
+        ids_max: 5,
+        ..Setting::plain(4096)
+    };
+    keeps_its_promises_in(setting, 4, &[stretch(&first, POWERLESS), stretch(&second, KILLED)], None);
+}
