@@ -427,9 +427,9 @@ impl Group {
             return;
         }
         let before = u64::from(self.starts.get(&lane).map_or(0, |start| start.index_in(base)));
-        let acks = self.lanes.get(lane).and_then(|own| own.lives.get(&base)).map(|life| &life.acks);
-        for (first, word) in (0_u64..).step_by(64).zip(settled) {
-            let acked = acks.map_or(0, |acks| acks.word(first));
+        let acks = self.lanes.get(lane).and_then(|own| own.lives.get(&base)).map(|life| life.acks.words());
+        for (at, (first, word)) in (0_u64..).step_by(64).zip(settled).enumerate() {
+            let acked = acks.as_ref().and_then(|acks| acks.get(at)).copied().unwrap_or(0);
             let old = before.saturating_sub(first);
             *word &= acked | if old >= 64 { u64::MAX } else { (1 << old) - 1 };
         }

@@ -4,6 +4,8 @@
 //! times in a row, is packed: runs take a few bytes each then, so that a life of which all but a few tasks are acked takes
 //! next to nothing. The next change unpacks it.
 
+use std::borrow::Cow;
+
 use roaring::RoaringBitmap;
 
 /// Bits per chunk: what a checkpoint copies and writes together, 3,968 bytes.
@@ -61,13 +63,7 @@ impl RecordBits {
         if words > self.words.len() {
             self.words.resize(words, 0);
         }
-        for at in first / 64..=last / 64 {
-            let low = u64::MAX << (first.max(at * 64) % 64);
-            let high = u64::MAX >> (63 - last.min(at * 64 + 63) % 64);
-            let Some(word) = self.words.get_mut(at as usize) else { return };
-            self.count += (low & high & !*word).count_ones();
-            *word |= low & high;
-        }
+        self.count += fill(&mut self.words, first, last);
         (first / CHUNK_BITS..=last / CHUNK_BITS).for_each(|chunk| self.mark_dirty(chunk));
     }
 
@@ -97,13 +93,9 @@ impl RecordBits {
         self.words.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
-    /// The 64 bits from `first` on, a multiple of 64.
-    pub(crate) fn word(&self, first: u64) -> u64 {
-        if let (Some(packed), Ok(first)) = (&self.packed, u32::try_from(first)) {
-            let set = packed.range(first..=first.saturating_add(63));
-            return set.fold(0, |word, index| word | 1 << (index - first));
-        }
-        usize::try_from(first / 64).ok().and_then(|word| self.words.get(word)).copied().unwrap_or(0)
+    /// The bits, 64 in a word; behind the last word none is set.
+    pub(crate) fn words(&self) -> Cow<'_, [u64]> {
+        self.packed.as_ref().map_or(Cow::Borrowed(&self.words), |packed| Cow::Owned(words_of(packed)))
     }
 
     /// Bytes that the bitmap takes.
@@ -157,15 +149,15 @@ impl RecordBits {
     /// The bits at or behind `first`, in a bitmap of which no checkpoint knows.
     pub(crate) fn copy_from(&self, first: u32) -> RecordBits {
         let mut copy = RecordBits::default();
-        for index in self.all_set().skip_while(|index| *index < first) {
+        for index in self.set_from(first) {
             copy.set(index);
         }
         copy
     }
 
-    /// Every index that is set.
-    pub(crate) fn all_set(&self) -> impl Iterator<Item = u32> {
-        std::iter::successors(self.next_set(0), |index| self.next_set(index.checked_add(1)?))
+    /// Every index at or behind `first` that is set.
+    pub(crate) fn set_from(&self, first: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.next_set(first), |index| self.next_set(index.checked_add(1)?))
     }
 
     /// Packs the bits if they have not changed since a checkpoint took them, and if that pays. True if it did.
@@ -178,8 +170,7 @@ impl RecordBits {
         if self.irregular {
             return false;
         }
-        let bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut packed = RoaringBitmap::from_lsb0_bytes(0, &bytes);
+        let mut packed = RoaringBitmap::from_lsb0_bytes(0, &bytes_of(&self.words));
         packed.optimize();
         (self.words, self.packed) = (Vec::new(), Some(Box::new(packed)));
         true
@@ -197,13 +188,8 @@ impl RecordBits {
     }
 
     fn unpack(&mut self) {
-        let Some(packed) = self.packed.take() else { return };
-        let words = packed.max().map_or(0, |last| last as usize / 64 + 1);
-        self.words = vec![0; words];
-        for index in packed.iter() {
-            if let Some(word) = self.words.get_mut(index as usize / 64) {
-                *word |= 1 << (index % 64);
-            }
+        if let Some(packed) = self.packed.take() {
+            self.words = words_of(&packed);
         }
     }
 
@@ -227,9 +213,9 @@ impl RecordBits {
 
     /// A chunk as little-endian words, without the zeros at its end.
     pub(crate) fn chunk_bytes(&self, chunk: u32) -> Vec<u8> {
-        let first = u64::from(chunk) * u64::from(CHUNK_BITS);
-        let words = (first..first + u64::from(CHUNK_BITS)).step_by(64).map(|first| self.word(first));
-        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        let words = self.words();
+        let rest = words.get(chunk as usize * CHUNK_WORDS..).unwrap_or_default();
+        let mut bytes = bytes_of(rest.get(..CHUNK_WORDS).unwrap_or(rest));
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         bytes.truncate(used);
         bytes
@@ -257,6 +243,35 @@ impl RecordBits {
             }
         }
     }
+}
+
+/// Sets the bits from `first` to `last`, for which there are words. Gives how many were not set.
+fn fill(words: &mut [u64], first: u32, last: u32) -> u32 {
+    let at = first as usize / 64..=last as usize / 64;
+    let mut more = 0;
+    for (at, word) in at.clone().zip(words.get_mut(at).unwrap_or_default()) {
+        let start = index_of(at);
+        let low = u64::MAX << (first.max(start) % 64);
+        let high = u64::MAX >> (63 - last.min(start + 63) % 64);
+        more += (low & high & !*word).count_ones();
+        *word |= low & high;
+    }
+    more
+}
+
+fn words_of(packed: &RoaringBitmap) -> Vec<u64> {
+    let mut words = vec![0; packed.max().map_or(0, |last| last as usize / 64 + 1)];
+    let mut runs = packed.iter();
+    while let Some(run) = runs.next_range() {
+        fill(&mut words, *run.start(), *run.end());
+    }
+    words
+}
+
+fn bytes_of(words: &[u64]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(words.len() * 8);
+    words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    bytes
 }
 
 /// The first index at or behind `from` that is not in the bitmap.

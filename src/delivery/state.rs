@@ -173,7 +173,7 @@ impl GroupState {
             let key = (lane, Seq(base + u64::from(*index)));
             !self.is_acked(key, base) && !self.notes.contains_key(&key) && !self.dead.contains_key(&key)
         };
-        begun.all_set().filter(is_so).count() as u64
+        begun.set_from(0).filter(is_so).count() as u64
     }
 
     /// What is known of a task that was handed out.

@@ -75,11 +75,8 @@ struct Snapshot {
     /// Lives that every group is done with.
     gone: Vec<(LaneId, u64)>,
     /// Dirty marks that were taken, to be put back on failure: of chunks of bits, and of blobs of notes and dead letters.
-    taken: Vec<TakenChunk>,
-    taken_notes: Vec<(u32, Dirty)>,
-    taken_dead: Vec<(u32, Dirty)>,
-    /// Likewise of what groups to come find settled.
-    taken_to_come: Vec<(LaneId, u64, u32)>,
+    taken_bits: Vec<(LaneId, Key)>,
+    taken_notes: BTreeMap<(u8, u32), Dirty>,
     /// Slices of dedup ids that it has as they are.
     slices: Vec<u32>,
     /// How many more bitmaps of the group at hand may be packed: it is locked meanwhile.
@@ -93,15 +90,6 @@ struct SealedLife {
     end: u64,
 }
 
-/// A chunk of a life's bits for a group.
-struct TakenChunk {
-    kind: u8,
-    group: u32,
-    lane: LaneId,
-    base: u64,
-    chunk: u32,
-}
-
 impl Snapshot {
     /// Of lives that go no group's bits are kept.
     fn forget_bits_of_gone(&mut self) {
@@ -109,6 +97,25 @@ impl Snapshot {
         let goes = |kind: u8, base: u64| matches!(kind, kind::ACKS | kind::BEGUN) && gone.contains(&base);
         self.kept_bits.retain(|(kind, _, base)| !goes(*kind, *base));
         self.values.retain(|key, _| !goes(key.kind, key.b));
+    }
+
+    /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk.
+    fn put_bits(&mut self, lane: LaneId, first: Key, bits: &mut RecordBits) {
+        let mut taken = bits.take_dirty();
+        if taken.is_empty() && self.packs > 0 && bits.rest() {
+            self.packs -= 1;
+        }
+        // They are taken for written.
+        let without_acks = first.kind == kind::ACKS && on(Bug::CheckpointWithoutAcks);
+        if without_acks || first.kind == kind::BEGUN && on(Bug::CheckpointWithoutBegun) {
+            taken.clear();
+        }
+        for chunk in taken {
+            let key = Key { c: chunk, ..first };
+            self.values.insert(key, bits.chunk_bytes(chunk));
+            self.taken_bits.push((lane, key));
+        }
+        self.kept_bits.insert((first.kind, first.a, first.b));
     }
 }
 
@@ -268,14 +275,9 @@ impl Engine {
         }
         for (lane, own) in group.lanes.iter_mut() {
             for (base, life) in &mut own.lives {
-                let without = [on(Bug::CheckpointWithoutAcks), on(Bug::CheckpointWithoutBegun)];
-                let each = [(kind::ACKS, &mut life.acks), (kind::BEGUN, &mut life.begun)];
-                for ((kind, bits), without) in each.into_iter().zip(without) {
-                    let first = Key { kind, a: cell.id, b: *base, c: 0 };
-                    let chunks = put_bits(snapshot, first, bits, without);
-                    let taken = |chunk| TakenChunk { kind, group: cell.id, lane, base: *base, chunk };
-                    snapshot.taken.extend(chunks.into_iter().map(taken));
-                }
+                let first = |kind| Key { kind, a: cell.id, b: *base, c: 0 };
+                snapshot.put_bits(lane, first(kind::ACKS), &mut life.acks);
+                snapshot.put_bits(lane, first(kind::BEGUN), &mut life.begun);
             }
         }
         self.snapshot_notes(cell.id, group, checkpoints, snapshot);
@@ -294,7 +296,7 @@ impl Engine {
             reason: note.reason.clone(),
         });
         put_notes(snapshot, checkpoints, (kind::NOTES, id), &taken, notes);
-        snapshot.taken_notes.push((id, taken));
+        snapshot.taken_notes.insert((kind::NOTES, id), taken);
         let taken = group.dead_dirty.take();
         let dead = taken.of(&group.dead, &lanes).map(|((lane, seq), dead)| ListedNote {
             lane: *lane,
@@ -305,7 +307,7 @@ impl Engine {
             reason: dead.reason.clone(),
         });
         put_notes(snapshot, checkpoints, (kind::DEAD, id), &taken, dead);
-        snapshot.taken_dead.push((id, taken));
+        snapshot.taken_notes.insert((kind::DEAD, id), taken);
     }
 
     /// Lists every life that stays; returns each log's highest base, read before its lives.
@@ -351,9 +353,7 @@ impl Engine {
         let mut to_come = self.to_come.lock();
         for ((lane, base), acks) in to_come.acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
             if !snapshot.gone.contains(&(*lane, *base)) {
-                let first = Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 };
-                let taken = put_bits(snapshot, first, acks, false);
-                snapshot.taken_to_come.extend(taken.into_iter().map(|chunk| (*lane, *base, chunk)));
+                snapshot.put_bits(*lane, Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 }, acks);
             }
         }
     }
@@ -362,9 +362,9 @@ impl Engine {
     fn put_back(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &Snapshot) {
         groups.values().for_each(|cell| put_back(cell, snapshot));
         let mut to_come = self.to_come.lock();
-        for (lane, base, chunk) in &snapshot.taken_to_come {
-            if let Some(acks) = to_come.acks.get_mut(&(*lane, *base)) {
-                acks.mark_dirty(*chunk);
+        for (lane, key) in snapshot.taken_bits.iter().filter(|(_, key)| key.kind == kind::CANCELLED) {
+            if let Some(acks) = to_come.acks.get_mut(&(*lane, key.b)) {
+                acks.mark_dirty(key.c);
             }
         }
     }
@@ -447,22 +447,6 @@ impl Engine {
     }
 }
 
-/// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk. Gives the chunks that
-/// changed. `without`: the deliberate bug, which takes them for written.
-fn put_bits(snapshot: &mut Snapshot, first: Key, bits: &mut RecordBits, without: bool) -> Vec<u32> {
-    let mut taken = bits.take_dirty();
-    if taken.is_empty() && snapshot.packs > 0 && bits.rest() {
-        snapshot.packs -= 1;
-    }
-    if without {
-        taken.clear();
-    }
-    let values = taken.iter().map(|chunk| (Key { c: *chunk, ..first }, bits.chunk_bytes(*chunk)));
-    snapshot.values.extend(values);
-    snapshot.kept_bits.insert((first.kind, first.a, first.b));
-    taken
-}
-
 /// Cuts notes of a kind, those of a group that changed, into blobs by sequence, and keeps the other blobs.
 fn put_notes(
     snapshot: &mut Snapshot,
@@ -527,15 +511,15 @@ fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) ->
 
 fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
     let mut work = cell.state.lock();
-    for taken in snapshot.taken.iter().filter(|taken| taken.group == cell.id) {
-        let life = work.group.lanes.get_mut(taken.lane).and_then(|own| own.lives.get_mut(&taken.base));
+    let own = |key: &Key| key.kind != kind::CANCELLED && key.a == cell.id;
+    for (lane, key) in snapshot.taken_bits.iter().filter(|(_, key)| own(key)) {
+        let life = work.group.lanes.get_mut(*lane).and_then(|own| own.lives.get_mut(&key.b));
         if let Some(life) = life {
-            let bits = if taken.kind == kind::ACKS { &mut life.acks } else { &mut life.begun };
-            bits.mark_dirty(taken.chunk);
+            let bits = if key.kind == kind::ACKS { &mut life.acks } else { &mut life.begun };
+            bits.mark_dirty(key.c);
         }
     }
-    let of_group =
-        |taken: &[(u32, Dirty)]| taken.iter().find(|(group, _)| *group == cell.id).map(|(_, dirty)| dirty.clone());
-    work.group.notes.dirty.put_back(of_group(&snapshot.taken_notes).unwrap_or_default());
-    work.group.dead_dirty.put_back(of_group(&snapshot.taken_dead).unwrap_or_default());
+    let taken = |kind| snapshot.taken_notes.get(&(kind, cell.id)).cloned().unwrap_or_default();
+    work.group.notes.dirty.put_back(taken(kind::NOTES));
+    work.group.dead_dirty.put_back(taken(kind::DEAD));
 }

@@ -211,9 +211,7 @@ impl Engine {
     pub(crate) fn stats(&self, now: Now) -> Stats {
         let mut stats = Stats { queue: Some(self.queue), ..Stats::default() };
         for (lane, log) in self.lanes.all() {
-            let waiting = self.waiting(Some(lane)).map(|amount| (amount.tasks, amount.bytes));
-            let Written { live, dead } = self.written(lane, log);
-            stats.lanes.push(LaneStats { waiting, live_bytes: live, dead_bytes: dead, ..lane_stats(lane, log) });
+            stats.lanes.push(self.lane_stats(lane, log));
         }
         stats.paused_lanes = self.paused_lanes();
         for cell in self.groups() {
@@ -248,6 +246,23 @@ impl Engine {
         stats.removed = counts.removed.load(Ordering::Relaxed);
         (stats.dedup_ids, stats.dedup_hits, stats.dedup_bytes) = self.dedup_counts();
         stats
+    }
+
+    fn lane_stats(&self, lane: LaneId, log: &Log) -> LaneStats {
+        let segments = log.segments();
+        debug_assert_eq!(log.id(), LogId::from(lane), "a lane's log is its own");
+        let Written { live, dead } = self.written(lane, log);
+        LaneStats {
+            lane,
+            published: log.published(),
+            durable: log.durable(),
+            segments: segments.len(),
+            disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
+            live_bytes: live,
+            dead_bytes: dead,
+            tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
+            waiting: self.waiting(Some(lane)).map(|amount| (amount.tasks, amount.bytes)),
+        }
     }
 
     fn group_stats(&self, cell: &GroupCell, now: Now) -> GroupStats {
@@ -304,20 +319,4 @@ pub(super) fn unsettled(group: &Group, lane: LaneId, segment: &Segment) -> u64 {
     let acked = life.map_or(0, |life| life.acks.count());
     let before = group.starts().get(&lane).map_or(0, |start| start.index_in(base));
     u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked).saturating_sub(segment.parked()))
-}
-
-fn lane_stats(lane: LaneId, log: &Log) -> LaneStats {
-    let segments = log.segments();
-    debug_assert_eq!(log.id(), LogId::from(lane), "a lane's log is its own");
-    LaneStats {
-        lane,
-        published: log.published(),
-        durable: log.durable(),
-        segments: segments.len(),
-        disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
-        tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
-        live_bytes: 0,
-        dead_bytes: 0,
-        waiting: None,
-    }
 }

@@ -12,16 +12,14 @@ use crate::format::segment::{SEGMENT_BYTES_MAX, block_for};
 use crate::types::{LaneId, Seq};
 
 use super::ids::FoundIds;
+use super::replay::Told;
 
 /// A checkpoint whose blobs all read well.
 pub(super) struct Base {
     pub meta: Meta,
     pub store: Store,
     pub saved: BTreeMap<Key, u32>,
-    pub groups: BTreeMap<u32, GroupState>,
-    pub to_come: GroupState,
-    pub next_group: u32,
-    pub paused: Paused,
+    pub told: Told,
     pub ids: FoundIds,
     pub listed: Vec<ListedLife>,
     /// By base of a life.
@@ -53,10 +51,9 @@ pub(super) fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
         let bad = vec![malformed("the root's meta bytes are malformed")];
         return Loaded { base: None, is_whole: false, bad };
     };
-    let (groups, to_come, listed) = (BTreeMap::new(), GroupState::default(), Vec::new());
-    let (saved, paused, ids) = (BTreeMap::new(), Paused::default(), FoundIds::default());
-    let (lane_of, next_group) = (BTreeMap::new(), 0);
-    let mut base = Base { meta, saved, groups, to_come, next_group, paused, ids, listed, lane_of, fallback, store };
+    let (saved, told, ids) = (BTreeMap::new(), Told::default(), FoundIds::default());
+    let (listed, lane_of) = (Vec::new(), BTreeMap::new());
+    let mut base = Base { meta, saved, told, ids, listed, lane_of, fallback, store };
     let (mut bad, mut is_enough, mut is_whole) = (Vec::new(), true, true);
     let keys: Vec<Key> = base.store.keys().collect();
     let mut bitmap: Option<Key> = None;
@@ -107,8 +104,8 @@ impl Base {
             return Some(());
         }
         match key.kind {
-            kind::PAUSED => self.paused = Paused::decode(value)?,
-            kind::NEXT_GROUP => self.next_group = meta::decode_next_group(value)?,
+            kind::PAUSED => self.told.paused = Paused::decode(value)?,
+            kind::NEXT_GROUP => self.told.next_group = meta::decode_next_group(value)?,
             kind::CANCELLED => self.load_bits(key, value),
             _ if key.kind != kind::LIFE && key.a >= GROUP_IDS_END => return None,
             kind::LIFE => {
@@ -119,24 +116,28 @@ impl Base {
             kind::ACKS | kind::BEGUN => self.load_bits(key, value),
             kind::GROUP => {
                 let group = ListedGroup::decode(value)?;
-                let state = self.groups.entry(key.a).or_default();
+                let state = self.group(key);
                 state.name = group.name;
                 state.starts = group.starts.into_iter().collect();
                 state.acked_gone = group.acked_gone.into_iter().collect();
                 state.retention = group.retention;
             }
-            kind::DONE => self.groups.entry(key.a).or_default().done.extend(meta::decode_done(value)?),
+            kind::DONE => self.group(key).done.extend(meta::decode_done(value)?),
             kind::NOTES => {
                 let notes = meta::decode_notes(value)?;
-                self.groups.entry(key.a).or_default().notes.extend(notes.into_iter().map(note));
+                self.group(key).notes.extend(notes.into_iter().map(note));
             }
             kind::DEAD => {
                 let dead: Option<Vec<_>> = meta::decode_notes(value)?.into_iter().map(dead_note).collect();
-                self.groups.entry(key.a).or_default().dead.extend(dead?);
+                self.group(key).dead.extend(dead?);
             }
             _ => return None,
         }
         Some(())
+    }
+
+    fn group(&mut self, key: Key) -> &mut GroupState {
+        self.told.groups.entry(key.a).or_default()
     }
 
     fn load_bits(&mut self, key: Key, value: &[u8]) {
@@ -150,7 +151,7 @@ impl Base {
         let is_possible = key.a < GROUP_IDS_END && key.c <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
         let lane = *self.lane_of.get(&key.b).filter(|_| is_possible)?;
         let to_come = key.kind == kind::CANCELLED;
-        let group = if to_come { &mut self.to_come } else { self.groups.entry(key.a).or_default() };
+        let group = if to_come { &mut self.told.to_come } else { self.group(key) };
         let bits = if key.kind == kind::BEGUN { &mut group.begun } else { &mut group.acks };
         Some(bits.entry((lane, key.b)).or_default())
     }

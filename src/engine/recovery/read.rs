@@ -135,9 +135,8 @@ fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Op
 /// What the loss of a root means.
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, groups, to_come, next_group, paused, mut ids, listed, fallback, .. } = base;
-    let next_group = next_group.max(above_groups(&groups));
-    let mut told = Told { groups, next_group, to_come, paused };
+    let Base { meta, store, saved, mut told, mut ids, listed, fallback, .. } = base;
+    told.next_group = told.next_group.max(above_groups(&told.groups));
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
         storage,
