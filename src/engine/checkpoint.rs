@@ -28,32 +28,27 @@
 //! An ack that is only `Process`-durable may become durable early by a checkpoint; that breaks no promise. A
 //! note of a record that does not survive is dropped at recovery.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod gather;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::checkpoint::{Changes, Key, Store};
-use crate::delivery::record_bits::RecordBits;
-use crate::delivery::{Dirty, Group};
 use crate::error::{Error, Result};
-use crate::format::dedup::encode_order;
-use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, Meta, NOTES_PER_BLOB, kind};
-use crate::log::{Log, Place, Segment};
+use crate::format::meta::Meta;
+use crate::log::Place;
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::Ordering;
-use crate::types::{LaneId, LogId, Now, Seq};
+use crate::types::{LaneId, Now};
 
 use super::Engine;
-use super::dedup::{Index, Keep, ids_key};
 use super::groups::GroupCell;
+use gather::Snapshot;
 
 /// Sequences that may be handed out before the next checkpoint must raise the ceiling.
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
 /// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
 const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
-/// Bitmaps that a checkpoint packs while it holds a lock, each in some 100 µs.
-const PACKS_AT_ONCE: u32 = 2;
-/// Lives a group is done with, per blob.
-const DONE_PER_BLOB: usize = 2048;
 
 /// The checkpoint file and what is known to be in it.
 pub(crate) struct Checkpoints {
@@ -62,61 +57,6 @@ pub(crate) struct Checkpoints {
     pub saved: BTreeMap<Key, u32>,
     /// Where the newest root's replay begins: the older one's after the next checkpoint.
     pub journal_from: Place,
-}
-
-/// What a checkpoint writes, gathered while groups are locked one after the other.
-#[derive(Default)]
-struct Snapshot {
-    values: BTreeMap<Key, Vec<u8>>,
-    /// Keys that keep what is saved for them.
-    kept: BTreeSet<Key>,
-    /// Bitmaps of which every chunk does that is not among the values: kind, group, and base of the life.
-    kept_bits: BTreeSet<(u8, u32, u64)>,
-    /// Lives that every group is done with.
-    gone: Vec<(LaneId, u64)>,
-    /// Dirty marks that were taken, to be put back on failure: of chunks of bits, and of blobs of notes and dead letters.
-    taken_bits: Vec<(LaneId, Key)>,
-    taken_notes: BTreeMap<(u8, u32), Dirty>,
-    /// Slices of dedup ids that it has as they are.
-    slices: Vec<u32>,
-    /// How many more bitmaps of the group at hand may be packed: it is locked meanwhile.
-    packs: u32,
-}
-
-/// A sealed life of a lane and the first sequence behind its records.
-struct SealedLife {
-    lane: LaneId,
-    base: u64,
-    end: u64,
-}
-
-impl Snapshot {
-    /// Of lives that go no group's bits are kept.
-    fn forget_bits_of_gone(&mut self) {
-        let gone: BTreeSet<u64> = self.gone.iter().map(|(_, base)| *base).collect();
-        let goes = |kind: u8, base: u64| matches!(kind, kind::ACKS | kind::BEGUN) && gone.contains(&base);
-        self.kept_bits.retain(|(kind, _, base)| !goes(*kind, *base));
-        self.values.retain(|key, _| !goes(key.kind, key.b));
-    }
-
-    /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk.
-    fn put_bits(&mut self, lane: LaneId, first: Key, bits: &mut RecordBits) {
-        let mut taken = bits.take_dirty();
-        if taken.is_empty() && self.packs > 0 && bits.rest() {
-            self.packs -= 1;
-        }
-        // They are taken for written.
-        let without_acks = first.kind == kind::ACKS && on(Bug::CheckpointWithoutAcks);
-        if without_acks || first.kind == kind::BEGUN && on(Bug::CheckpointWithoutBegun) {
-            taken.clear();
-        }
-        for chunk in taken {
-            let key = Key { c: chunk, ..first };
-            self.values.insert(key, bits.chunk_bytes(chunk));
-            self.taken_bits.push((lane, key));
-        }
-        self.kept_bits.insert((first.kind, first.a, first.b));
-    }
 }
 
 impl Engine {
@@ -243,166 +183,10 @@ impl Engine {
         self.counts.checkpoint_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sealed lives of lanes; the groups then strike out what they still need.
-    fn finished_candidates(&self) -> Vec<SealedLife> {
-        let mut candidates = Vec::new();
-        for (lane, log) in self.lanes.all() {
-            candidates.extend(log.segments().iter().filter_map(|segment| {
-                let (sealed, base) = (segment.sealed()?, segment.base());
-                Some(SealedLife { lane, base, end: base + u64::from(sealed.records) })
-            }));
-        }
-        candidates
-    }
-
-    fn snapshot_group(
-        &self,
-        cell: &GroupCell,
-        checkpoints: &Checkpoints,
-        snapshot: &mut Snapshot,
-        finished: &mut Vec<SealedLife>,
-    ) {
-        snapshot.packs = PACKS_AT_ONCE;
-        let mut work = cell.state.lock();
-        let _held = self.hold();
-        let group = &mut work.group;
-        finished.retain(|life| group.is_done(life.lane, life.base, life.end));
-        let done: Vec<(LaneId, u64)> =
-            group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(move |base| (lane, *base))).collect();
-        for (c, chunk) in (0..).zip(done.chunks(DONE_PER_BLOB)) {
-            let value = meta::encode_done(chunk.iter().copied());
-            snapshot.values.insert(Key { kind: kind::DONE, a: cell.id, b: 0, c }, value);
-        }
-        for (lane, own) in group.lanes.iter_mut() {
-            for (base, life) in &mut own.lives {
-                let first = |kind| Key { kind, a: cell.id, b: *base, c: 0 };
-                snapshot.put_bits(lane, first(kind::ACKS), &mut life.acks);
-                snapshot.put_bits(lane, first(kind::BEGUN), &mut life.begun);
-            }
-        }
-        self.snapshot_notes(cell.id, group, checkpoints, snapshot);
-    }
-
-    /// Only blobs that changed: notes and dead letters may be many, and they stay for long.
-    fn snapshot_notes(&self, id: u32, group: &mut Group, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
-        let lanes: Vec<LaneId> = self.lanes.all().map(|(lane, _)| lane).collect();
-        let taken = group.notes.dirty.take();
-        let notes = taken.of(group.notes.all(), &lanes).map(|((lane, seq), note)| ListedNote {
-            lane: *lane,
-            seq: *seq,
-            attempts: note.attempts,
-            time: note.due.map(|(due, _)| due),
-            detail: note.due.map_or(0, |(_, delay_ms)| delay_ms),
-            reason: note.reason.clone(),
-        });
-        put_notes(snapshot, checkpoints, (kind::NOTES, id), &taken, notes);
-        snapshot.taken_notes.insert((kind::NOTES, id), taken);
-        let taken = group.dead_dirty.take();
-        let dead = taken.of(&group.dead, &lanes).map(|((lane, seq), dead)| ListedNote {
-            lane: *lane,
-            seq: *seq,
-            attempts: dead.attempts,
-            time: Some(dead.at),
-            detail: u64::from(dead.bytes) << 8 | u64::from(dead.cause.code()),
-            reason: dead.reason.clone(),
-        });
-        put_notes(snapshot, checkpoints, (kind::DEAD, id), &taken, dead);
-        snapshot.taken_notes.insert((kind::DEAD, id), taken);
-    }
-
-    /// Lists every life that stays; returns each log's highest base, read before its lives.
-    fn list_lives(&self, checkpoints: &Checkpoints, snapshot: &mut Snapshot) -> Vec<(LogId, u64)> {
-        let mut last_bases: BTreeMap<u16, u64> = self.last_bases.clone();
-        for (lane, log) in self.lanes.all() {
-            last_bases.insert(log.id().0, log.last_base());
-            let gone: BTreeSet<u64> = snapshot.gone.iter().filter(|(l, _)| *l == lane).map(|(_, base)| *base).collect();
-            list_log(log, |base| !gone.contains(&base), snapshot);
-        }
-        last_bases.insert(LogId::JOURNAL.0, self.journal.last_base());
-        // The older root, once this one is written, is today's newest: its journal stays.
-        let keep_from = checkpoints.journal_from.base;
-        list_log(&self.journal, |base| base >= keep_from, snapshot);
-        for life in &self.unread {
-            snapshot.values.insert(life_key(life), life.encode());
-        }
-        last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
-    }
-
-    /// What is paused, and that numbers of groups that were removed are not used again.
-    fn snapshot_others(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &mut Snapshot) {
-        let paused = self.paused();
-        if !paused.is_empty() && !on(Bug::PauseForgotten) {
-            snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
-        }
-        let (next, last) = (self.next_group.load(Ordering::Relaxed), groups.keys().next_back());
-        if last.is_none_or(|last| last + 1 != next) && !on(Bug::GroupNumberReused) {
-            let key = Key { kind: kind::NEXT_GROUP, a: 0, b: 0, c: 0 };
-            snapshot.values.insert(key, meta::encode_next_group(next));
-        }
-    }
-
     /// Lives that are gone are forgotten by every group, and for those to come.
     fn forget_lives(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, gone: &[(LaneId, u64)]) {
         groups.values().for_each(|cell| self.forget(cell, gone));
         self.to_come.lock().acks.retain(|life, _| !gone.contains(life));
-    }
-
-    /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
-    fn snapshot_cancelled(&self, snapshot: &mut Snapshot) {
-        snapshot.packs = PACKS_AT_ONCE;
-        let mut to_come = self.to_come.lock();
-        for ((lane, base), acks) in to_come.acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
-            if !snapshot.gone.contains(&(*lane, *base)) {
-                snapshot.put_bits(*lane, Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 }, acks);
-            }
-        }
-    }
-
-    /// Notes again what a checkpoint took that did not become durable.
-    fn put_back(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &Snapshot) {
-        groups.values().for_each(|cell| put_back(cell, snapshot));
-        let mut to_come = self.to_come.lock();
-        for (lane, key) in snapshot.taken_bits.iter().filter(|(_, key)| key.kind == kind::CANCELLED) {
-            if let Some(acks) = to_come.acks.get_mut(&(*lane, key.b)) {
-                acks.mark_dirty(key.c);
-            }
-        }
-    }
-
-    /// All dedup ids that count.
-    fn snapshot_ids(&self, ids: &mut Index, groups: &BTreeMap<u32, Arc<GroupCell>>, now: Now, snapshot: &mut Snapshot) {
-        for keep in self.ids_to_keep(ids, groups, now) {
-            match keep {
-                Keep::AsItIs(number) => drop(snapshot.kept.insert(ids_key(number))),
-                Keep::Write(number, pages) => {
-                    snapshot.values.insert(ids_key(number), pages);
-                    snapshot.slices.push(number);
-                }
-            }
-        }
-        if ids.order > 0 {
-            let key = Key { kind: kind::IDS_ORDER, a: 0, b: 0, c: 0 };
-            snapshot.values.insert(key, encode_order(ids.order));
-        }
-    }
-
-    /// Group names, starts and counts; after it is known which lives go.
-    fn snapshot_counts(&self, cell: &GroupCell, snapshot: &mut Snapshot) {
-        let work = cell.state.lock();
-        let _held = self.hold();
-        let group = &work.group;
-        let acked_gone = group.lanes.iter().map(|(lane, own)| {
-            let going = snapshot.gone.iter().filter(|(l, _)| *l == lane);
-            let going: u64 = going.filter_map(|(_, base)| own.lives.get(base)).map(|l| u64::from(l.acks.count())).sum();
-            (lane, own.acked_gone + going)
-        });
-        let listed = ListedGroup {
-            name: group.name.clone(),
-            starts: group.starts().iter().map(|(lane, seq)| (*lane, *seq)).collect(),
-            acked_gone: acked_gone.filter(|(_, count)| *count > 0).collect(),
-            retention: group.retention,
-        };
-        snapshot.values.insert(Key { kind: kind::GROUP, a: cell.id, b: 0, c: 0 }, listed.encode());
     }
 
     fn forget(&self, cell: &GroupCell, gone: &[(LaneId, u64)]) {
@@ -445,81 +229,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// Cuts notes of a kind, those of a group that changed, into blobs by sequence, and keeps the other blobs.
-fn put_notes(
-    snapshot: &mut Snapshot,
-    checkpoints: &Checkpoints,
-    (kind, group): (u8, u32),
-    changed: &Dirty,
-    notes: impl Iterator<Item = ListedNote>,
-) {
-    let first = Key { kind, a: group, b: 0, c: 0 };
-    let last = Key { b: u64::MAX, c: u32::MAX, ..first };
-    let saved = checkpoints.saved.range(first..=last).map(|(key, _)| *key);
-    snapshot.kept.extend(saved.filter(|key| !changed.has(key.b)));
-    let mut blobs: BTreeMap<u64, BTreeMap<Seq, ListedNote>> = BTreeMap::new();
-    for note in notes {
-        blobs.entry(note.seq.0 / NOTES_PER_BLOB).or_default().insert(note.seq, note);
-    }
-    for (b, notes) in blobs {
-        snapshot.values.insert(Key { kind, a: group, b, c: 0 }, meta::encode_notes(notes.values()));
-    }
-}
-
-/// Lists the lives of a log that `keep` wants.
-fn list_log(log: &Log, keep: impl Fn(u64) -> bool, snapshot: &mut Snapshot) {
-    let (durable, counted) = log.durable_place();
-    for segment in log.segments() {
-        if !keep(segment.base()) {
-            continue;
-        }
-        let listed = list_life(&segment, durable, counted);
-        snapshot.values.insert(life_key(&listed), listed.encode());
-    }
-}
-
-fn life_key(life: &ListedLife) -> Key {
-    Key { kind: kind::LIFE, a: life.file, b: 0, c: 0 }
-}
-
-/// A life as a checkpoint lists it.
-fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) -> ListedLife {
-    let header = segment.header();
-    let left_at = segment.sealed().map_or(0, |sealed| sealed.end);
-    let mut listed = ListedLife { has_ids: segment.has_ids(), left_at, ..ListedLife::unproven(header) };
-    let wholly_durable =
-        |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
-    match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {
-        Some(sealed) => {
-            (listed.offset, listed.left_at) = (sealed.end, 0);
-            listed.records = sealed.records;
-            listed.tasks = segment.tasks();
-            listed.sealed = true;
-            listed.seek = segment.seek_table(sealed.records);
-        }
-        None if counted.place.base == header.base => {
-            listed.offset = counted.place.offset;
-            listed.records = counted.records;
-            listed.tasks = counted.tasks;
-        }
-        None => {}
-    }
-    listed
-}
-
-fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
-    let mut work = cell.state.lock();
-    let own = |key: &Key| key.kind != kind::CANCELLED && key.a == cell.id;
-    for (lane, key) in snapshot.taken_bits.iter().filter(|(_, key)| own(key)) {
-        let life = work.group.lanes.get_mut(*lane).and_then(|own| own.lives.get_mut(&key.b));
-        if let Some(life) = life {
-            let bits = if key.kind == kind::ACKS { &mut life.acks } else { &mut life.begun };
-            bits.mark_dirty(key.c);
-        }
-    }
-    let taken = |kind| snapshot.taken_notes.get(&(kind, cell.id)).cloned().unwrap_or_default();
-    work.group.notes.dirty.put_back(taken(kind::NOTES));
-    work.group.dead_dirty.put_back(taken(kind::DEAD));
 }
