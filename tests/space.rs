@@ -9,7 +9,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lanelog::{ConsumerOptions, Durability, GroupPin, LaneId, Options, Queue, Reserve, Start, Task, TaskState};
+use lanelog::{
+    ConsumerOptions, Durability, GroupPin, LaneId, Options, Queue, Reserve, Start, Stats, Task, TaskState, inspect,
+};
 use support::{drain, place, small};
 
 fn disk_bytes(path: &std::path::Path) -> u64 {
@@ -49,6 +51,23 @@ fn segments_whose_tasks_are_acked_are_given_back() {
     let left = queue.stats().lanes[0].segments;
     assert!(left <= 2, "{left} segments left, {most} at most");
     assert!(queue.stats().recycled > 0, "segments are used again");
+}
+
+#[test]
+fn what_lives_is_the_same_to_who_has_the_queue_open_and_who_looks() {
+    let place = place();
+    let queue = small().open(&place.path).unwrap();
+    let consumer = queue.consumer();
+    for _ in 0..40 {
+        queue.enqueue(Task::new(&[7; 100]).durability(Durability::Process)).unwrap();
+    }
+    consumer.ack_batch(consumer.reserve(Reserve::new().tasks(10)).unwrap()).unwrap();
+    queue.sync().unwrap();
+    let (open, looked) = (queue.stats(), inspect(&place.path).unwrap().stats());
+    let written = |stats: &Stats| (stats.lanes[0].live_bytes, stats.lanes[0].dead_bytes);
+    assert_eq!(written(&open), written(&looked));
+    let (live, dead) = written(&open);
+    assert!(live >= 30 * 100 && live <= 3 * dead + 30, "{open:?}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::pins::Oldest;
 use super::recovery::lives::FoundLife;
 use super::recovery::read::{Picture, read};
 use super::retention::without_dead;
-use super::space::part;
+use super::space::{Written, part};
 use super::stats::{GroupLaneStats, GroupStats, LaneStats, Stats};
 use super::task::{TaskRecord, TaskState};
 
@@ -121,7 +121,7 @@ impl Inspection {
         let found = super::recovery::open::lanes_of(&self.picture);
         lanes.extend(found.map(|(lane, found)| (lane, found.lives.as_slice())));
         for (lane, lives) in &lanes {
-            stats.lanes.push(lane_stats(*lane, lives, self.live_in(*lane, lives)));
+            stats.lanes.push(lane_stats(*lane, lives, self.written(*lane, lives)));
         }
         let journal = self.picture.logs.get(&LogId::JOURNAL.0);
         stats.journal_bytes = journal.map_or(0, |found| found.lives.iter().map(|life| life.file_bytes).sum());
@@ -180,14 +180,18 @@ impl Inspection {
         left
     }
 
-    /// Bytes of a lane's tasks that the group needs which needs most of each life.
-    fn live_in(&self, lane: LaneId, lives: &[FoundLife]) -> u64 {
+    /// What is written of a lane; of each life that lives which the group needs that needs most of it.
+    fn written(&self, lane: LaneId, lives: &[FoundLife]) -> Written {
         let open = |life: &FoundLife| {
             let each = self.picture.groups.values().map(|group| group.left_in(lane, life.header.base, life.tasks));
             each.max().unwrap_or(0)
         };
-        let written = |life: &FoundLife| u64::from(life.end).saturating_sub(PRELUDE_BYTES as u64);
-        lives.iter().map(|life| part(written(life), open(life), self.tasks_held(lane, life))).sum()
+        let mut all = Written::default();
+        for life in lives {
+            let used = u64::from(life.end).saturating_sub(PRELUDE_BYTES as u64);
+            all.count(used, open(life), self.tasks_held(lane, life));
+        }
+        all
     }
 
     /// How many tasks a life's file has: those that were left behind as others moved are in none.
@@ -305,7 +309,7 @@ impl Inspection {
 /// What a walk shows of each task: header, optional fields, payload.
 type Visit<'a> = dyn FnMut(&Header, &[u8], &[u8]) + 'a;
 
-fn lane_stats(lane: LaneId, lives: &[FoundLife], live: u64) -> LaneStats {
+fn lane_stats(lane: LaneId, lives: &[FoundLife], written: Written) -> LaneStats {
     let (mut published, mut durable) = (0, 0);
     for life in lives {
         let proven = life.scan.as_ref().map_or(life.end, |scan| scan.durable.min(scan.end));
@@ -319,8 +323,8 @@ fn lane_stats(lane: LaneId, lives: &[FoundLife], live: u64) -> LaneStats {
         segments: lives.len(),
         disk_bytes: lives.iter().map(|life| life.file_bytes).sum(),
         tasks: lives.iter().map(|life| u64::from(life.tasks)).sum(),
-        live_bytes: live,
-        dead_bytes: published - live,
+        live_bytes: written.live,
+        dead_bytes: written.dead,
         waiting: None,
     }
 }

@@ -13,6 +13,15 @@ pub(super) struct Written {
     pub dead: u64,
 }
 
+impl Written {
+    /// Takes in a segment that holds so many tasks, of which so many live.
+    pub(super) fn count(&mut self, used: u64, live: u64, held: u64) {
+        let live = part(used, live, held);
+        self.live += live;
+        self.dead += used - live;
+    }
+}
+
 impl Engine {
     pub(super) fn written(&self, lane: LaneId, log: &Log) -> Written {
         let mut all = Written::default();
@@ -26,9 +35,7 @@ impl Engine {
             let settled: u32 = settled.iter().map(|word| word.count_ones()).sum();
             let live = segment.tasks().saturating_sub(settled);
             let used = used_bytes(log, segment).saturating_sub(PRELUDE_BYTES as u64);
-            let live = part(used, u64::from(live), self.tasks_held(lane, segment));
-            all.live += live;
-            all.dead += used - live;
+            all.count(used, u64::from(live), self.tasks_held(lane, segment));
         }
         all
     }
