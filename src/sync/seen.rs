@@ -3,8 +3,8 @@
 //! lock tells of it. The lock itself is the standard library's.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::LockResult;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LockResult, TryLockError, TryLockResult};
 
 #[derive(Debug)]
 pub(super) struct Mutex<T>(std::sync::Mutex<T>, AtomicU32);
