@@ -26,6 +26,8 @@ pub enum Bug {
     CheckpointWithoutAcks,
     /// Likewise behind attempts.
     CheckpointWithoutBegun,
+    /// Or behind attempts that are not the first.
+    CheckpointOfFirstAttempts,
     /// The journal that only the older checkpoint needs goes at once.
     JournalDroppedEarly,
     /// Checksums know nothing of the life they belong to, and segments are recycled.
@@ -172,7 +174,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 73] = [
+    pub const SIMULATED: [Bug; 74] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -182,6 +184,7 @@ impl Bug {
         Bug::UnitsFreedEarly,
         Bug::CheckpointWithoutAcks,
         Bug::CheckpointWithoutBegun,
+        Bug::CheckpointOfFirstAttempts,
         Bug::JournalDroppedEarly,
         Bug::NoSalt,
         Bug::SequenceReused,

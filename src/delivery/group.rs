@@ -124,10 +124,17 @@ pub(super) struct Slot {
 /// What a slot knows of attempts of its task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tried {
-    No,
-    Once,
-    /// It has a note ([`super::notes`]), which says how often.
+    /// So many began, as the bits of its life say.
+    Times(u8),
+    /// It has a note ([`super::notes`]), which says how many.
     Noted,
+}
+
+impl Tried {
+    /// Of a task without a note.
+    pub(super) fn times(attempts: u32) -> Tried {
+        Tried::Times(u8::try_from(attempts).unwrap_or(u8::MAX))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -251,7 +258,7 @@ impl Group {
             share: Share::default(),
             scheduler: Scheduler::new(priority, now.boot_ms),
             notes: Notes::new(state.notes),
-            dead_dirty: Dirty::everything(),
+            dead_dirty: Dirty::everything(state.dead.keys()),
             dead: BTreeMap::new(),
             dead_order: BTreeSet::new(),
             dead_bytes: 0,
@@ -266,8 +273,8 @@ impl Group {
         for ((lane, base), acks) in state.acks {
             group.in_lane(lane, |own| own.lives.entry(base).or_default().acks = acks);
         }
-        for ((lane, base), begun) in state.begun {
-            group.in_lane(lane, |own| own.lives.entry(base).or_default().begun = begun);
+        for ((lane, base), attempts) in state.attempts {
+            group.in_lane(lane, |own| own.lives.entry(base).or_default().attempts = attempts);
         }
         for (lane, base) in state.done {
             group.in_lane(lane, |own| own.done.insert(base));

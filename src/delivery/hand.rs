@@ -113,14 +113,14 @@ impl Group {
         if attempts > 0 {
             self.notes.set(spot.key(), Note { attempts, due: None, reason: dead.reason });
         } else {
-            self.never_began(spot.key(), spot.base, spot.index());
+            self.attempts_stand(spot.key(), spot.base, spot.index(), 0);
         }
         if self.has_met(spot) {
             let Sought { lane, base, offset, bytes, .. } = *spot;
             let place = Spot { base, index: spot.index(), offset };
             let traits = Traits::decode(&spot.fields);
             let own = Own::of(&traits, self.key_of(&traits));
-            let tried = if attempts > 0 { Tried::Noted } else { Tried::No };
+            let tried = if attempts > 0 { Tried::Noted } else { Tried::Times(0) };
             let slot = self.slots.insert(Slot::new(lane, place, bytes, own, tried));
             match traits.run_at.filter(|at| *at > now.wall) {
                 Some(due) => self.delay(slot, due, fire_ms(due.0 - now.wall.0, now)),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::log::Cursor;
 use crate::types::{LaneId, Seq};
 
+use super::attempts::Attempts;
 use super::far::Far;
 use super::passed::Passed;
 use super::record_bits::RecordBits;
@@ -41,8 +42,8 @@ impl Amount {
 #[derive(Default)]
 pub(crate) struct GroupLife {
     pub acks: RecordBits,
-    /// Tasks of which an attempt began, and nothing more is to be said unless there is a note ([`super::notes`]).
-    pub begun: RecordBits,
+    /// How many attempts began, of tasks without a note ([`super::notes`]).
+    pub attempts: Attempts,
     /// Tasks that the cursor passed and that are not acked: leased, due, delayed, far, passed over or dead.
     pub open: u32,
     /// The cursor left the life: `open` is all there is left.
@@ -97,33 +98,33 @@ impl GroupLane {
         }
     }
 
-    /// The cursor passed a task. If it is not acked it is open from here on, until it is settled; then this says whether an
-    /// attempt of it began.
-    pub(crate) fn open(&mut self, base: u64, index: u32) -> Option<bool> {
+    /// The cursor passed a task. If it is not acked it is open from here on, until it is settled; then this says how
+    /// many attempts of it began, unless there is a note.
+    pub(crate) fn open(&mut self, base: u64, index: u32) -> Option<u32> {
         let life = self.lives.entry(base).or_default();
         if life.acks.contains(index) {
             return None;
         }
         life.open += 1;
-        Some(life.begun.contains(index))
+        Some(life.attempts.of(index))
     }
 
-    /// The first attempts of tasks of a life begin.
-    pub(super) fn begin(&mut self, first: Seq, count: u32) {
+    /// That attempt of tasks of a life begins.
+    pub(super) fn begin(&mut self, attempt: u32, first: Seq, count: u32) {
         // They were met, so their life is among these.
         let Some((base, life)) = self.lives.range_mut(..=first.0).next_back() else { return };
         let index = first.index_in(*base);
-        life.begun.set_run(index, index.saturating_add(count - 1));
+        life.attempts.begin(attempt, index, index.saturating_add(count - 1));
     }
 
-    /// No attempt of a task began.
-    pub(super) fn unbegin(&mut self, base: u64, index: u32) {
-        self.lives.entry(base).or_default().begun.forget(index, index);
+    /// So many attempts of a task without a note began.
+    pub(super) fn set_attempts(&mut self, base: u64, index: u32, attempts: u32) {
+        self.lives.entry(base).or_default().attempts.set(index, attempts);
     }
 
     #[inline]
-    pub(super) fn has_begun(&self, base: u64, index: u32) -> bool {
-        self.lives.get(&base).is_some_and(|life| life.begun.contains(index))
+    pub(super) fn attempts(&self, base: u64, index: u32) -> u32 {
+        self.lives.get(&base).map_or(0, |life| life.attempts.of(index))
     }
 
     /// The life can't be read from `index` on in this open: it is not done before a reopen, so it is not given back.

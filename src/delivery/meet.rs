@@ -53,7 +53,7 @@ impl Group {
         if seq < lane.start {
             return None;
         }
-        let Some(begun) = lane.open(base, index) else {
+        let Some(attempts) = lane.open(base, index) else {
             // Acked tasks lie in runs, and the seek table may save walking over this one.
             let next = lane.next_unacked(base, index);
             lane.cursor.skip_to(next);
@@ -74,26 +74,23 @@ impl Group {
                 return None;
             }
         };
-        self.take_in(header, Spot { base, index, offset: header.offset }, asked, begun, take)
+        self.take_in(header, Spot { base, index, offset: header.offset }, asked, attempts, take)
     }
 
-    /// Gives a task a slot, one of which an attempt `begun` or none: `None` if it is delayed; or passed over, because its key is not free, and then it has none.
+    /// Gives a task a slot, one of which `attempts` began by its bits: `None` if it is delayed; or passed over, because its
+    /// key is not free, and then it has none.
     pub(super) fn take_in(
         &mut self,
         header: &Header,
         spot: Spot,
         asked: Asked,
-        begun: bool,
+        attempts: u32,
         take: &mut Take<'_, '_>,
     ) -> Option<u32> {
         let key = (take.lane, spot.seq());
         let note = self.notes.get(&key);
-        let attempts = note.map_or(u32::from(begun), |note| note.attempts);
-        let tried = match note {
-            Some(_) => Tried::Noted,
-            None if begun => Tried::Once,
-            None => Tried::No,
-        };
+        let tried = note.map_or(Tried::times(attempts), |_| Tried::Noted);
+        let attempts = note.map_or(attempts, |note| note.attempts);
         let first = asked.run_at.filter(|_| attempts == 0).map(|at| (at, at.0.saturating_sub(header.time.0)));
         let due = note.map_or(first, |note| note.due).filter(|(due, _)| *due > take.now.wall);
         // One that was never handed out doesn't take its key before its time; one that waits for its retry has it.

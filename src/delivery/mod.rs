@@ -4,6 +4,7 @@
 //! process comes out as [`Change`]s, which the engine writes to the journal while it still holds the group.
 //! Absent: clocks (times come in), files, locks, threads, randomness. Groups share one number and no more ([`loans`]).
 
+mod attempts;
 mod bits;
 pub(crate) mod far;
 pub(crate) mod fences;

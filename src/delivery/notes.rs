@@ -1,14 +1,16 @@
 //! What a group remembers of tasks that were handed out and are not settled for good.
 //!
-//! Of most there is one thing to say, that their first attempt began: a bit by record index, beside the acks of the life. One
-//! that began more than once, or that was given back with a reason or a time, has a note, and what that says counts, whatever
-//! the bit is. So what a checkpoint writes and what an open reads follow the tasks that failed, not those that are on loan.
+//! Of most there is one thing to say, how many attempts began: bits by record index, beside the acks of the life
+//! ([`super::attempts`]). One that was given back with a reason or a time, or began more often than bits tell, has a note, and
+//! what that says counts, whatever the bits are. So what a checkpoint writes and what an open reads follow the tasks that
+//! failed, not those that are on loan or were when a process died.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::meta::NOTES_PER_BLOB;
 use crate::types::{LaneId, Seq, Timestamp};
 
+use super::attempts::TOLD_BY_BITS;
 use super::group::{Group, Slot, Tried};
 use super::state::{Change, TaskKey};
 
@@ -24,9 +26,9 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// What a bit says.
-    pub(crate) fn once() -> Note {
-        Note { attempts: 1, ..Note::default() }
+    /// What bits say, if they say anything.
+    pub(super) fn told_by_bits(attempts: u32) -> Option<Note> {
+        (attempts > 0).then(|| Note { attempts, ..Note::default() })
     }
 }
 
@@ -38,7 +40,7 @@ pub(crate) struct Notes {
 
 impl Notes {
     pub(super) fn new(notes: BTreeMap<TaskKey, Note>) -> Self {
-        Notes { notes, dirty: Dirty::everything() }
+        Notes { dirty: Dirty::everything(notes.keys()), notes }
     }
 
     pub(crate) fn all(&self) -> &BTreeMap<TaskKey, Note> {
@@ -49,8 +51,7 @@ impl Notes {
     #[inline]
     pub(super) fn attempts(&self, task: &Slot) -> u32 {
         match task.tried {
-            Tried::No => 0,
-            Tried::Once => 1,
+            Tried::Times(times) => u32::from(times),
             Tried::Noted => self.get(&task.task_key()).map_or(1, |note| note.attempts),
         }
     }
@@ -95,15 +96,13 @@ pub(crate) struct Dirty {
 }
 
 impl Dirty {
-    /// What a recovery found may differ from what the checkpoint holds.
-    pub(super) fn everything() -> Self {
-        Dirty { everything: true, blobs: BTreeSet::new() }
+    /// What a recovery found, the tasks of `keys`, may differ from what the checkpoint holds, of whatever task.
+    pub(super) fn everything<'a>(keys: impl Iterator<Item = &'a TaskKey>) -> Self {
+        Dirty { everything: true, blobs: keys.map(|key| blob_of(key.1)).collect() }
     }
 
     pub(super) fn touch(&mut self, seq: Seq) {
-        if !self.everything {
-            self.blobs.insert(blob_of(seq));
-        }
+        self.blobs.insert(blob_of(seq));
     }
 
     pub(crate) fn take(&mut self) -> Dirty {
@@ -120,18 +119,9 @@ impl Dirty {
         self.everything || self.blobs.contains(&blob)
     }
 
-    /// What lies in those blobs. `lanes` are all that there are.
-    pub(crate) fn of<'a, T>(
-        &'a self,
-        all: &'a BTreeMap<TaskKey, T>,
-        lanes: &'a [LaneId],
-    ) -> impl Iterator<Item = (&'a TaskKey, &'a T)> {
-        let firsts = self.blobs.iter().filter(|_| !self.everything).map(|blob| blob * NOTES_PER_BLOB);
-        let in_blobs = firsts.flat_map(move |first| {
-            let range = move |lane: LaneId| (lane, Seq(first))..=(lane, Seq(first + (NOTES_PER_BLOB - 1)));
-            lanes.iter().flat_map(move |lane| all.range(range(*lane)))
-        });
-        all.iter().take(if self.everything { usize::MAX } else { 0 }).chain(in_blobs)
+    /// The blobs that there may be something to write for.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = u64> {
+        self.blobs.iter().copied()
     }
 }
 
@@ -143,26 +133,43 @@ fn blob_of(seq: Seq) -> u64 {
 impl Group {
     /// Attempts of a task that has no slot.
     pub(super) fn attempts_of(&self, key: TaskKey, base: u64, index: u32) -> u32 {
-        let begun = || self.lanes.get(key.0).is_some_and(|own| own.has_begun(base, index));
-        self.notes.get(&key).map_or_else(|| u32::from(begun()), |note| note.attempts)
+        let told = || self.lanes.get(key.0).map_or(0, |own| own.attempts(base, index));
+        self.notes.get(&key).map_or_else(told, |note| note.attempts)
     }
 
-    /// The task in the slot begins an attempt that is not its first. Gives its number.
-    pub(super) fn begin_again(&mut self, slot: u32) -> u32 {
+    /// The task in the slot begins another attempt. Gives its number; [`Group::note_begun`] is told of it.
+    #[inline]
+    pub(super) fn begin_attempt(&mut self, slot: u32) -> u32 {
         let Some(task) = self.slots.slot_mut(slot) else { return 1 };
-        let attempts = self.notes.attempts(task) + 1;
-        task.tried = Tried::Noted;
-        self.notes.count(task.task_key(), attempts);
-        attempts
+        match task.tried {
+            Tried::Times(times) if u32::from(times) < TOLD_BY_BITS => {
+                task.tried = Tried::Times(times + 1);
+                u32::from(times) + 1
+            }
+            _ => {
+                let attempts = self.notes.attempts(task) + 1;
+                task.tried = Tried::Noted;
+                self.notes.count(task.task_key(), attempts);
+                attempts
+            }
+        }
     }
 
-    /// First attempts began that are among these changes: a bit for each task.
+    /// Attempts began that are among these changes: a bit for each task without a note.
     pub(super) fn note_begun(&mut self, changes: &[Change]) {
         for change in changes {
-            if let Change::Reserved { attempt: 1, run } = change
+            if let Change::Reserved { attempt, run } = change
+                && *attempt <= TOLD_BY_BITS
                 && let Some(own) = self.lanes.get_mut(run.lane)
             {
-                own.begin(run.first, run.count);
+                if *attempt == 1 || self.notes.all().is_empty() {
+                    own.begin(*attempt, run.first, run.count);
+                    continue;
+                }
+                let each = (run.first.0..).take(run.count as usize).map(Seq);
+                for seq in each.filter(|seq| self.notes.get(&(run.lane, *seq)).is_none()) {
+                    own.begin(*attempt, seq, 1);
+                }
             }
         }
     }
@@ -172,19 +179,19 @@ impl Group {
         let Some(task) = self.slots.slot_mut(slot) else { return 0 };
         let attempts = self.notes.attempts(task).saturating_sub(1);
         let (key, base, index) = (task.task_key(), task.base(), task.index);
-        if attempts == 0 {
-            task.tried = Tried::No;
-            self.never_began(key, base, index);
-        } else {
+        if attempts > 0 && task.tried == Tried::Noted {
             self.notes.count(key, attempts);
+        } else {
+            task.tried = Tried::times(attempts);
+            self.attempts_stand(key, base, index, attempts);
         }
         attempts
     }
 
-    /// All attempts of the task are before it again.
-    pub(super) fn never_began(&mut self, key: TaskKey, base: u64, index: u32) {
+    /// So many attempts of a task began, and more is not to be said of it.
+    pub(super) fn attempts_stand(&mut self, key: TaskKey, base: u64, index: u32, attempts: u32) {
         self.notes.remove(&key);
-        self.in_lane(key.0, |own| own.unbegin(base, index));
+        self.in_lane(key.0, |own| own.set_attempts(base, index, attempts));
     }
 
     /// The task in the slot has this note.

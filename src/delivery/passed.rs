@@ -139,8 +139,8 @@ impl Group {
                 self.keys.found(key, take.lane, found.rest);
             }
             let Found { source, header, asked, spot, .. } = found;
-            let begun = self.lanes.get(take.lane).is_some_and(|own| own.has_begun(spot.base, spot.index));
-            if let Some(slot) = self.take_in(&header, spot, asked, begun, take) {
+            let attempts = self.lanes.get(take.lane).map_or(0, |own| own.attempts(spot.base, spot.index));
+            if let Some(slot) = self.take_in(&header, spot, asked, attempts, take) {
                 return Some((slot, granted.source(&source), header));
             }
         }

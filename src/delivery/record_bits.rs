@@ -10,10 +10,30 @@ use roaring::RoaringBitmap;
 
 /// Bits per chunk: what a checkpoint copies and writes together, 3,968 bytes.
 pub(crate) const CHUNK_BITS: u32 = 31_744;
-const CHUNK_WORDS: usize = CHUNK_BITS as usize / 64;
+pub(super) const CHUNK_WORDS: usize = CHUNK_BITS as usize / 64;
 /// Shorter arrays are not packed, and those that would not shrink to one in so many bytes. Tests pack everything.
 const PACKED_WORDS_MIN: usize = if cfg!(any(test, feature = "sim")) { 1 } else { 512 };
 const PACKED_GAIN_MIN: usize = if cfg!(any(test, feature = "sim")) { 0 } else { 4 };
+
+/// What checkpoints take and load in chunks.
+pub(crate) trait Chunked {
+    /// Chunks that changed since the last call.
+    fn take_dirty(&mut self) -> Vec<u32>;
+
+    /// Notes a change of a chunk, also to put back what a failed checkpoint took.
+    fn mark_dirty(&mut self, chunk: u32);
+
+    /// A chunk as little-endian words, without the zeros at its end.
+    fn chunk_bytes(&self, chunk: u32) -> Vec<u8>;
+
+    /// Takes a chunk as a checkpoint has it. Bytes beyond the chunk are ignored, and so is a chunk that no index
+    /// lies in: its number comes from disk and must not decide how much memory is asked for.
+    fn load_chunk(&mut self, chunk: u32, bytes: &[u8]);
+
+    /// Packs the bits if they have not changed since a checkpoint took them, and if that pays. True if all of them were
+    /// looked at to find out, which is once between two changes.
+    fn rest(&mut self) -> bool;
+}
 
 /// A bitmap that grows to the highest index that was set, and remembers which chunks changed.
 #[derive(Default, Clone, Debug)]
@@ -160,22 +180,6 @@ impl RecordBits {
         std::iter::successors(self.next_set(first), |index| self.next_set(index.checked_add(1)?))
     }
 
-    /// Packs the bits if they have not changed since a checkpoint took them, and if that pays. True if it did.
-    pub(crate) fn rest(&mut self) -> bool {
-        let rests = self.dirty.is_empty() && !self.irregular && self.words.len() >= PACKED_WORDS_MIN;
-        if !rests {
-            return false;
-        }
-        self.irregular = self.run_bytes() * PACKED_GAIN_MIN > self.words.len() * 8;
-        if self.irregular {
-            return false;
-        }
-        let mut packed = RoaringBitmap::from_lsb0_bytes(0, &bytes_of(&self.words));
-        packed.optimize();
-        (self.words, self.packed) = (Vec::new(), Some(Box::new(packed)));
-        true
-    }
-
     /// What its runs would take, four bytes each: a bit that differs from the one below it begins or ends one.
     fn run_bytes(&self) -> usize {
         let mut below = 0;
@@ -192,16 +196,16 @@ impl RecordBits {
             self.words = words_of(&packed);
         }
     }
+}
 
-    /// Chunks that changed since the last call.
-    pub(crate) fn take_dirty(&mut self) -> Vec<u32> {
+impl Chunked for RecordBits {
+    fn take_dirty(&mut self) -> Vec<u32> {
         let dirty = (0..).zip(&self.dirty).filter(|(_, dirty)| **dirty).map(|(chunk, _)| chunk).collect();
         self.dirty.clear();
         dirty
     }
 
-    /// Notes a change of a chunk, also to put back what a failed checkpoint took.
-    pub(crate) fn mark_dirty(&mut self, chunk: u32) {
+    fn mark_dirty(&mut self, chunk: u32) {
         let chunk = chunk as usize;
         if chunk >= self.dirty.len() {
             self.dirty.resize(chunk + 1, false);
@@ -211,19 +215,13 @@ impl RecordBits {
         }
     }
 
-    /// A chunk as little-endian words, without the zeros at its end.
-    pub(crate) fn chunk_bytes(&self, chunk: u32) -> Vec<u8> {
+    fn chunk_bytes(&self, chunk: u32) -> Vec<u8> {
         let words = self.words();
         let rest = words.get(chunk as usize * CHUNK_WORDS..).unwrap_or_default();
-        let mut bytes = bytes_of(rest.get(..CHUNK_WORDS).unwrap_or(rest));
-        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        bytes.truncate(used);
-        bytes
+        without_zeros(bytes_of(rest.get(..CHUNK_WORDS).unwrap_or(rest)))
     }
 
-    /// Takes a chunk as a checkpoint has it. Bytes beyond the chunk are ignored, and so is a chunk that no index
-    /// lies in: its number comes from disk and must not decide how much memory is asked for.
-    pub(crate) fn load_chunk(&mut self, chunk: u32, bytes: &[u8]) {
+    fn load_chunk(&mut self, chunk: u32, bytes: &[u8]) {
         if chunk > u32::MAX / CHUNK_BITS {
             return;
         }
@@ -243,10 +241,25 @@ impl RecordBits {
             }
         }
     }
+
+    fn rest(&mut self) -> bool {
+        let rests = self.dirty.is_empty() && !self.irregular && self.words.len() >= PACKED_WORDS_MIN;
+        if !rests {
+            return false;
+        }
+        self.irregular = self.run_bytes() * PACKED_GAIN_MIN > self.words.len() * 8;
+        if self.irregular {
+            return true;
+        }
+        let mut packed = RoaringBitmap::from_lsb0_bytes(0, &bytes_of(&self.words));
+        packed.optimize();
+        (self.words, self.packed) = (Vec::new(), Some(Box::new(packed)));
+        true
+    }
 }
 
 /// Sets the bits from `first` to `last`, for which there are words. Gives how many were not set.
-fn fill(words: &mut [u64], first: u32, last: u32) -> u32 {
+pub(super) fn fill(words: &mut [u64], first: u32, last: u32) -> u32 {
     let at = first as usize / 64..=last as usize / 64;
     let mut more = 0;
     for (at, word) in at.clone().zip(words.get_mut(at).unwrap_or_default()) {
@@ -268,9 +281,15 @@ fn words_of(packed: &RoaringBitmap) -> Vec<u64> {
     words
 }
 
-fn bytes_of(words: &[u64]) -> Vec<u8> {
+pub(super) fn bytes_of(words: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(words.len() * 8);
     words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    bytes
+}
+
+pub(super) fn without_zeros(mut bytes: Vec<u8>) -> Vec<u8> {
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    bytes.truncate(used);
     bytes
 }
 

@@ -10,7 +10,7 @@ use crate::sabotage::{Bug, on};
 use crate::storage::Region;
 use crate::types::{LaneId, LaneSet, Now, Seq};
 
-use super::group::{Group, Phase, Rules, Slot, Ticket, Tried};
+use super::group::{Group, Phase, Rules, Slot, Ticket};
 use super::passed::Whose;
 use super::scheduler::Turn;
 use super::state::Runs;
@@ -252,14 +252,9 @@ impl Group {
         if let (Some(sticky), Some(key)) = (&mut self.sticky, task.key()) {
             sticky.lent(key);
         }
-        let ((lane, seq), tried) = (task.task_key(), task.tried);
-        let (attempt, reason) = if tried == Tried::No {
-            task.tried = Tried::Once;
-            (1, String::new())
-        } else {
-            let reason = self.reason_of(slot);
-            (self.begin_again(slot), reason)
-        };
+        let (lane, seq) = task.task_key();
+        let reason = self.reason_of(slot);
+        let attempt = self.begin_attempt(slot);
         let fence = self.slots.lend(slot, self.fences.take());
         self.wheel.arm(slot, until);
         self.lanes.get_mut(lane)?.in_flight += 1;

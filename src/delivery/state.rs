@@ -10,6 +10,7 @@ use crate::format::journal::{DeadCause, Entry, Run};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, Retention, Seq, Timestamp};
 
+use super::attempts::{Attempts, TOLD_BY_BITS};
 use super::notes::Note;
 use super::record_bits::RecordBits;
 
@@ -37,8 +38,8 @@ pub(crate) struct GroupState {
     pub acks: BTreeMap<(LaneId, u64), RecordBits>,
     /// Lives in which the group has nothing left to do.
     pub done: BTreeSet<(LaneId, u64)>,
-    /// Tasks of each life whose first attempt began; where there is a note, that counts.
-    pub begun: BTreeMap<(LaneId, u64), RecordBits>,
+    /// Attempts that began, by lane and base; of a task with a note, that counts.
+    pub attempts: BTreeMap<(LaneId, u64), Attempts>,
     pub notes: BTreeMap<TaskKey, Note>,
     pub dead: BTreeMap<TaskKey, DeadNote>,
     /// Tasks acked in lives that are gone, per lane.
@@ -90,13 +91,7 @@ impl GroupState {
     pub(crate) fn apply(&mut self, entry: &Entry<'_>, records: &impl Locate) {
         match entry {
             Entry::Reserved { attempt, runs, .. } => self.each(runs.clone(), records, |state, key, base| {
-                if *attempt == 1 && !state.notes.contains_key(&key) {
-                    state.begun.entry((key.0, base)).or_default().set(key.1.index_in(base));
-                    return;
-                }
-                let note = state.notes.entry(key).or_default();
-                note.attempts = *attempt;
-                note.due = None;
+                state.count(key, base, *attempt);
             }),
             Entry::Acked { runs, .. } | Entry::Cancelled { runs } => {
                 self.each(runs.clone(), records, |state, key, base| {
@@ -109,16 +104,10 @@ impl GroupState {
                 let dead = state.dead.remove(&key);
                 if *attempts == 0 {
                     state.notes.remove(&key);
-                    if let Some(begun) = state.begun.get_mut(&(key.0, base)) {
-                        let index = key.1.index_in(base);
-                        begun.forget(index, index);
-                    }
-                } else {
-                    let note = state.notes.entry(key).or_default();
-                    note.attempts = *attempts;
-                    note.due = None;
-                    note.reason = dead.map_or_else(|| std::mem::take(&mut note.reason), |dead| dead.reason);
+                } else if let Some(dead) = dead {
+                    state.notes.entry(key).or_default().reason = dead.reason;
                 }
+                state.count(key, base, *attempts);
             }),
             Entry::Retry { lane, seq, attempts, due, delay_ms, reason, .. } => {
                 let note = Note { attempts: *attempts, due: Some((*due, *delay_ms)), reason: (*reason).to_owned() };
@@ -141,6 +130,16 @@ impl GroupState {
             | Entry::Decision { .. }
             | Entry::Room => {}
         }
+    }
+
+    /// So many attempts of a task of the life that begins at `base` began, and it waits for nothing.
+    fn count(&mut self, key: TaskKey, base: u64, attempts: u32) {
+        if attempts <= TOLD_BY_BITS && !self.notes.contains_key(&key) {
+            self.attempts.entry((key.0, base)).or_default().set(key.1.index_in(base), attempts);
+            return;
+        }
+        let note = self.notes.entry(key).or_default();
+        (note.attempts, note.due) = (attempts, None);
     }
 
     /// Settles a task of the life that begins at `base`.
@@ -166,20 +165,20 @@ impl GroupState {
         self.dead.retain(|key, _| key.0 != lane || key.1 >= seq);
     }
 
-    /// How many tasks of a life were handed out once, and neither settled nor given back with a note.
-    pub(crate) fn begun_once(&self, lane: LaneId, base: u64) -> u64 {
-        let Some(begun) = self.begun.get(&(lane, base)) else { return 0 };
+    /// How many tasks of a life were handed out, and neither settled nor given back with a note.
+    pub(crate) fn begun_in(&self, lane: LaneId, base: u64) -> u64 {
+        let Some(attempts) = self.attempts.get(&(lane, base)) else { return 0 };
         let is_so = |index: &u32| {
             let key = (lane, Seq(base + u64::from(*index)));
             !self.is_acked(key, base) && !self.notes.contains_key(&key) && !self.dead.contains_key(&key)
         };
-        begun.set_from(0).filter(is_so).count() as u64
+        attempts.begun().filter(is_so).count() as u64
     }
 
     /// What is known of a task that was handed out.
     pub(crate) fn note_of(&self, key: &TaskKey, base: u64) -> Option<Note> {
-        let begun = || self.begun.get(&(key.0, base)).is_some_and(|begun| begun.contains(key.1.index_in(base)));
-        self.notes.get(key).cloned().or_else(|| begun().then(Note::once))
+        let attempts = || self.attempts.get(&(key.0, base)).map_or(0, |own| own.of(key.1.index_in(base)));
+        self.notes.get(key).cloned().or_else(|| Note::told_by_bits(attempts()))
     }
 
     fn each(

@@ -1,5 +1,6 @@
 //! Leaves of the room against naive twins.
 
+mod attempts;
 mod keys;
 mod record_bits;
 mod scheduler;
@@ -10,7 +11,7 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record_bits::{CHUNK_BITS, RecordBits};
+use super::record_bits::{CHUNK_BITS, Chunked, RecordBits};
 use super::slab::Slab;
 use super::wheel::Wheel;
 

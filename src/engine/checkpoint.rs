@@ -6,7 +6,7 @@
 //!    reading until the end, so that no group begins meanwhile.
 //! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
 //!    because entries are claimed under the group's lock after the state changed.
-//! 3. Each group is locked in turn, for as long as copying what changed takes; then what is paused, and what groups to
+//! 3. Each group is locked in turn, a portion of what changed at a time ([`gather`]); then what is paused, and what groups to
 //!    come find settled, likewise.
 //! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
 //!    base, and recovery finds it by that. Lives that every group is done with are left out. Then every decision that the
@@ -127,7 +127,7 @@ impl Engine {
         }
         let decided = if on(Bug::DecisionFoldedEarly) { Ok(true) } else { self.commit_decisions(now.wall) };
         let written = match decided {
-            Ok(true) => self.write(checkpoints, &meta, &snapshot).map(|()| true),
+            Ok(true) => self.write(checkpoints, &meta, &mut snapshot).map(|()| true),
             put_off => put_off,
         };
         if !matches!(written, Ok(true)) {
@@ -199,16 +199,17 @@ impl Engine {
         }
     }
 
-    fn write(&self, checkpoints: &mut Checkpoints, meta: &Meta, snapshot: &Snapshot) -> Result<()> {
+    /// Takes the values out of the snapshot: what changed may be much.
+    fn write(&self, checkpoints: &mut Checkpoints, meta: &Meta, snapshot: &mut Snapshot) -> Result<()> {
         let saved = &checkpoints.saved;
         let mut puts = Vec::new();
         let mut now_saved = BTreeMap::new();
-        for (key, value) in &snapshot.values {
-            let check = crc32fast::hash(value);
-            if saved.get(key) != Some(&check) {
-                puts.push((*key, value.clone()));
+        for (key, value) in std::mem::take(&mut snapshot.values) {
+            let check = crc32fast::hash(&value);
+            now_saved.insert(key, check);
+            if saved.get(&key) != Some(&check) {
+                puts.push((key, value));
             }
-            now_saved.insert(*key, check);
         }
         let is_kept = |key: &Key| snapshot.kept.contains(key) || snapshot.kept_bits.contains(&(key.kind, key.a, key.b));
         for (key, check) in saved.iter().filter(|(key, _)| is_kept(key)) {

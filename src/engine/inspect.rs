@@ -164,7 +164,7 @@ impl Inspection {
             }
         }
         if self.is_open {
-            stats.in_flight += lives.iter().map(|life| group.begun_once(lane, life.header.base)).sum::<u64>();
+            stats.in_flight += lives.iter().map(|life| group.begun_in(lane, life.header.base)).sum::<u64>();
         }
         stats
     }

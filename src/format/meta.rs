@@ -53,7 +53,8 @@ pub(crate) mod kind {
     pub(crate) const NEXT_GROUP: u8 = 8;
     /// Tasks that are settled for groups to come too: `b` = base of the life, `c` = chunk.
     pub(crate) const CANCELLED: u8 = 10;
-    /// Tasks whose first attempt began: `a` = group, `b` = base of the life, `c` = chunk.
+    /// Attempts that began: `a` = group, `b` = base of the life, `c` = chunk, with how many began before above
+    /// [`super::BEGUN_SHIFT`].
     pub(crate) const BEGUN: u8 = 11;
     /// A slice of dedup ids: `a` = its number.
     pub(crate) const IDS: u8 = 16;
@@ -61,6 +62,8 @@ pub(crate) mod kind {
     pub(crate) const IDS_ORDER: u8 = 17;
 }
 
+/// The bits of a chunk's number, where attempts lie in several bitmaps.
+pub(crate) const BEGUN_SHIFT: u32 = 24;
 /// No group's number reaches this; none is used twice.
 pub(crate) const GROUP_IDS_END: u32 = 1 << 30;
 /// How many sequences share one blob of notes: at 230 bytes each at most, a blob stays below 8 KiB.

@@ -175,7 +175,7 @@ impl Group {
         }
         own.unfar(base, index);
         let spot = Spot { base, index, offset: entry.offset };
-        let slot = self.slots.insert(Slot::new(lane, spot, header.payload_bytes, asked.own, Tried::No));
+        let slot = self.slots.insert(Slot::new(lane, spot, header.payload_bytes, asked.own, Tried::Times(0)));
         if rest_ms == 0 || on(Bug::DelayedEarly) {
             self.make_due(slot);
             return true;

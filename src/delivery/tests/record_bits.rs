@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::record_bits::{CHUNK_BITS, RecordBits};
+use super::super::record_bits::{CHUNK_BITS, Chunked, RecordBits};
 use super::Rng;
 
 const EDGES: [u32; 9] = [0, 1, 63, 64, CHUNK_BITS - 64, CHUNK_BITS - 1, CHUNK_BITS, CHUNK_BITS + 1, 3 * CHUNK_BITS - 1];

@@ -1,17 +1,32 @@
 //! What a checkpoint holds: gathered while groups are locked one after the other, and put back where it did not become
 //! durable.
+//!
+//! # A portion at a time
+//!
+//! Whoever reserves or acks waits while its group is locked, so a group is locked for a portion, let go, and locked again. What
+//! is gathered is then not the group's state at one instant: each bitmap, dead letter and note is as it was at some instant
+//! behind the place where replay begins, and entries set things absolutely, so a replay makes of it what was. The order is
+//! what makes that true where an entry is read over:
+//!
+//! - Lives that are done with, then acks: a task that is acked there is not looked at any more by a replay, so nothing may be
+//!   gathered of it that was true before its ack. Attempts, dead letters and notes come behind.
+//! - Dead letters before notes: of one that comes back the note says what was said of the dead letter, and the entry does not.
+//!   Either the dead letter is gathered, or the note behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::checkpoint::Key;
-use crate::delivery::record_bits::RecordBits;
+use crate::delivery::record_bits::Chunked;
+use crate::delivery::state::TaskKey;
 use crate::delivery::{Dirty, Group};
 use crate::format::dedup::encode_order;
-use crate::format::meta::{self, ListedGroup, ListedLife, ListedNote, NOTES_PER_BLOB, kind};
+use crate::format::meta::{self, BEGUN_SHIFT, ListedGroup, ListedLife, ListedNote, NOTES_PER_BLOB, kind};
 use crate::log::{Log, Place, Segment};
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::Ordering;
+use crate::sync::yield_now;
 use crate::types::{LaneId, LogId, Now, Seq};
 
 use super::super::Engine;
@@ -19,8 +34,12 @@ use super::super::dedup::{Index, Keep, ids_key};
 use super::super::groups::GroupCell;
 use super::Checkpoints;
 
-/// Bitmaps that a checkpoint packs while it holds a lock, each in some 100 µs.
-const PACKS_AT_ONCE: u32 = 2;
+/// Lives that are asked what changed while a group is locked once, if none of their bitmaps is looked at whole.
+const LIVES_AT_ONCE: usize = 128;
+/// Chunks that are copied, 4 KiB each.
+const CHUNKS_AT_ONCE: usize = 32;
+/// Places where there may be notes of a blob that are looked at: as many as there are lanes, for each blob.
+const PLACES_AT_ONCE: usize = 32;
 /// Lives a group is done with, per blob.
 const DONE_PER_BLOB: usize = 2048;
 
@@ -39,8 +58,6 @@ pub(super) struct Snapshot {
     taken_notes: BTreeMap<(u8, u32), Dirty>,
     /// Slices of dedup ids that it has as they are.
     pub slices: Vec<u32>,
-    /// How many more bitmaps of the group at hand may be packed: it is locked meanwhile.
-    packs: u32,
 }
 
 /// A sealed life of a lane and the first sequence behind its records.
@@ -60,24 +77,33 @@ impl Snapshot {
     }
 
     /// Of a bitmap what changed is written, and what did not is kept: `first` is the key of its first chunk.
-    fn put_bits(&mut self, lane: LaneId, first: Key, bits: &mut RecordBits) {
-        let mut taken = bits.take_dirty();
-        if taken.is_empty() && self.packs > 0 && bits.rest() {
-            self.packs -= 1;
-        }
-        // They are taken for written.
-        let without_acks = first.kind == kind::ACKS && on(Bug::CheckpointWithoutAcks);
-        if without_acks || first.kind == kind::BEGUN && on(Bug::CheckpointWithoutBegun) {
-            taken.clear();
-        }
-        for chunk in taken {
-            let key = Key { c: chunk, ..first };
-            self.values.insert(key, bits.chunk_bytes(chunk));
-            self.taken_bits.push((lane, key));
-        }
+    fn take_dirty(&mut self, lane: LaneId, first: Key, bits: &mut dyn Chunked) -> TookLong {
         self.kept_bits.insert((first.kind, first.a, first.b));
+        let taken = bits.take_dirty();
+        let looked = taken.is_empty() && bits.rest();
+        self.taken_bits.extend(taken.into_iter().map(|chunk| (lane, Key { c: chunk, ..first })));
+        looked
+    }
+
+    /// What was taken of a group is written.
+    fn put_bits(&mut self, from: usize, mut bytes_of: impl FnMut(&[(LaneId, Key)]) -> Vec<(Key, Vec<u8>)>) {
+        let taken = self.taken_bits.get(from..).unwrap_or_default();
+        // What is left out is taken for written.
+        let is_left_out = |key: &Key| match key.kind {
+            kind::ACKS => on(Bug::CheckpointWithoutAcks),
+            kind::BEGUN if key.c >> BEGUN_SHIFT > 0 && on(Bug::CheckpointOfFirstAttempts) => true,
+            kind::BEGUN => on(Bug::CheckpointWithoutBegun),
+            _ => false,
+        };
+        let taken: Vec<_> = taken.iter().filter(|(_, key)| !is_left_out(key)).copied().collect();
+        for some in taken.chunks(CHUNKS_AT_ONCE) {
+            self.values.extend(bytes_of(some));
+        }
     }
 }
+
+/// True if the rest can wait until somebody else had the lock.
+type TookLong = bool;
 
 impl Engine {
     /// Sealed lives of lanes; the groups then strike out what they still need.
@@ -99,52 +125,79 @@ impl Engine {
         snapshot: &mut Snapshot,
         finished: &mut Vec<SealedLife>,
     ) {
-        snapshot.packs = PACKS_AT_ONCE;
-        let mut work = cell.state.lock();
-        let _held = self.hold();
-        let group = &mut work.group;
-        finished.retain(|life| group.is_done(life.lane, life.base, life.end));
-        let done: Vec<(LaneId, u64)> =
-            group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(move |base| (lane, *base))).collect();
+        let done = self.for_a_portion(cell, |group| {
+            finished.retain(|life| group.is_done(life.lane, life.base, life.end));
+            let done = group.lanes.iter().flat_map(|(lane, own)| own.done.iter().map(move |base| (lane, *base)));
+            done.collect::<Vec<_>>()
+        });
         for (c, chunk) in (0..).zip(done.chunks(DONE_PER_BLOB)) {
             let value = meta::encode_done(chunk.iter().copied());
             snapshot.values.insert(Key { kind: kind::DONE, a: cell.id, b: 0, c }, value);
         }
-        for (lane, own) in group.lanes.iter_mut() {
-            for (base, life) in &mut own.lives {
-                let first = |kind| Key { kind, a: cell.id, b: *base, c: 0 };
-                snapshot.put_bits(lane, first(kind::ACKS), &mut life.acks);
-                snapshot.put_bits(lane, first(kind::BEGUN), &mut life.begun);
-            }
+        let (mut next, from) = (Some((LaneId(0), 0)), snapshot.taken_bits.len());
+        while let Some(life) = next {
+            next = self.for_a_portion(cell, |group| take_dirty_of_lives(group, cell.id, life, snapshot));
         }
-        self.snapshot_notes(cell.id, group, checkpoints, snapshot);
+        snapshot.put_bits(from, |taken| {
+            self.for_a_portion(cell, |group| {
+                let each =
+                    taken.iter().map(|(lane, key)| Some((*key, bits_of(group, *lane, *key)?.chunk_bytes(key.c))));
+                each.flatten().collect()
+            })
+        });
+        self.snapshot_notes(cell, checkpoints, snapshot);
+    }
+
+    /// Locks a group for one portion, and lets those have it who wait for it.
+    fn for_a_portion<T>(&self, cell: &GroupCell, look: impl FnOnce(&mut Group) -> T) -> T {
+        let looked = {
+            let mut work = cell.state.lock();
+            let _held = self.hold();
+            look(&mut work.group)
+        };
+        yield_now();
+        looked
     }
 
     /// Only blobs that changed: notes and dead letters may be many, and they stay for long.
-    fn snapshot_notes(&self, id: u32, group: &mut Group, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+    fn snapshot_notes(&self, cell: &GroupCell, checkpoints: &Checkpoints, snapshot: &mut Snapshot) {
+        let dead = self.for_a_portion(cell, |group| group.dead_dirty.take());
+        self.put_notes(cell, checkpoints, snapshot, kind::DEAD, dead, listed_dead);
+        let notes = self.for_a_portion(cell, |group| group.notes.dirty.take());
+        self.put_notes(cell, checkpoints, snapshot, kind::NOTES, notes, listed_notes);
+    }
+
+    /// Cuts notes of a kind, those of a group that changed, into blobs by sequence, and keeps the other blobs.
+    fn put_notes(
+        &self,
+        cell: &GroupCell,
+        checkpoints: &Checkpoints,
+        snapshot: &mut Snapshot,
+        kind: u8,
+        changed: Dirty,
+        list: fn(&Group, RangeInclusive<TaskKey>) -> Vec<ListedNote>,
+    ) {
+        let first = Key { kind, a: cell.id, b: 0, c: 0 };
+        let last = Key { b: u64::MAX, c: u32::MAX, ..first };
+        let saved = checkpoints.saved.range(first..=last).map(|(key, _)| *key);
+        snapshot.kept.extend(saved.filter(|key| !changed.has(key.b)));
         let lanes: Vec<LaneId> = self.lanes.all().map(|(lane, _)| lane).collect();
-        let taken = group.notes.dirty.take();
-        let notes = taken.of(group.notes.all(), &lanes).map(|((lane, seq), note)| ListedNote {
-            lane: *lane,
-            seq: *seq,
-            attempts: note.attempts,
-            time: note.due.map(|(due, _)| due),
-            detail: note.due.map_or(0, |(_, delay_ms)| delay_ms),
-            reason: note.reason.clone(),
-        });
-        put_notes(snapshot, checkpoints, (kind::NOTES, id), &taken, notes);
-        snapshot.taken_notes.insert((kind::NOTES, id), taken);
-        let taken = group.dead_dirty.take();
-        let dead = taken.of(&group.dead, &lanes).map(|((lane, seq), dead)| ListedNote {
-            lane: *lane,
-            seq: *seq,
-            attempts: dead.attempts,
-            time: Some(dead.at),
-            detail: u64::from(dead.bytes) << 8 | u64::from(dead.cause.code()),
-            reason: dead.reason.clone(),
-        });
-        put_notes(snapshot, checkpoints, (kind::DEAD, id), &taken, dead);
-        snapshot.taken_notes.insert((kind::DEAD, id), taken);
+        let places = |blob: u64| {
+            let (first, last) = (Seq(blob * NOTES_PER_BLOB), Seq(blob * NOTES_PER_BLOB + (NOTES_PER_BLOB - 1)));
+            lanes.iter().map(move |lane| (*lane, first)..=(*lane, last))
+        };
+        let blobs: Vec<u64> = changed.blobs().collect();
+        for some in blobs.chunks((PLACES_AT_ONCE / lanes.len().max(1)).max(1)) {
+            let listed: Vec<(u64, Vec<ListedNote>)> = self.for_a_portion(cell, |group| {
+                let in_blob = |blob: u64| places(blob).flat_map(|place| list(group, place)).collect();
+                some.iter().map(|blob| (*blob, in_blob(*blob))).collect()
+            });
+            for (b, mut notes) in listed.into_iter().filter(|(_, notes)| !notes.is_empty()) {
+                notes.sort_unstable_by_key(|note| note.seq);
+                snapshot.values.insert(Key { b, ..first }, meta::encode_notes(notes.iter()));
+            }
+        }
+        snapshot.taken_notes.insert((kind, cell.id), changed);
     }
 
     /// Lists every life that stays; returns each log's highest base, read before its lives.
@@ -180,13 +233,17 @@ impl Engine {
 
     /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
     pub(super) fn snapshot_cancelled(&self, snapshot: &mut Snapshot) {
-        snapshot.packs = PACKS_AT_ONCE;
-        let mut to_come = self.to_come.lock();
-        for ((lane, base), acks) in to_come.acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
+        let from = snapshot.taken_bits.len();
+        let acks = &mut self.to_come.lock().acks;
+        for ((lane, base), acks) in acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
             if !snapshot.gone.contains(&(*lane, *base)) {
-                snapshot.put_bits(*lane, Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 }, acks);
+                snapshot.take_dirty(*lane, Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 }, acks);
             }
         }
+        snapshot.put_bits(from, |taken| {
+            let each = taken.iter().map(|(lane, key)| Some((*key, acks.get(&(*lane, key.b))?.chunk_bytes(key.c))));
+            each.flatten().collect()
+        });
     }
 
     /// Notes again what a checkpoint took that did not become durable.
@@ -243,25 +300,57 @@ impl Engine {
     }
 }
 
-/// Cuts notes of a kind, those of a group that changed, into blobs by sequence, and keeps the other blobs.
-fn put_notes(
+/// Takes what changed of some lives of a group, from one on. Gives the first that is still to be asked.
+fn take_dirty_of_lives(
+    group: &mut Group,
+    id: u32,
+    (first_lane, first_base): (LaneId, u64),
     snapshot: &mut Snapshot,
-    checkpoints: &Checkpoints,
-    (kind, group): (u8, u32),
-    changed: &Dirty,
-    notes: impl Iterator<Item = ListedNote>,
-) {
-    let first = Key { kind, a: group, b: 0, c: 0 };
-    let last = Key { b: u64::MAX, c: u32::MAX, ..first };
-    let saved = checkpoints.saved.range(first..=last).map(|(key, _)| *key);
-    snapshot.kept.extend(saved.filter(|key| !changed.has(key.b)));
-    let mut blobs: BTreeMap<u64, BTreeMap<Seq, ListedNote>> = BTreeMap::new();
-    for note in notes {
-        blobs.entry(note.seq.0 / NOTES_PER_BLOB).or_default().insert(note.seq, note);
+) -> Option<(LaneId, u64)> {
+    let mut left = LIVES_AT_ONCE;
+    for (lane, own) in group.lanes.iter_mut().filter(|(lane, _)| *lane >= first_lane) {
+        let first = if lane == first_lane { first_base } else { 0 };
+        for (base, life) in own.lives.range_mut(first..) {
+            if left == 0 {
+                return Some((lane, *base));
+            }
+            let key = |kind| Key { kind, a: id, b: *base, c: 0 };
+            let took_long = snapshot.take_dirty(lane, key(kind::ACKS), &mut life.acks)
+                | snapshot.take_dirty(lane, key(kind::BEGUN), &mut life.attempts);
+            left = if took_long { 0 } else { left - 1 };
+        }
     }
-    for (b, notes) in blobs {
-        snapshot.values.insert(Key { kind, a: group, b, c: 0 }, meta::encode_notes(notes.values()));
-    }
+    None
+}
+
+/// The bitmap that a key is of.
+fn bits_of(group: &mut Group, lane: LaneId, key: Key) -> Option<&mut dyn Chunked> {
+    let life = group.lanes.get_mut(lane)?.lives.get_mut(&key.b)?;
+    Some(if key.kind == kind::ACKS { &mut life.acks } else { &mut life.attempts })
+}
+
+fn listed_notes(group: &Group, place: RangeInclusive<TaskKey>) -> Vec<ListedNote> {
+    let listed = group.notes.all().range(place).map(|((lane, seq), note)| ListedNote {
+        lane: *lane,
+        seq: *seq,
+        attempts: note.attempts,
+        time: note.due.map(|(due, _)| due),
+        detail: note.due.map_or(0, |(_, delay_ms)| delay_ms),
+        reason: note.reason.clone(),
+    });
+    listed.collect()
+}
+
+fn listed_dead(group: &Group, place: RangeInclusive<TaskKey>) -> Vec<ListedNote> {
+    let listed = group.dead.range(place).map(|((lane, seq), dead)| ListedNote {
+        lane: *lane,
+        seq: *seq,
+        attempts: dead.attempts,
+        time: Some(dead.at),
+        detail: u64::from(dead.bytes) << 8 | u64::from(dead.cause.code()),
+        reason: dead.reason.clone(),
+    });
+    listed.collect()
 }
 
 /// Lists the lives of a log that `keep` wants.
@@ -309,9 +398,7 @@ fn put_back(cell: &GroupCell, snapshot: &Snapshot) {
     let mut work = cell.state.lock();
     let own = |key: &Key| key.kind != kind::CANCELLED && key.a == cell.id;
     for (lane, key) in snapshot.taken_bits.iter().filter(|(_, key)| own(key)) {
-        let life = work.group.lanes.get_mut(*lane).and_then(|own| own.lives.get_mut(&key.b));
-        if let Some(life) = life {
-            let bits = if key.kind == kind::ACKS { &mut life.acks } else { &mut life.begun };
+        if let Some(bits) = bits_of(&mut work.group, *lane, *key) {
             bits.mark_dirty(key.c);
         }
     }

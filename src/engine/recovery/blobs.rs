@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::checkpoint::{BlobError, Key, Store, Value};
-use crate::delivery::record_bits::{CHUNK_BITS, RecordBits};
+use crate::delivery::record_bits::{CHUNK_BITS, Chunked};
 use crate::delivery::{DeadNote, GroupState, Note};
 use crate::error::{Damage, DamageKind};
 use crate::format::journal::DeadCause;
-use crate::format::meta::{self, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, kind};
+use crate::format::meta::{self, BEGUN_SHIFT, GROUP_IDS_END, ListedGroup, ListedLife, ListedNote, Meta, Paused, kind};
 use crate::format::segment::{SEGMENT_BYTES_MAX, block_for};
 use crate::types::{LaneId, Seq};
 
@@ -60,7 +60,7 @@ pub(super) fn load_blobs(store: Store, meta: &[u8], fallback: bool) -> Loaded {
     for key in keys {
         // All of a bitmap is there when the next one begins.
         if let Some(whole) = bitmap.replace(key).filter(|whole| is_bits(*whole) && !is_same_bits(*whole, key)) {
-            base.bits_of(whole).map(RecordBits::rest);
+            base.bits_of(whole).map(Chunked::rest);
         }
         let found = base.store.get(key).map_err(|error| match error {
             BlobError::Damaged { offset, bytes } => checkpoint_damage(
@@ -147,13 +147,15 @@ impl Base {
     }
 
     /// The bitmap that a blob is a chunk of, if its life is one that the checkpoint lists.
-    fn bits_of(&mut self, key: Key) -> Option<&mut RecordBits> {
-        let is_possible = key.a < GROUP_IDS_END && key.c <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
+    fn bits_of(&mut self, key: Key) -> Option<&mut dyn Chunked> {
+        let chunk = if key.kind == kind::BEGUN { key.c & ((1 << BEGUN_SHIFT) - 1) } else { key.c };
+        let is_possible = key.a < GROUP_IDS_END && chunk <= block_for(SEGMENT_BYTES_MAX) / CHUNK_BITS;
         let lane = *self.lane_of.get(&key.b).filter(|_| is_possible)?;
-        let to_come = key.kind == kind::CANCELLED;
-        let group = if to_come { &mut self.told.to_come } else { self.group(key) };
-        let bits = if key.kind == kind::BEGUN { &mut group.begun } else { &mut group.acks };
-        Some(bits.entry((lane, key.b)).or_default())
+        Some(match key.kind {
+            kind::BEGUN => self.group(key).attempts.entry((lane, key.b)).or_default(),
+            kind::CANCELLED => self.told.to_come.acks.entry((lane, key.b)).or_default(),
+            _ => self.group(key).acks.entry((lane, key.b)).or_default(),
+        })
     }
 }
 

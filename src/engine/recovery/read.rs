@@ -197,11 +197,13 @@ fn forget_lost(told: &mut Told, logs: &BTreeMap<u16, FoundLog>) {
     for life in logs.values().flat_map(|log| &log.lives) {
         let Some(lane) = life.header.log.lane() else { continue };
         let key = (lane, life.header.base);
-        for bits in told.each().flat_map(|group| [group.acks.get_mut(&key), group.begun.get_mut(&key)]).flatten() {
-            bits.forget(life.records, u32::MAX);
-            for (first, last) in life.lost() {
-                bits.forget(first, last);
-            }
+        for group in told.each() {
+            let mut forget = |first, last| {
+                group.acks.get_mut(&key).into_iter().for_each(|acks| acks.forget(first, last));
+                group.attempts.get_mut(&key).into_iter().for_each(|attempts| attempts.forget(first, last));
+            };
+            forget(life.records, u32::MAX);
+            life.lost().for_each(|(first, last)| forget(first, last));
         }
     }
 }
@@ -213,7 +215,7 @@ fn forget_gone(told: &mut Told, logs: &BTreeMap<u16, FoundLog>, unread: &[Listed
     let kept = Records::of(logs, &[], unread);
     for group in told.each() {
         group.acks.retain(|(_, base), _| bases.contains(base));
-        group.begun.retain(|(_, base), _| bases.contains(base));
+        group.attempts.retain(|(_, base), _| bases.contains(base));
         group.done.retain(|(_, base)| bases.contains(base));
         let is_there = |lane: LaneId, seq: Seq| kept.life_of(lane, seq).is_some() && !kept.is_void(seq);
         group.notes.retain(|(lane, seq), _| is_there(*lane, *seq));
