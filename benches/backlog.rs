@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lanelog::{Consumer, ConsumerOptions, Durability, Options, Producer, Queue, Reserve, Result};
+use lanelog::{Consumer, ConsumerOptions, Durability, Options, Producer, Queue, Reserve, Result, Task};
 
 /// Tasks of one round of the comparison with an empty queue.
 const ROUND: u64 = 200_000;
@@ -62,6 +62,10 @@ fn main() -> Result<()> {
             "half",
             "reopen",
             "reopen",
+            "ids",
+            "again",
+            "reopen",
+            "reopen",
             "drain",
         ];
         for step in steps {
@@ -103,7 +107,9 @@ fn run_step(step: &str, dir: &Path, tasks: u64, bytes: u64) -> Result<()> {
         "fill" => fill(&deep, tasks, bytes)?,
         "flat" => flat(&deep, &dir.join("empty"), bytes)?,
         "load" => load(&deep, bytes)?,
-        "half" => half(&deep, tasks)?,
+        "ids" => ids(&deep, bytes)?,
+        "half" => hand_out(&deep, tasks, "half", 2)?,
+        "again" => hand_out(&deep, tasks, "again", u64::MAX)?,
         "drain-cold" => drain(&deep, tasks / 10)?,
         "drain" => drain(&deep, u64::MAX)?,
         _ => reopen(&deep, step)?,
@@ -252,6 +258,38 @@ fn load(dir: &Path, bytes: usize) -> Result<()> {
     Ok(())
 }
 
+/// Enqueues with dedup ids, some of which hold for a while and some until their task is settled, and takes half as much.
+fn ids(dir: &Path, bytes: usize) -> Result<()> {
+    let opened = Opened::open(dir)?;
+    let (payload, began, until) = (vec![7; bytes], Instant::now(), Instant::now() + LOAD);
+    let (mut enqueued, mut slowest) = (0_u64, Duration::ZERO);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while Instant::now() < until {
+                opened.take(500).expect("tasks");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        while Instant::now() < until {
+            let id = enqueued.to_le_bytes();
+            let task = Task::new(&payload).dedup_id(&id);
+            let for_a_while = enqueued.is_multiple_of(2);
+            let task = if for_a_while { task.dedup_for(Duration::from_secs(1)) } else { task.dedup_until_settled() };
+            let one = Instant::now();
+            opened.queue.enqueue(task.durability(Durability::Process))?;
+            slowest = slowest.max(one.elapsed());
+            enqueued += 1;
+        }
+        Ok::<_, lanelog::Error>(())
+    })?;
+    println!(
+        "ids: {enqueued} enqueued with dedup ids in {:.1?}, the slowest in {slowest:.1?}; checkpoints {}",
+        began.elapsed(),
+        holds(&opened.queue)
+    );
+    Ok(())
+}
+
 /// How long checkpoints held locks.
 fn holds(queue: &Queue) -> String {
     let stats = queue.stats();
@@ -262,8 +300,8 @@ fn holds(queue: &Queue) -> String {
     text
 }
 
-/// Everything is handed out, and half of it acked, at random; the rest stays on loan.
-fn half(dir: &Path, tasks: u64) -> Result<()> {
+/// Everything is handed out, and one of so many acked, at random; the rest stays on loan.
+fn hand_out(dir: &Path, tasks: u64, step: &str, one_of: u64) -> Result<()> {
     let opened = Opened::open(dir)?;
     let (mut acked, mut kept, mut random) = (0_u64, 0_u64, 0x9e37_79b9_7f4a_7c15_u64);
     let before = anonymous_kib();
@@ -277,7 +315,7 @@ fn half(dir: &Path, tasks: u64) -> Result<()> {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            random % 2 == 0
+            random % one_of == 0
         });
         acked += acks.len() as u64;
         kept += stays.len() as u64;
@@ -289,7 +327,7 @@ fn half(dir: &Path, tasks: u64) -> Result<()> {
     }
     let after = anonymous_kib();
     println!(
-        "half: {acked} acked at random, {kept} on loan, in {:.1?}; {after} KiB of anonymous memory, {before} before: \
+        "{step}: {acked} acked at random, {kept} on loan, in {:.1?}; {after} KiB of anonymous memory, {before} before: \
          {:.0} bytes for each on loan",
         began.elapsed(),
         (after.saturating_sub(before) * 1024) as f64 / kept as f64
