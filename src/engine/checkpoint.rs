@@ -2,17 +2,16 @@
 //!
 //! # The protocol
 //!
-//! 1. The dedup ids are held until the lives are listed, and copied as far as they changed. The list of groups is held for
-//!    reading until the end, so that no group begins meanwhile.
-//! 2. The journal's head is read: replay will begin there. Every entry below it is in the groups' state,
-//!    because entries are claimed under the group's lock after the state changed.
+//! 1. What of the dedup ids is over is forgotten, and most of the others are copied, a portion at a time ([`super::dedup`]).
+//! 2. At one instant, while nothing with a dedup id is enqueued: the list of groups is held for reading until the end, so
+//!    that no group begins meanwhile. The journal's head is read: replay will begin there. Every entry below it is in the
+//!    groups' state, because entries are claimed under the group's lock after the state changed. Then the rest of the
+//!    dedup ids is copied, and it is noted which lives there are and how far they are durable ([`lives`]).
 //! 3. Each group is locked in turn, a portion of what changed at a time ([`gather`]); then what is paused, and what groups to
 //!    come find settled, likewise.
-//! 4. Each log's highest base is read, then its lives are listed: a life that is attached later has a higher
-//!    base, and recovery finds it by that. Lives that every group is done with are left out. Then every decision that the
-//!    groups' states may hold, or that has records in what is listed as durable, is made durable with all that it names:
-//!    from here on it counts by the checkpoint alone. Where a producer stands still in front of one, the checkpoint is
-//!    put off.
+//! 4. The lives of step 2 are listed, without those that every group is done with. Then every decision that the groups'
+//!    states may hold, or that has records in what is listed as durable, is made durable with all that it names: from here
+//!    on it counts by the checkpoint alone. Where a producer stands still in front of one, the checkpoint is put off.
 //! 5. Changed blobs are written and synced, then the root in the older slot, then synced.
 //! 6. Only now the lives left out go, and the journal's lives that neither root needs: first out of their logs, then
 //!    out of the groups' memory. In the opposite order a group whose cursor has not come so far since the open would
@@ -29,6 +28,7 @@
 //! note of a record that does not survive is dropped at recovery.
 
 mod gather;
+mod lives;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +83,8 @@ impl Engine {
     /// The same, for who holds the checkpoints.
     pub(super) fn checkpoint_with(&self, checkpoints: &mut Checkpoints, now: Now, clean: bool) -> Result<bool> {
         self.check_poison()?;
-        // Held until the lives are listed: see `dedup`.
+        let prepared = self.prepare_ids(now);
+        // Of one instant with the lives: see `dedup`.
         let mut ids = self.dedup.index.lock();
         // Nobody waits for them where nothing has an id.
         let ids_held = (ids.order > 0).then(|| self.hold());
@@ -92,22 +93,11 @@ impl Engine {
         let journal_position = self.journal.published();
         let lanes_position = self.lanes_durable();
         let from = self.journal.next_place();
-        let mut snapshot = Snapshot::default();
-        self.snapshot_ids(&mut ids, &groups, now, &mut snapshot);
-        let mut finished = self.finished_candidates();
-        for cell in groups.values() {
-            self.snapshot_group(cell, checkpoints, &mut snapshot, &mut finished);
-        }
-        snapshot.gone = finished.into_iter().map(|life| (life.lane, life.base)).collect();
-        snapshot.forget_bits_of_gone();
-        for cell in groups.values() {
-            self.snapshot_counts(cell, &mut snapshot);
-        }
-        self.snapshot_others(&groups, &mut snapshot);
-        self.snapshot_cancelled(&mut snapshot);
-        let last_bases = self.list_lives(checkpoints, &mut snapshot);
+        let taken_ids = ids.take(prepared);
+        let lives = self.lives_now();
         drop(ids_held);
         drop(ids);
+        let (mut snapshot, last_bases) = self.snapshot_all(checkpoints, &groups, taken_ids, &lives);
         let (next_base, ceiling) = {
             let blocks = self.blocks.lock();
             (blocks.next, blocks.ceiling.max(blocks.next + CEILING_STEP))

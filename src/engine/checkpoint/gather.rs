@@ -22,17 +22,17 @@ use crate::delivery::record_bits::Chunked;
 use crate::delivery::state::TaskKey;
 use crate::delivery::{Dirty, Group};
 use crate::format::dedup::encode_order;
-use crate::format::meta::{self, BEGUN_SHIFT, ListedGroup, ListedLife, ListedNote, NOTES_PER_BLOB, kind};
-use crate::log::{Log, Place, Segment};
+use crate::format::meta::{self, BEGUN_SHIFT, ListedGroup, ListedNote, NOTES_PER_BLOB, kind};
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::Ordering;
 use crate::sync::yield_now;
-use crate::types::{LaneId, LogId, Now, Seq};
+use crate::types::{LaneId, LogId, Seq};
 
 use super::super::Engine;
-use super::super::dedup::{Index, Keep, ids_key};
+use super::super::dedup::{TakenIds, ids_key};
 use super::super::groups::GroupCell;
 use super::Checkpoints;
+use super::lives::{LivesAt, SealedLife};
 
 /// Lives that are asked what changed while a group is locked once, if none of their bitmaps is looked at whole.
 const LIVES_AT_ONCE: usize = 128;
@@ -61,16 +61,9 @@ pub(super) struct Snapshot {
     pub slices: Vec<u32>,
 }
 
-/// A sealed life of a lane and the first sequence behind its records.
-pub(super) struct SealedLife {
-    pub lane: LaneId,
-    pub base: u64,
-    end: u64,
-}
-
 impl Snapshot {
     /// Of lives that go no group's bits are kept.
-    pub(super) fn forget_bits_of_gone(&mut self) {
+    fn forget_bits_of_gone(&mut self) {
         let gone: BTreeSet<u64> = self.gone.iter().map(|(_, base)| *base).collect();
         let goes = |kind: u8, base: u64| matches!(kind, kind::ACKS | kind::BEGUN) && gone.contains(&base);
         self.kept_bits.retain(|(kind, _, base)| !goes(*kind, *base));
@@ -108,24 +101,38 @@ impl Snapshot {
 type TookLong = bool;
 
 impl Engine {
-    /// Sealed lives of lanes; the groups then strike out what they still need.
-    pub(super) fn finished_candidates(&self) -> Vec<SealedLife> {
-        let mut candidates = Vec::new();
-        for (lane, log) in self.lanes.all() {
-            candidates.extend(log.segments().iter().filter_map(|segment| {
-                let (sealed, base) = (segment.sealed()?, segment.base());
-                Some(SealedLife { lane, base, end: base + u64::from(sealed.records) })
-            }));
+    /// Gathers everything that there is to write; gives each log's highest base too.
+    pub(super) fn snapshot_all(
+        &self,
+        checkpoints: &Checkpoints,
+        groups: &BTreeMap<u32, Arc<GroupCell>>,
+        ids: TakenIds,
+        lives: &LivesAt,
+    ) -> (Snapshot, Vec<(LogId, u64)>) {
+        let mut snapshot = Snapshot::default();
+        snapshot_ids(ids, &mut snapshot);
+        let mut finished = lives.sealed();
+        for cell in groups.values() {
+            self.snapshot_group(cell, checkpoints, lives, &mut finished, &mut snapshot);
         }
-        candidates
+        snapshot.gone = finished.into_iter().map(|life| (life.lane, life.base)).collect();
+        snapshot.forget_bits_of_gone();
+        for cell in groups.values() {
+            self.snapshot_counts(cell, &mut snapshot);
+        }
+        self.snapshot_others(groups, &mut snapshot);
+        self.snapshot_cancelled(lives, &mut snapshot);
+        let last_bases = self.list_lives(lives, checkpoints.journal_from, &mut snapshot);
+        (snapshot, last_bases)
     }
 
-    pub(super) fn snapshot_group(
+    fn snapshot_group(
         &self,
         cell: &GroupCell,
         checkpoints: &Checkpoints,
-        snapshot: &mut Snapshot,
+        lives: &LivesAt,
         finished: &mut Vec<SealedLife>,
+        snapshot: &mut Snapshot,
     ) {
         let done = self.for_a_portion(cell, |group| {
             finished.retain(|life| group.is_done(life.lane, life.base, life.end));
@@ -138,7 +145,7 @@ impl Engine {
         }
         let (mut next, from) = (Some((LaneId(0), 0)), snapshot.taken_bits.len());
         while let Some(life) = next {
-            next = self.for_a_portion(cell, |group| take_dirty_of_lives(group, cell.id, life, snapshot));
+            next = self.for_a_portion(cell, |group| take_dirty_of_lives(group, cell.id, life, lives, snapshot));
         }
         snapshot.put_bits(from, |taken| {
             self.for_a_portion(cell, |group| {
@@ -202,26 +209,8 @@ impl Engine {
         snapshot.taken_notes.insert((kind, cell.id), changed);
     }
 
-    /// Lists every life that stays; returns each log's highest base, read before its lives.
-    pub(super) fn list_lives(&self, checkpoints: &Checkpoints, snapshot: &mut Snapshot) -> Vec<(LogId, u64)> {
-        let mut last_bases: BTreeMap<u16, u64> = self.last_bases.clone();
-        for (lane, log) in self.lanes.all() {
-            last_bases.insert(log.id().0, log.last_base());
-            let gone: BTreeSet<u64> = snapshot.gone.iter().filter(|(l, _)| *l == lane).map(|(_, base)| *base).collect();
-            list_log(log, |base| !gone.contains(&base), snapshot);
-        }
-        last_bases.insert(LogId::JOURNAL.0, self.journal.last_base());
-        // The older root, once this one is written, is today's newest: its journal stays.
-        let keep_from = checkpoints.journal_from.base;
-        list_log(&self.journal, |base| base >= keep_from, snapshot);
-        for life in &self.unread {
-            snapshot.values.insert(life_key(life), life.encode());
-        }
-        last_bases.into_iter().map(|(log, base)| (LogId(log), base)).collect()
-    }
-
     /// What is paused, and that numbers of groups that were removed are not used again.
-    pub(super) fn snapshot_others(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &mut Snapshot) {
+    fn snapshot_others(&self, groups: &BTreeMap<u32, Arc<GroupCell>>, snapshot: &mut Snapshot) {
         let paused = self.paused();
         if !paused.is_empty() && !on(Bug::PauseForgotten) {
             snapshot.values.insert(Key { kind: kind::PAUSED, a: 0, b: 0, c: 0 }, paused.encode());
@@ -234,11 +223,11 @@ impl Engine {
     }
 
     /// What groups to come find settled in lives that stay. Bits are only ever added, so it doesn't matter when this looks.
-    pub(super) fn snapshot_cancelled(&self, snapshot: &mut Snapshot) {
+    fn snapshot_cancelled(&self, lives: &LivesAt, snapshot: &mut Snapshot) {
         let from = snapshot.taken_bits.len();
         let acks = &mut self.to_come.lock().acks;
         for ((lane, base), acks) in acks.iter_mut().filter(|_| !on(Bug::CancelNotKept)) {
-            if !snapshot.gone.contains(&(*lane, *base)) {
+            if !snapshot.gone.contains(&(*lane, *base)) && lives.may_have(*lane, *base) {
                 snapshot.take_dirty(*lane, Key { kind: kind::CANCELLED, a: 0, b: *base, c: 0 }, acks);
             }
         }
@@ -259,31 +248,8 @@ impl Engine {
         }
     }
 
-    /// All dedup ids that count.
-    pub(super) fn snapshot_ids(
-        &self,
-        ids: &mut Index,
-        groups: &BTreeMap<u32, Arc<GroupCell>>,
-        now: Now,
-        snapshot: &mut Snapshot,
-    ) {
-        for keep in self.ids_to_keep(ids, groups, now) {
-            match keep {
-                Keep::AsItIs(number) => drop(snapshot.kept.insert(ids_key(number))),
-                Keep::Write(number, pages) => {
-                    snapshot.values.insert(ids_key(number), pages);
-                    snapshot.slices.push(number);
-                }
-            }
-        }
-        if ids.order > 0 {
-            let key = Key { kind: kind::IDS_ORDER, a: 0, b: 0, c: 0 };
-            snapshot.values.insert(key, encode_order(ids.order));
-        }
-    }
-
     /// Group names, starts and counts; after it is known which lives go.
-    pub(super) fn snapshot_counts(&self, cell: &GroupCell, snapshot: &mut Snapshot) {
+    fn snapshot_counts(&self, cell: &GroupCell, snapshot: &mut Snapshot) {
         let work = cell.state.lock();
         let _held = self.hold();
         let group = &work.group;
@@ -302,17 +268,31 @@ impl Engine {
     }
 }
 
+/// All dedup ids that count.
+fn snapshot_ids(ids: TakenIds, snapshot: &mut Snapshot) {
+    if ids.order > 0 {
+        let key = Key { kind: kind::IDS_ORDER, a: 0, b: 0, c: 0 };
+        snapshot.values.insert(key, encode_order(ids.order));
+    }
+    snapshot.kept.extend(ids.as_they_are.iter().map(|number| ids_key(*number)));
+    for (number, pages) in ids.into_pages() {
+        snapshot.values.insert(ids_key(number), pages);
+        snapshot.slices.push(number);
+    }
+}
+
 /// Takes what changed of some lives of a group, from one on. Gives the first that is still to be asked.
 fn take_dirty_of_lives(
     group: &mut Group,
     id: u32,
     (first_lane, first_base): (LaneId, u64),
+    lives: &LivesAt,
     snapshot: &mut Snapshot,
 ) -> Option<(LaneId, u64)> {
     let mut left = LIVES_AT_ONCE;
     for (lane, own) in group.lanes.iter_mut().filter(|(lane, _)| *lane >= first_lane) {
         let first = if lane == first_lane { first_base } else { 0 };
-        for (base, life) in own.lives.range_mut(first..) {
+        for (base, life) in own.lives.range_mut(first..).filter(|(base, _)| lives.may_have(lane, **base)) {
             if left == 0 {
                 return Some((lane, *base));
             }
@@ -358,47 +338,6 @@ fn listed_dead(group: &Group, place: RangeInclusive<TaskKey>) -> Vec<ListedNote>
         reason: dead.reason.clone(),
     });
     listed.collect()
-}
-
-/// Lists the lives of a log that `keep` wants.
-fn list_log(log: &Log, keep: impl Fn(u64) -> bool, snapshot: &mut Snapshot) {
-    let (durable, counted) = log.durable_place();
-    for segment in log.segments() {
-        if !keep(segment.base()) {
-            continue;
-        }
-        let listed = list_life(&segment, durable, counted);
-        snapshot.values.insert(life_key(&listed), listed.encode());
-    }
-}
-
-fn life_key(life: &ListedLife) -> Key {
-    Key { kind: kind::LIFE, a: life.file, b: 0, c: 0 }
-}
-
-/// A life as a checkpoint lists it.
-fn list_life(segment: &Segment, durable: Place, counted: crate::log::Counted) -> ListedLife {
-    let header = segment.header();
-    let left_at = segment.sealed().map_or(0, |sealed| sealed.end);
-    let mut listed = ListedLife { has_ids: segment.has_ids(), left_at, ..ListedLife::unproven(header) };
-    let wholly_durable =
-        |end: u32| durable.base > header.base || (durable.base == header.base && durable.offset >= end);
-    match segment.sealed().filter(|sealed| wholly_durable(sealed.end)) {
-        Some(sealed) => {
-            (listed.offset, listed.left_at) = (sealed.end, 0);
-            listed.records = sealed.records;
-            listed.tasks = segment.tasks();
-            listed.sealed = true;
-            listed.seek = segment.seek_table(sealed.records);
-        }
-        None if counted.place.base == header.base => {
-            listed.offset = counted.place.offset;
-            listed.records = counted.records;
-            listed.tasks = counted.tasks;
-        }
-        None => {}
-    }
-    listed
 }
 
 fn put_back(cell: &GroupCell, snapshot: &Snapshot) {

@@ -21,10 +21,11 @@
 //! | its root | the ids that it holds. Where the record of one did not survive it is dropped |
 //! | a life is let go | the checkpoint that let it go holds its ids, so that a window outlives its task |
 //!
-//! The checkpoint takes the index before the groups and holds it until the lives are listed. So whatever is missing there
-//! because it was over when the checkpoint looked, is over by what the same checkpoint says of the groups; and a record with
-//! an order that it does not know lies behind what it lists as durable, in a life that an open reads. Where such a life
-//! was sealed since, its footer says whether it has ids.
+//! The checkpoint takes the index before the groups, at the instant at which it notes how far lives are durable. So whatever
+//! is missing there because it was over when the checkpoint looked, is over by what the same checkpoint says of the groups;
+//! every id that is there is of a task in a life that it lists; and a record with an order that it does not know lies behind
+//! what it lists as durable, in a life that an open reads. Where such a life was sealed since, its footer says whether it has
+//! ids.
 //!
 //! # Clocks
 //!
@@ -41,6 +42,7 @@
 //! known then.
 
 mod index;
+mod keep;
 mod slice;
 mod transaction;
 
@@ -48,7 +50,6 @@ mod transaction;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::checkpoint::{Key, Store};
 use crate::delivery::Standing;
@@ -61,15 +62,14 @@ use crate::log::{Appended, Ends, Place};
 use crate::sabotage::{Bug, on};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::types::{LaneId, LogId, Now, Seq, TaskId, Timestamp};
+use crate::types::{LaneId, LogId, Now, Seq, TaskId};
 
 use super::append::TaskDraft;
-use super::groups::GroupCell;
 use super::hand::Found;
 use super::recovery::FoundIds;
 use super::{Attempt, Engine};
-use index::{Full, SLICE_IDS};
-pub(super) use index::{Index, Keep};
+pub(super) use index::TakenIds;
+use index::{Full, Index, SLICE_IDS};
 use slice::BadPage;
 
 /// Ids of an open queue.
@@ -195,14 +195,6 @@ impl Engine {
         Ok(once.map(|once| (once.lane, once.seq)))
     }
 
-    /// What a checkpoint has to keep. What is over goes before, as far as that costs little.
-    pub(super) fn ids_to_keep(&self, index: &mut Index, groups: &BTreeMap<u32, Arc<GroupCell>>, now: Now) -> Vec<Keep> {
-        self.dedup.grown.store(false, Ordering::Relaxed);
-        let cells: Vec<Arc<GroupCell>> = groups.values().cloned().collect();
-        index.tidy(now.wall, |once| self.is_surely_over(&cells, once, now.wall));
-        index.snapshot()
-    }
-
     /// How many ids are remembered, how many enqueues they answered, and how many bytes of memory they take.
     pub(crate) fn dedup_counts(&self) -> (u64, u64, u64) {
         let index = self.dedup.index.lock();
@@ -256,21 +248,20 @@ impl Engine {
     /// Refuses `fresh` more ids where there is no room for them. What is over goes before.
     fn make_room(&self, index: &mut Index, fresh: usize, now: Now) -> Result<()> {
         let max = self.settings.dedup_ids_max;
-        let is_over = |index: &Index| (index.count() + fresh) as u64 > max;
-        if fresh == 0 || !is_over(index) {
+        let most = max.saturating_sub(fresh as u64);
+        let is_full = |index: &Index| (index.count() + fresh) as u64 > max;
+        if fresh == 0 || !is_full(index) {
             return Ok(());
         }
         let journal = self.journal.published();
         let in_vain = index.full.is_some_and(|full| full.journal == journal && now.wall < full.ends);
         if !in_vain {
             let cells = self.groups();
-            let ends = index.forget(now.wall, |once| self.is_surely_over(&cells, once, now.wall));
-            index.full = Some(Full { journal, ends });
+            let are_over = |entries: &[(u128, Once)]| self.are_over(&cells, entries, now.wall);
+            let ends = index.forget(usize::try_from(most).unwrap_or(usize::MAX), now.wall, are_over);
+            index.full = ends.map(|ends| Full { journal, ends });
         }
-        match is_over(index) {
-            true => Err(Error::DedupFull { ids: index.count() as u64, max }),
-            false => Ok(()),
-        }
+        if is_full(index) { Err(Error::DedupFull { ids: index.count() as u64, max }) } else { Ok(()) }
     }
 
     /// The entry of an id, if it counts.
@@ -300,7 +291,7 @@ impl Engine {
             return Ok(once.ends <= now.wall);
         }
         let cells = self.groups();
-        if self.is_surely_over(&cells, once, now.wall) {
+        if self.are_over(&cells, &[(0, *once)], now.wall).contains(&true) {
             return Ok(true);
         }
         if self.is_unread(once) {
@@ -319,25 +310,6 @@ impl Engine {
             _ => false,
         };
         Ok(!cells.iter().any(|cell| stays(cell.state.lock().group.standing(&found.spot))))
-    }
-
-    /// The same without a look at the task: what expired and no group has met yet is not found over.
-    fn is_surely_over(&self, cells: &[Arc<GroupCell>], once: &Once, now: Timestamp) -> bool {
-        if once.ends != UNTIL_SETTLED {
-            return once.ends <= now;
-        }
-        let Some(base) = self.base_of(once.lane, once.seq) else { return !self.is_unread(once) };
-        let index = once.seq.index_in(base);
-        let is_parked = |cause: DeadCause| cause == DeadCause::Parked;
-        let mut settled = cells.iter().map(|cell| {
-            let group = &cell.state.lock().group;
-            let dead = group.dead.get(&(once.lane, once.seq));
-            dead.map_or_else(|| !group.is_owed(once.lane, base, index), |dead| !is_parked(dead.cause))
-        });
-        if on(Bug::IdFreedEarly) {
-            return settled.any(|settled| settled);
-        }
-        settled.all(|settled| settled)
     }
 
     /// True if the task is in a life that can't be read in this open.

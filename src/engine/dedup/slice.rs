@@ -14,6 +14,7 @@ const FILTER_BITS: usize = 12;
 const FILTER_PROBES: u64 = 8;
 
 /// Ids that don't change.
+#[derive(Clone)]
 pub(super) struct Slice {
     pub count: usize,
     /// The earliest and the latest end, of those that are times.
@@ -26,6 +27,7 @@ pub(super) struct Slice {
     pages: Pages,
 }
 
+#[derive(Clone)]
 enum Pages {
     Held(Vec<u8>),
     /// In a file, from this offset on.
@@ -82,6 +84,11 @@ impl Slice {
             Pages::Held(pages) => Some(pages),
             Pages::Stored(..) => None,
         }
+    }
+
+    /// True if some of it may be over.
+    pub(super) fn may_be_over(&self, now: Timestamp) -> bool {
+        self.until_settled || self.ends.is_none_or(|(first, _)| first <= now)
     }
 
     /// Bytes that it takes in memory.

@@ -3,27 +3,59 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::index::{Index, Keep};
+use super::index::{Index, Left, PreparedIds, left_of, merge};
+use super::slice::Slice;
 use crate::format::dedup::{Once, UNTIL_SETTLED, decode_pages};
 use crate::sim::{Rng, SimDisk};
 use crate::storage::{File, Prepare, Storage};
 use crate::types::{LaneId, Seq, Timestamp, mix};
 
-/// A checkpoint of an index: its slices, written to a file one behind the other.
-fn save(index: &mut Index, file: &Arc<dyn File>, saved: &mut BTreeMap<u32, (u64, Vec<u8>)>, end: &mut u64) {
+/// Copies a portion of the head ahead of a checkpoint. True if that was the last.
+fn copy(index: &mut Index, (prepared, behind): &mut (PreparedIds, Option<u128>)) -> bool {
+    let (number, some) = index.copy_of_head(*behind, 2);
+    let Some((last, _)) = some.last() else { return true };
+    *behind = Some(*last);
+    !prepared.add(number, some.into_iter())
+}
+
+/// A checkpoint of an index, of whose head a part may be copied: its slices, written to a file one behind the other.
+fn save(
+    index: &mut Index,
+    mut copied: (PreparedIds, Option<u128>),
+    file: &Arc<dyn File>,
+    saved: &mut BTreeMap<u32, (u64, Vec<u8>)>,
+    end: &mut u64,
+) {
+    while !copy(index, &mut copied) {}
     let mut kept = BTreeMap::new();
-    for keep in index.snapshot() {
-        match keep {
-            Keep::AsItIs(number) => kept.insert(number, saved[&number].clone()),
-            Keep::Write(number, pages) => {
-                file.write_at(*end, &pages).unwrap();
-                let at = std::mem::replace(end, *end + pages.len() as u64);
-                index.written(number, (Arc::clone(file), at));
-                kept.insert(number, (at, pages))
-            }
-        };
+    let taken = index.take(copied.0);
+    kept.extend(taken.as_they_are.iter().map(|number| (*number, saved[number].clone())));
+    for (number, pages) in taken.into_pages().collect::<Vec<_>>() {
+        file.write_at(*end, &pages).unwrap();
+        let at = std::mem::replace(end, *end + pages.len() as u64);
+        index.written(number, (Arc::clone(file), at));
+        kept.insert(number, (at, pages));
     }
     *saved = kept;
+}
+
+/// Tidies a slice in turn; what is left of it may go to the next one.
+fn tidy(
+    index: &mut Index,
+    slice_ids: usize,
+    now: Timestamp,
+    merges: bool,
+    are_over: impl Fn(&[(u128, Once)]) -> Vec<bool>,
+) {
+    let Some((number, slice)) = index.next_to_tidy(now) else { return };
+    let Some(left) = left_of(&slice, slice_ids, slice.count / 2, are_over) else { return };
+    let next = index.slice_behind(number).filter(|_| merges);
+    let few = if let Left::Few(few) = &left { Some(few) } else { None };
+    let both = few.zip(next.as_ref()).and_then(|(few, (_, next))| merge(few, next, slice_ids));
+    match (both, &next) {
+        (Some(both), Some((behind, next))) => index.merged((number, &slice), (*behind, next), both),
+        _ => index.tidied(number, &slice, left),
+    }
 }
 
 #[test]
@@ -35,28 +67,45 @@ fn an_index_knows_what_a_map_knows_over_checkpoints_and_opens() {
         let file = disk.create("slices", 1 << 20, Prepare::Small).unwrap();
         let (mut index, mut twin) = (Index::new(slice_ids), BTreeMap::new());
         let (mut saved, mut end, mut now) = (BTreeMap::new(), 0, 0);
+        // Of the next checkpoint, which is under way at all times.
+        let mut copied = (PreparedIds::default(), None);
         for step in 0..400_u64 {
             // Fingerprints that share their high half, which a hash would not.
             let fingerprint = u128::from(rng.below(12)) << 64 | u128::from(rng.below(20));
             let is_over =
                 |once: &Once| once.ends.0 <= now || (once.ends == UNTIL_SETTLED && once.seq.0.is_multiple_of(3));
+            let are_over = |entries: &[(u128, Once)]| entries.iter().map(|(_, once)| is_over(once)).collect::<Vec<_>>();
             match rng.below(40) {
-                0 => save(&mut index, &file, &mut saved, &mut end),
+                0 => save(&mut index, std::mem::take(&mut copied), &file, &mut saved, &mut end),
                 1 => {
-                    save(&mut index, &file, &mut saved, &mut end);
+                    save(&mut index, std::mem::take(&mut copied), &file, &mut saved, &mut end);
                     index = Index::new(slice_ids);
                     for (number, (at, pages)) in &saved {
                         index.load(*number, &decode_pages(pages).unwrap(), Some((Arc::clone(&file), *at)));
                     }
                     index.loaded();
                 }
-                2 => index.tidy(Timestamp(now), is_over),
+                2 => tidy(&mut index, slice_ids, Timestamp(now), rng.below(2) == 0, are_over),
                 3 => {
-                    index.forget(Timestamp(now), is_over);
+                    let most = usize::try_from(rng.below(20)).unwrap();
+                    let is_full = index.forget(most, Timestamp(now), are_over).is_some();
                     let counts = twin.values().filter(|once| !is_over(once)).count();
                     assert!(index.count() >= counts, "seed {seed}, step {step}");
+                    assert_eq!(is_full, index.count() > most, "seed {seed}, step {step}");
                 }
                 4 => now += rng.below(30),
+                5 => {
+                    if let Some((number, head)) = index.full_head() {
+                        let entries: Vec<(u128, Once)> = head.iter().map(|(id, once)| (*id, *once)).collect();
+                        index.put_slice(number, &head, Slice::new(&entries));
+                    }
+                }
+                6 | 7 => _ = copy(&mut index, &mut copied),
+                8 => {
+                    let (_, head) = index.copy_of_head(Some(0), usize::MAX);
+                    let over: Vec<_> = head.into_iter().filter(|(_, once)| is_over(once)).collect();
+                    index.drop_from_head(&over);
+                }
                 _ => {
                     let known = index.find(fingerprint).unwrap().filter(|once| !is_over(once));
                     let told = twin.get(&fingerprint).copied().filter(|once| !is_over(once));
@@ -83,7 +132,10 @@ fn a_page_that_does_not_verify_is_an_error_and_only_for_what_it_may_hold() {
         index.insert(id(n), Once { lane: LaneId(0), seq: Seq(n), ends: UNTIL_SETTLED });
     }
     let (mut saved, mut end) = (BTreeMap::new(), 0);
-    save(&mut index, &file, &mut saved, &mut end);
+    let (number, head) = index.full_head().unwrap();
+    let entries: Vec<(u128, Once)> = head.iter().map(|(id, once)| (*id, *once)).collect();
+    index.put_slice(number, &head, Slice::new(&entries));
+    save(&mut index, Default::default(), &file, &mut saved, &mut end);
     assert!(index.bytes() < 64 * 8, "filter and fences");
     let mut byte = [0];
     file.read_at(100, &mut byte).unwrap();
