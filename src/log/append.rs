@@ -33,6 +33,9 @@ pub(crate) struct Log {
     /// Log position that the commit now running will make durable, if it succeeds; a hint for waiters.
     pub(super) syncing: AtomicU64,
     pub(super) committing: Mutex<Committing>,
+    /// The durable mark as a place, and the last durable place at which the counts are known: where the frontier stood as a
+    /// commit began. Behind a lock of its own, for the commit lock is held while the disk is waited for.
+    pub(super) stable: Mutex<(Place, Counted)>,
     /// Log position behind the last record that is not a mark. For knowing when a last mark is wanted.
     pub(super) filled: AtomicU64,
     /// Somebody waited for `Power` since the active segment was taken: small commits are to be expected.
@@ -60,11 +63,8 @@ pub(super) struct Active {
 
 /// What the commit lock protects.
 pub(super) struct Committing {
-    /// The durable mark as a place, and the log position that the last mark in the log speaks of.
-    pub(super) durable: Place,
+    /// The log position that the last mark in the log speaks of.
     pub(super) marked: u64,
-    /// The last durable place at which the counts are known: where the frontier stood as a commit began.
-    pub(super) counted: Counted,
     /// The file whose sync failed first: nothing of this log is durable any more until a reopen.
     pub(super) failed: Option<String>,
 }
@@ -125,7 +125,8 @@ impl Log {
             unsynced: Mutex::new(VecDeque::new()),
             durable: AtomicU64::new(start),
             syncing: AtomicU64::new(0),
-            committing: Mutex::new(Committing { durable, marked: start, counted: Counted::default(), failed: None }),
+            committing: Mutex::new(Committing { marked: start, failed: None }),
+            stable: Mutex::new((durable, Counted::default())),
             filled: AtomicU64::new(filled),
             powered: AtomicBool::new(false),
             calm: AtomicBool::new(false),
@@ -152,10 +153,9 @@ impl Log {
         self.unsynced.lock().push_back(Arc::clone(segment));
         self.filled.store(position, Ordering::Relaxed);
         self.durable.store(position, Ordering::Release);
-        let mut committing = self.committing.lock();
-        committing.durable = Place { base: segment.base(), offset: end };
-        committing.marked = position;
-        committing.counted = Counted { place: committing.durable, records: index, tasks: segment.tasks() };
+        self.committing.lock().marked = position;
+        let place = Place { base: segment.base(), offset: end };
+        *self.stable.lock() = (place, Counted { place, records: index, tasks: segment.tasks() });
     }
 
     pub(crate) fn id(&self) -> LogId {

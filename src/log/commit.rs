@@ -44,7 +44,7 @@ impl Log {
     fn commit_with(&self, committing: &mut Committing, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let durable = self.durable();
         if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
-            let place = committing.durable;
+            let place = self.durable_place().0;
             let place = if on(Bug::MarkTooFar) { self.claimed().place } else { place };
             let payload = record::mark_payload(place.base, place.offset);
             let draft = Draft { kind: Kind::Mark, flags: 0, fields: &[], payload: &payload };
@@ -79,10 +79,12 @@ impl Log {
         // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
         refuse_failed(&prefix)?;
         let target = if on(Bug::LateAck) { self.published() } else { target };
-        committing.durable = *place;
+        let mut stable = self.stable.lock();
+        stable.0 = *place;
         if claimed.place <= *place {
-            committing.counted = claimed;
+            stable.1 = claimed;
         }
+        drop(stable);
         // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
         self.durable.store(target, Ordering::Release);
         self.forget_synced(target);
@@ -201,8 +203,7 @@ impl Log {
 
     /// The durable mark as a place that outlives the process, and the last place with known counts.
     pub(crate) fn durable_place(&self) -> (Place, Counted) {
-        let committing = self.committing.lock();
-        (committing.durable, committing.counted)
+        *self.stable.lock()
     }
 
     /// Log position below which everything is readable.
