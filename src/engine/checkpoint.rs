@@ -98,6 +98,8 @@ impl Engine {
         drop(ids_held);
         drop(ids);
         let (mut snapshot, last_bases) = self.snapshot_all(checkpoints, &groups, taken_ids, &lives);
+        // A file is not given back as long as anybody has its segment.
+        drop(lives);
         let (next_base, ceiling) = {
             let blocks = self.blocks.lock();
             (blocks.next, blocks.ceiling.max(blocks.next + CEILING_STEP))
