@@ -9,9 +9,10 @@
 //!    dedup ids is copied, and it is noted which lives there are and how far they are durable ([`lives`]).
 //! 3. Each group is locked in turn, a portion of what changed at a time ([`gather`]); then what is paused, and what groups to
 //!    come find settled, likewise.
-//! 4. The lives of step 2 are listed, without those that every group is done with. Then every decision that the groups'
-//!    states may hold, or that has records in what is listed as durable, is made durable with all that it names: from here
-//!    on it counts by the checkpoint alone. Where a producer stands still in front of one, the checkpoint is put off.
+//! 4. The lives of step 2 are listed, without those that every group is done with. Then the journal is made durable as far as
+//!    there is one, for what was gathered in portions is whole only with all its entries; and every decision that the groups'
+//!    states may hold, or that has records in what is listed as durable, with all that it names: from here on it counts by
+//!    the checkpoint alone. Where a producer stands still in front of one of them, the checkpoint is put off.
 //! 5. Changed blobs are written and synced, then the root in the older slot, then synced.
 //! 6. Only now the lives left out go, and the journal's lives that neither root needs: first out of their logs, then
 //!    out of the groups' memory. In the opposite order a group whose cursor has not come so far since the open would
@@ -117,8 +118,8 @@ impl Engine {
         if on(Bug::SegmentRemovedEarly) {
             self.retire(self.detach(&snapshot.gone, checkpoints.journal_from));
         }
-        let decided = if on(Bug::DecisionFoldedEarly) { Ok(true) } else { self.commit_decisions(now.wall) };
-        let written = match decided {
+        let told = if on(Bug::DecisionFoldedEarly) { Ok(true) } else { self.make_told_durable(now.wall) };
+        let written = match told {
             Ok(true) => self.write(checkpoints, &meta, &mut snapshot).map(|()| true),
             put_off => put_off,
         };

@@ -41,6 +41,13 @@ impl Engine {
         self.undecided.furthest()
     }
 
+    /// What a checkpoint waits for: those, and the whole journal.
+    pub(crate) fn told(&self) -> Ends {
+        let mut ends = self.decided();
+        ends.push((LogId::JOURNAL, self.journal.filled()));
+        ends
+    }
+
     /// Makes every decision so far durable, with all that it names. False if that can't be had now, because a producer
     /// stands still in front of something of it.
     pub(super) fn commit_decisions(&self, time: Timestamp) -> Result<bool> {
@@ -54,6 +61,16 @@ impl Engine {
             }
         }
         Ok(all)
+    }
+
+    /// Makes durable what the groups' states follow from: every entry of the journal so far, and every decision with all that
+    /// it names. False if that can't be had now, because somebody stands still in front of something of it.
+    pub(super) fn make_told_durable(&self, time: Timestamp) -> Result<bool> {
+        let told = self.journal.filled();
+        if !self.commit_decisions(time)? {
+            return Ok(false);
+        }
+        Ok(self.journal.durable() >= told || self.commit(&self.journal, time)? >= told)
     }
 
     /// Commits the journal and every lane that has something to commit.

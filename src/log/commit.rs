@@ -24,7 +24,8 @@ impl Log {
     /// at a physical block.
     ///
     /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
-    /// poisons the engine; the mark did not move. A map that failed is such an error, whatever the sync says.
+    /// poisons the engine; the mark moved no further than to the end of the life before it. A map that failed is such an
+    /// error, whatever the sync says.
     pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let mut committing = self.committing.lock();
         if let Some(file) = committing.failed.as_ref().filter(|_| !on(Bug::OverlappingSync)) {
@@ -66,7 +67,7 @@ impl Log {
             return Ok(durable);
         }
         self.syncing.store(target, Ordering::SeqCst);
-        for (segment, place) in &prefix {
+        for (at, (segment, place)) in prefix.iter().enumerate() {
             if on(Bug::AckBeforeSync) || (on(Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
                 continue;
             }
@@ -75,20 +76,27 @@ impl Log {
                 synced = segment.sync_to(place.offset);
             }
             synced.map_err(|error| (segment.file_name(), error))?;
+            // Much may have gathered where the disk is slow; a checkpoint need not wait for all of it to list this as durable.
+            if at + 1 < prefix.len() {
+                refuse_failed(prefix.get(..=at).unwrap_or_default())?;
+                self.move_mark(*place, segment.position(place.offset), None);
+            }
         }
         // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
         refuse_failed(&prefix)?;
         let target = if on(Bug::LateAck) { self.published() } else { target };
-        let mut stable = self.stable.lock();
-        stable.0 = *place;
-        if claimed.place <= *place {
-            stable.1 = claimed;
-        }
-        drop(stable);
-        // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
-        self.durable.store(target, Ordering::Release);
+        self.move_mark(*place, target, Some(claimed).filter(|claimed| claimed.place <= *place));
         self.forget_synced(target);
         Ok(target)
+    }
+
+    /// Everything below is durable; `counted` is a place there with its counts, if one is known.
+    fn move_mark(&self, place: Place, durable: u64, counted: Option<Counted>) {
+        let mut stable = self.stable.lock();
+        *stable = (place, counted.unwrap_or(stable.1));
+        drop(stable);
+        // Release: pairs with the acquire in `durable`; the watermark moves after the syncs that earn it.
+        self.durable.store(durable, Ordering::Release);
     }
 
     /// Claims what is left of the block at the frontier and publishes it as padding, so that the next commit begins in a

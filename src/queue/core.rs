@@ -143,7 +143,7 @@ impl Core {
     /// Writes a checkpoint; where one is put off, it waits for what it is put off for.
     pub(super) fn checkpoint(&self, clean: bool) -> Result<()> {
         while !self.engine.try_checkpoint(clock::now(), clean)? {
-            self.wait_for_all(&self.engine.decided())?;
+            self.wait_for_all(&self.engine.told())?;
         }
         Ok(())
     }

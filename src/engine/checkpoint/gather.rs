@@ -6,7 +6,8 @@
 //! Whoever reserves or acks waits while its group is locked, so a group is locked for a portion, let go, and locked again. What
 //! is gathered is then not the group's state at one instant: each bitmap, dead letter and note is as it was at some instant
 //! behind the place where replay begins, and entries set things absolutely, so a replay makes of it what was. The order is
-//! what makes that true where an entry is read over:
+//! what makes that true where an entry is read over, and that every entry is durable before the root is ([`super`], step 4):
+//! a task that is seen here before an entry and there behind it would be neither what it was nor what it became.
 //!
 //! - Lives that are done with, then acks: a task that is acked there is not looked at any more by a replay, so nothing may be
 //!   gathered of it that was true before its ack. Attempts, dead letters and notes come behind.
@@ -111,7 +112,7 @@ impl Engine {
     ) -> (Snapshot, Vec<(LogId, u64)>) {
         let mut snapshot = Snapshot::default();
         snapshot_ids(ids, &mut snapshot);
-        let mut finished = lives.sealed();
+        let mut finished = lives.sealed.clone();
         for cell in groups.values() {
             self.snapshot_group(cell, checkpoints, lives, &mut finished, &mut snapshot);
         }

@@ -18,6 +18,9 @@ use super::gather::Snapshot;
 pub(super) struct LivesAt {
     /// Each log's highest base, read before its lives.
     last_bases: BTreeMap<u16, u64>,
+    /// Lives of lanes that were sealed; the groups then strike out what they still need. Not one that is sealed since: of what
+    /// was appended to it meanwhile no dedup id is known.
+    pub sealed: Vec<SealedLife>,
     lanes: Vec<(LaneId, LogAt)>,
     journal: LogAt,
 }
@@ -29,6 +32,7 @@ struct LogAt {
 }
 
 /// A sealed life of a lane and the first sequence behind its records.
+#[derive(Clone, Copy)]
 pub(super) struct SealedLife {
     pub lane: LaneId,
     pub base: u64,
@@ -38,15 +42,23 @@ pub(super) struct SealedLife {
 impl Engine {
     /// What there is now. Looks at nothing but pointers and counts: it is waited for.
     pub(super) fn lives_now(&self) -> LivesAt {
-        let mut last_bases: BTreeMap<u16, u64> = self.last_bases.clone();
+        let (mut last_bases, mut sealed) = (self.last_bases.clone(), Vec::new());
         let mut look = |log: &Log| {
-            last_bases.insert(log.id().0, log.last_base());
+            let last = log.last_base();
+            last_bases.insert(log.id().0, last);
             let (durable, counted) = log.durable_place();
-            LogAt { segments: log.segments(), durable, counted }
+            let segments = log.segments();
+            // A life that was attached between the two looks does not go: a recovery would miss it in the chain.
+            let earlier = segments.iter().filter(|segment| segment.base() <= last);
+            sealed.extend(earlier.filter_map(|segment| {
+                let (lane, base, records) = (log.id().lane()?, segment.base(), segment.sealed()?.records);
+                Some(SealedLife { lane, base, end: base + u64::from(records) })
+            }));
+            LogAt { segments, durable, counted }
         };
         let lanes = self.lanes.all().map(|(lane, log)| (lane, look(log))).collect();
         let journal = look(&self.journal);
-        LivesAt { last_bases, lanes, journal }
+        LivesAt { last_bases, sealed, lanes, journal }
     }
 
     /// Lists every life that stays; returns each log's highest base.
@@ -70,16 +82,6 @@ impl Engine {
 }
 
 impl LivesAt {
-    /// Sealed lives of lanes; the groups then strike out what they still need.
-    pub(super) fn sealed(&self) -> Vec<SealedLife> {
-        let each = self.lanes.iter().flat_map(|(lane, log)| log.segments.iter().map(move |segment| (*lane, segment)));
-        let sealed = each.filter_map(|(lane, segment)| {
-            let (sealed, base) = (segment.sealed()?, segment.base());
-            Some(SealedLife { lane, base, end: base + u64::from(sealed.records) })
-        });
-        sealed.collect()
-    }
-
     /// True if a life of the lane may be among them.
     pub(super) fn may_have(&self, lane: LaneId, base: u64) -> bool {
         self.last_bases.get(&LogId::from(lane).0).is_some_and(|last| base <= *last)

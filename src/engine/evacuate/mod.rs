@@ -127,7 +127,7 @@ impl Engine {
         }
         self.earn();
         let Some(plan) = self.plan() else { return Ok(false) };
-        if !self.make_settled_durable(now)? {
+        if !self.make_told_durable(now.wall)? {
             return Ok(false);
         }
         let number = self.next_file.fetch_add(1, Ordering::Relaxed);
@@ -262,15 +262,5 @@ impl Engine {
             }
         }
         (settled, groups.keys().copied().collect())
-    }
-
-    /// Makes durable what says that tasks are settled. False if that can't be had now, because somebody stands still in
-    /// front of something of it.
-    fn make_settled_durable(&self, now: Now) -> Result<bool> {
-        let settled = self.journal.filled();
-        if !self.commit_decisions(now.wall)? {
-            return Ok(false);
-        }
-        Ok(self.journal.durable() >= settled || self.commit(&self.journal, now.wall)? >= settled)
     }
 }
