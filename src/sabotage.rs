@@ -28,6 +28,12 @@ pub enum Bug {
     CheckpointWithoutBegun,
     /// Or behind attempts that are not the first.
     CheckpointOfFirstAttempts,
+    /// A checkpoint that was gathered in portions is durable before the journal.
+    PortionsWithoutJournal,
+    /// Notes are gathered before acks.
+    NotesBeforeAcks,
+    /// A life goes that was sealed after the instant of a checkpoint's dedup ids.
+    SealedSinceGoes,
     /// The journal that only the older checkpoint needs goes at once.
     JournalDroppedEarly,
     /// Checksums know nothing of the life they belong to, and segments are recycled.
@@ -174,7 +180,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 74] = [
+    pub const SIMULATED: [Bug; 77] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -185,6 +191,9 @@ impl Bug {
         Bug::CheckpointWithoutAcks,
         Bug::CheckpointWithoutBegun,
         Bug::CheckpointOfFirstAttempts,
+        Bug::PortionsWithoutJournal,
+        Bug::NotesBeforeAcks,
+        Bug::SealedSinceGoes,
         Bug::JournalDroppedEarly,
         Bug::NoSalt,
         Bug::SequenceReused,

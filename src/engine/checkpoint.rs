@@ -7,7 +7,7 @@
 //!    that no group begins meanwhile. The journal's head is read: replay will begin there. Every entry below it is in the
 //!    groups' state, because entries are claimed under the group's lock after the state changed. Then the rest of the
 //!    dedup ids is copied, and it is noted which lives there are and how far they are durable ([`lives`]).
-//! 3. Each group is locked in turn, a portion of what changed at a time ([`gather`]); then what is paused, and what groups to
+//! 3. Each group is locked in turn, a portion of what changed at a time ([`group`]); then what is paused, and what groups to
 //!    come find settled, likewise.
 //! 4. The lives of step 2 are listed, without those that every group is done with. Then the journal is made durable as far as
 //!    there is one, for what was gathered in portions is whole only with all its entries; and every decision that the groups'
@@ -29,6 +29,7 @@
 //! note of a record that does not survive is dropped at recovery.
 
 mod gather;
+mod group;
 mod lives;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use crate::format::meta::Meta;
 use crate::log::Place;
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::Ordering;
+use crate::sync::yield_now;
 use crate::types::{LaneId, Now};
 
 use super::Engine;
@@ -50,6 +52,9 @@ use gather::Snapshot;
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
 /// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
 const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
+
+/// What is done between two portions of what a checkpoint gathers.
+pub(crate) type Between<'a> = &'a mut dyn FnMut();
 
 /// The checkpoint file and what is known to be in it.
 pub(crate) struct Checkpoints {
@@ -72,19 +77,31 @@ impl Engine {
 
     /// The same; false if it is put off, for step 4.
     pub(crate) fn try_checkpoint(&self, now: Now, clean: bool) -> Result<bool> {
-        self.checkpoint_with(&mut self.checkpoints.lock(), now, clean)
+        self.checkpoint_between(now, clean, &mut yield_now)
+    }
+
+    /// The same, for who does something else between two portions, when nothing is locked but what a checkpoint locks to its
+    /// end: the checkpoints, and the list of groups for reading.
+    pub(crate) fn checkpoint_between(&self, now: Now, clean: bool, between: Between<'_>) -> Result<bool> {
+        self.checkpoint_with(&mut self.checkpoints.lock(), now, clean, between)
     }
 
     /// The same, if nobody has the checkpoints now: whoever keeps house does not wait for a snapshot to be copied.
     pub(crate) fn checkpoint_if_free(&self, now: Now) -> Result<bool> {
         let free = self.checkpoints.try_lock();
-        free.map_or(Ok(false), |mut checkpoints| self.checkpoint_with(&mut checkpoints, now, false))
+        free.map_or(Ok(false), |mut checkpoints| self.checkpoint_with(&mut checkpoints, now, false, &mut yield_now))
     }
 
     /// The same, for who holds the checkpoints.
-    pub(super) fn checkpoint_with(&self, checkpoints: &mut Checkpoints, now: Now, clean: bool) -> Result<bool> {
+    pub(super) fn checkpoint_with(
+        &self,
+        checkpoints: &mut Checkpoints,
+        now: Now,
+        clean: bool,
+        between: Between<'_>,
+    ) -> Result<bool> {
         self.check_poison()?;
-        let prepared = self.prepare_ids(now);
+        let prepared = self.prepare_ids(now, between);
         // Of one instant with the lives: see `dedup`.
         let mut ids = self.dedup.index.lock();
         // Nobody waits for them where nothing has an id.
@@ -98,7 +115,8 @@ impl Engine {
         let lives = self.lives_now();
         drop(ids_held);
         drop(ids);
-        let (mut snapshot, last_bases) = self.snapshot_all(checkpoints, &groups, taken_ids, &lives);
+        between();
+        let (mut snapshot, last_bases) = self.snapshot_all(checkpoints, &groups, taken_ids, &lives, between);
         // A file is not given back as long as anybody has its segment.
         drop(lives);
         let (next_base, ceiling) = {

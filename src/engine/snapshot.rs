@@ -57,6 +57,7 @@ use crate::format::segment::file_name;
 use crate::log::{Log, Published, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{File, Prepare, Storage, UNFINISHED, is_want_of_room};
+use crate::sync::yield_now;
 use crate::types::Now;
 
 use super::Engine;
@@ -136,7 +137,7 @@ impl Copying<'_, '_> {
     /// Step 2.
     fn checkpoint_twice(&mut self, checkpoints: &mut Checkpoints, now: Now) -> Result<()> {
         for _ in 0..2 {
-            while !self.engine.checkpoint_with(checkpoints, now, false)? {
+            while !self.engine.checkpoint_with(checkpoints, now, false, &mut yield_now)? {
                 (self.go_on)(Stage::Waiting)?;
             }
         }

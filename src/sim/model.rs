@@ -210,10 +210,14 @@ pub(super) struct Mine {
     /// Attempts that began, at least and at most.
     pub attempts: u32,
     pub attempts_most: u32,
+    /// Attempts that began, at least, whatever survives.
+    pub attempts_kept: u32,
     /// Attempts taken back that a power loss may bring again.
     pub taken_back: u32,
     /// It was dead and came back; a power loss may undo that.
     pub revived: bool,
+    /// It was dead at `Power`, and what was done to it since leaves it settled, one way or the other.
+    pub over: bool,
     /// Of its last lease.
     pub fence: u64,
     /// The transaction, not durable yet, that settled it last; 0 is none.
@@ -223,9 +227,15 @@ pub(super) struct Mine {
 }
 
 impl Mine {
+    /// Perhaps no more than so many attempts began.
+    pub(super) fn perhaps_less(&mut self, attempts: u32) {
+        self.attempts = self.attempts.min(attempts);
+        self.attempts_kept = self.attempts_kept.min(attempts);
+    }
+
     /// An attempt never began.
     pub(super) fn take_back(&mut self) {
-        self.attempts = self.attempts.saturating_sub(1);
+        self.perhaps_less(self.attempts.saturating_sub(1));
         self.attempts_most = self.attempts_most.saturating_sub(1);
         self.taken_back += 1;
     }
@@ -244,9 +254,11 @@ impl Mine {
     /// It was dead and comes back, with so many attempts.
     pub(super) fn revive(&mut self, attempts: u32) {
         (self.dead, self.revived, self.transaction) = (Sure::Maybe, true, 0);
+        self.over = false;
         let most = attempts.min(self.attempts_most);
         self.taken_back = self.taken_back.saturating_add(self.attempts_most - most);
-        (self.attempts, self.attempts_most) = (attempts.min(self.attempts), most);
+        self.attempts_most = most;
+        self.perhaps_less(attempts);
     }
 
     /// It is dead, or set aside.
@@ -261,6 +273,7 @@ impl Mine {
         if self.acked <= Sure::Maybe {
             self.acked = sure;
         }
+        self.over |= self.dead >= Sure::Power;
         self.dead = self.dead.min(Sure::Maybe);
     }
 
@@ -434,7 +447,10 @@ impl Model {
             side.born = side.born.synced();
             side.held.synced();
             side.retains_powerless.clone_from(&side.retains);
-            side.mine.values_mut().filter(|mine| mine.transaction == 0).for_each(Mine::settle_for_good);
+            for mine in side.mine.values_mut().filter(|mine| mine.transaction == 0) {
+                mine.settle_for_good();
+                mine.attempts_kept = mine.attempts;
+            }
         }
     }
 

@@ -201,6 +201,11 @@ pub(crate) enum Op {
     MarkIdle,
     Footers,
     Checkpoint,
+    /// A checkpoint, between whose portions others take steps, up to `meanwhile`, that follow from `seed`.
+    Portions {
+        seed: u32,
+        meanwhile: u8,
+    },
     Recycle,
     /// Footers, then what lives of sparse lives moves.
     Evacuate,

@@ -337,6 +337,7 @@ fn nothing_comes_that_should_not(model: &Model, side: &Side, shown: &Shown, befo
             let stays = settled.must_be(before.power_lost);
             ensure!(!stays || forgets, "task {seq} is settled for {} and comes again: {mine:?}", side.name);
         }
+        ensure!(!mine.over || forgets, "task {seq} was dead for {} and is alive again: {mine:?}", side.name);
         let most = mine.attempts_most + u32::from(side.reserve_failed);
         let most = if before.power_lost { most + mine.taken_back } else { most };
         ensure!(
@@ -346,6 +347,8 @@ fn nothing_comes_that_should_not(model: &Model, side: &Side, shown: &Shown, befo
         );
         let exact = !before.power_lost && !forgets;
         ensure!(!exact || attempt > mine.attempts, "attempt {attempt} of task {seq} is too low: {mine:?}");
+        let is_enough = forgets || attempt > mine.attempts_kept;
+        ensure!(is_enough, "attempt {attempt} of task {seq} is lower than what was durable: {mine:?}");
     }
     Ok(())
 }

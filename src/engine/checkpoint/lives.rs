@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::checkpoint::Key;
 use crate::format::meta::{ListedLife, kind};
 use crate::log::{Counted, Log, Place, Segment};
+use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, LogId};
 
 use super::super::Engine;
@@ -20,7 +21,7 @@ pub(super) struct LivesAt {
     last_bases: BTreeMap<u16, u64>,
     /// Lives of lanes that were sealed; the groups then strike out what they still need. Not one that is sealed since: of what
     /// was appended to it meanwhile no dedup id is known.
-    pub sealed: Vec<SealedLife>,
+    sealed: Vec<SealedLife>,
     lanes: Vec<(LaneId, LogAt)>,
     journal: LogAt,
 }
@@ -82,6 +83,19 @@ impl Engine {
 }
 
 impl LivesAt {
+    /// Lives of lanes that are sealed and may go.
+    pub(super) fn candidates(&self) -> Vec<SealedLife> {
+        if !on(Bug::SealedSinceGoes) {
+            return self.sealed.clone();
+        }
+        let each = self.lanes.iter().flat_map(|(lane, log)| log.segments.iter().map(move |segment| (*lane, segment)));
+        let sealed = |(lane, segment): (LaneId, &Arc<Segment>)| {
+            let (base, records) = (segment.base(), segment.sealed()?.records);
+            Some(SealedLife { lane, base, end: base + u64::from(records) })
+        };
+        each.filter_map(sealed).collect()
+    }
+
     /// True if a life of the lane may be among them.
     pub(super) fn may_have(&self, lane: LaneId, base: u64) -> bool {
         self.last_bases.get(&LogId::from(lane).0).is_some_and(|last| base <= *last)

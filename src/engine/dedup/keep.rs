@@ -12,10 +12,10 @@ use crate::format::dedup::{Once, UNTIL_SETTLED};
 use crate::format::journal::DeadCause;
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::Ordering;
-use crate::sync::yield_now;
 use crate::types::{Now, Timestamp};
 
 use super::super::Engine;
+use super::super::checkpoint::Between;
 use super::super::groups::GroupCell;
 use super::index::{Index, Left, PreparedIds, SLICE_IDS, left_of, merge};
 use super::slice::Slice;
@@ -28,30 +28,30 @@ const IDS_AT_ONCE: usize = 256;
 impl Engine {
     /// What a checkpoint keeps of the head, as far as that can be copied before its instant. What is over goes before, as far
     /// as that costs little: of the head, and of one slice in turn, which is left as it is if most of its ids still count.
-    pub(in crate::engine) fn prepare_ids(&self, now: Now) -> PreparedIds {
+    pub(in crate::engine) fn prepare_ids(&self, now: Now, between: Between<'_>) -> PreparedIds {
         self.dedup.grown.store(false, Ordering::Relaxed);
         let cells = self.groups();
-        while let Some((number, head)) = self.with_ids(|index| index.full_head()) {
+        while let Some((number, head)) = self.with_ids(between, |index| index.full_head()) {
             let entries: Vec<(u128, Once)> = head.iter().map(|(fingerprint, once)| (*fingerprint, *once)).collect();
             let slice = Slice::new(&entries);
-            self.with_ids(|index| index.put_slice(number, &head, slice));
+            self.with_ids(between, |index| index.put_slice(number, &head, slice));
         }
-        if let Some((number, slice)) = self.with_ids(|index| index.next_to_tidy(now.wall)) {
+        if let Some((number, slice)) = self.with_ids(between, |index| index.next_to_tidy(now.wall)) {
             let are_over = |entries: &[(u128, Once)]| self.are_over(&cells, entries, now.wall);
             if let Some(left) = left_of(&slice, SLICE_IDS, slice.count / 2, are_over) {
-                self.put_left(number, &slice, left);
+                self.put_left(number, &slice, left, between);
             }
         }
         let (mut prepared, mut behind) = (PreparedIds::default(), None);
         loop {
-            let (number, some) = self.with_ids(|index| index.copy_of_head(behind, HEAD_AT_ONCE));
+            let (number, some) = self.with_ids(between, |index| index.copy_of_head(behind, HEAD_AT_ONCE));
             let Some((last, _)) = some.last() else { return prepared };
             behind = Some(*last);
             let over = self.are_over(&cells, &some, now.wall);
             let (over, some): (Vec<_>, Vec<_>) = some.into_iter().zip(over).partition(|(_, is_over)| *is_over);
             if !over.is_empty() {
                 let over: Vec<_> = over.into_iter().map(|(entry, _)| entry).collect();
-                self.with_ids(|index| index.drop_from_head(&over));
+                self.with_ids(between, |index| index.drop_from_head(&over));
             }
             if !prepared.add(number, some.into_iter().map(|(entry, _)| entry)) {
                 return prepared;
@@ -60,25 +60,25 @@ impl Engine {
     }
 
     /// A slice is tidied. Few ids that are left go to the next slice: to put them back into the head takes long.
-    fn put_left(&self, number: u32, slice: &Arc<Slice>, left: Left) {
+    fn put_left(&self, number: u32, slice: &Arc<Slice>, left: Left, between: Between<'_>) {
         if let Left::Few(few) = &left
-            && let Some((next_number, next)) = self.with_ids(|index| index.slice_behind(number))
+            && let Some((next_number, next)) = self.with_ids(between, |index| index.slice_behind(number))
             && let Some(both) = merge(few, &next, SLICE_IDS)
         {
-            self.with_ids(|index| index.merged((number, slice), (next_number, &next), both));
+            self.with_ids(between, |index| index.merged((number, slice), (next_number, &next), both));
             return;
         }
-        self.with_ids(|index| index.tidied(number, slice, left));
+        self.with_ids(between, |index| index.tidied(number, slice, left));
     }
 
     /// Holds the index for a portion, and lets those have it who wait for it.
-    fn with_ids<T>(&self, look: impl FnOnce(&mut Index) -> T) -> T {
+    fn with_ids<T>(&self, between: Between<'_>, look: impl FnOnce(&mut Index) -> T) -> T {
         let looked = {
             let mut index = self.dedup.index.lock();
             let _held = self.hold();
             look(&mut index)
         };
-        yield_now();
+        between();
         looked
     }
 

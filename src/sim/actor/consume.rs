@@ -173,7 +173,7 @@ impl Actor<'_> {
         match how {
             How::Ack => mine.acked = Sure::Maybe,
             How::Reject | How::Park => mine.die(Sure::Maybe),
-            How::Release => mine.attempts = mine.attempts.saturating_sub(1),
+            How::Release => mine.perhaps_less(mine.attempts.saturating_sub(1)),
             How::Nack { .. } | How::Backoff | How::Extend { .. } => {}
         }
     }

@@ -79,7 +79,7 @@ impl Actor<'_> {
                 mine.die(Sure::Maybe);
                 match how {
                     Move::Drop => mine.acked = Sure::Maybe,
-                    Move::Redrive | Move::Kick => mine.attempts = attempts.min(mine.attempts),
+                    Move::Redrive | Move::Kick => mine.perhaps_less(attempts),
                 }
                 return Err(halt);
             }

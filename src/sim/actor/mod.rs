@@ -29,6 +29,7 @@ use transact::Waiting;
 use super::disk::{Failing, SimDisk, Which};
 use super::model::{Model, Sure, Verdict, Violation, ensure};
 use super::operation::Op;
+use super::rng::{Choices, Rng};
 use super::schedule::Setting;
 use crate::delivery::far::FarRules;
 use crate::engine::append::TaskDraft;
@@ -188,6 +189,7 @@ impl<'a> Actor<'a> {
             Op::MarkIdle => self.call(|actor| actor.engine.mark_idle(actor.now.wall)),
             Op::Footers => self.call(|actor| actor.engine.write_footers(actor.now.wall)),
             Op::Checkpoint => self.call(|actor| actor.engine.checkpoint(*actor.now, false)),
+            Op::Portions { seed, meanwhile } => self.portions(seed, meanwhile),
             Op::Recycle => {
                 self.engine.sweep_strays();
                 self.engine.recycle();
@@ -215,6 +217,31 @@ impl<'a> Actor<'a> {
             }
             Op::Reopen => self.close(),
             other => Err(Violation(format!("nobody takes the step: {other}")).into()),
+        }
+    }
+
+    /// A checkpoint, between whose portions others take steps.
+    fn portions(&mut self, seed: u32, meanwhile: u8) -> Step {
+        let (engine, began) = (Arc::clone(&self.engine), *self.now);
+        let (mut rng, mut steps, mut halt) = (Rng::new(u64::from(seed)), 0, None);
+        let outcome = engine.checkpoint_between(began, false, &mut || {
+            let most = if rng.once_in(3) { 12 } else { 4 };
+            let more = rng.below(most).min(u64::from(meanwhile) - steps);
+            for _ in 0..more {
+                if halt.is_some() {
+                    return;
+                }
+                steps += 1;
+                self.pass_time();
+                match self.act(Op::draw_between(&mut rng, self.setting)) {
+                    Ok(()) | Err(Halt::Flow(Flow::Go)) => self.observe(),
+                    Err(other) => halt = Some(other),
+                }
+            }
+        });
+        match halt {
+            Some(halt) => Err(halt),
+            None => self.call(|_| outcome.map(drop)),
         }
     }
 

@@ -74,7 +74,7 @@ impl Op {
             4..=7 => Op::Batch { lane, tasks: 2 + small(rng, 5), bytes, power: rng.once_in(6), wait: rng.once_in(2) },
             8 | 9 => Op::Reserve { group: 0, tasks: 16, lane: None, lease_ms: 500, consumer: 0 },
             10..=12 => Op::Settle { group: 0, pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) },
-            13 | 14 => Op::Checkpoint,
+            13 | 14 => Self::draw_checkpoint(rng),
             _ => Op::Prepare,
         }
     }
@@ -86,7 +86,7 @@ impl Op {
                 Op::Thin { lane: small(rng, lanes), group: small(rng, 8), how: How::draw(rng), power: rng.once_in(2) }
             }
             3..=6 => Op::Evacuate,
-            7..=9 => Op::Checkpoint,
+            7..=9 => Self::draw_checkpoint(rng),
             10 => Op::Recycle,
             _ => Op::Reopen,
         }
@@ -143,7 +143,7 @@ impl Op {
             48 | 49 => Op::SyncAll,
             50 => Op::MarkIdle,
             51 => Op::Footers,
-            52..=54 => Op::Checkpoint,
+            52..=54 => Self::draw_checkpoint(rng),
             55 => Op::Recycle,
             56 => Op::Prepare,
             57 | 58 => Op::Clock {
@@ -160,6 +160,35 @@ impl Op {
         }
     }
 
+    fn draw_checkpoint<R: Choices>(rng: &mut R) -> Op {
+        if rng.once_in(5) {
+            return Op::Checkpoint;
+        }
+        Op::Portions { seed: u32::try_from(rng.next() >> 32).unwrap_or(0), meanwhile: 1 + small(rng, 40) }
+    }
+
+    /// A step that others take between two portions of a checkpoint: what changes no list of groups, and often what takes back
+    /// what one portion saw before the next one, or fills and settles a life.
+    pub(crate) fn draw_between<R: Choices>(rng: &mut R, setting: Setting) -> Op {
+        let (group, lane, power) = (small(rng, 8), small(rng, setting.lanes), rng.once_in(12));
+        match rng.below(12) {
+            0 | 1 => Op::Shelf { group, pick: small(rng, 255), how: Move::Drop, power },
+            2 => Op::Cancel { pick: small(rng, 255), power },
+            3 => Op::Purge { lane, power },
+            4 => Op::Settle { group, pick: 1, count: 40, how: How::draw(rng), power },
+            5 | 6 => {
+                let (tasks, bytes, id) = (1 + small(rng, 2), 600, small(rng, IDS));
+                Op::Once { lane, tasks, bytes, id, window_ms: 100_000, power, wait: power }
+            }
+            7 => Op::Batch { lane, tasks: 4, bytes: 900, power, wait: false },
+            8 => Op::Reserve { group, tasks: 6, lane: None, lease_ms: 500, consumer: small(rng, 3) },
+            _ => match Op::draw_meanwhile(rng, setting) {
+                Op::CreateGroup { .. } | Op::RemoveGroup { .. } => Op::Tick,
+                other => other,
+            },
+        }
+    }
+
     fn draw_snapshot<R: Choices>(rng: &mut R) -> Op {
         let seed = u32::try_from(rng.next() >> 32).unwrap_or(0);
         let meanwhile = if rng.once_in(3) { 0 } else { 4 + small(rng, 40) };
@@ -173,7 +202,7 @@ impl Op {
         Op::Snapshot { seed, meanwhile, fault, stops }
     }
 
-    /// A step that others take while a snapshot is copied: what needs no checkpoint, and often what makes much of a log durable
+    /// A step that others take while a snapshot is copied, or a checkpoint gathered: what needs no checkpoint, and often what makes much of a log durable
     /// and final.
     pub(crate) fn draw_meanwhile<R: Choices>(rng: &mut R, setting: Setting) -> Op {
         let lane = small(rng, setting.lanes);
@@ -190,7 +219,8 @@ impl Op {
                 Op::Transaction { lane, tasks, bytes, id: None, group: 0, pick, settles, how, power, stands: None }
             }
             _ => match Op::draw_for(rng, setting) {
-                Op::Checkpoint | Op::Reopen | Op::Evacuate | Op::Snapshot { .. } | Op::Thin { .. } => Op::Tick,
+                Op::Checkpoint | Op::Portions { .. } => Op::Tick,
+                Op::Reopen | Op::Evacuate | Op::Snapshot { .. } | Op::Thin { .. } => Op::Tick,
                 Op::Transaction { stands: Some(_), .. } => Op::GoOn,
                 other => other,
             },

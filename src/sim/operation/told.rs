@@ -55,6 +55,9 @@ impl fmt::Display for Op {
             Op::Commit { lane: Some(lane) } => write!(f, "commit lane {lane}"),
             Op::Commit { lane: None } => write!(f, "commit the journal"),
             Op::Clock { boot_ms, wall_ms } => write!(f, "clocks move: boot {boot_ms} ms, wall {wall_ms} ms"),
+            Op::Portions { seed, meanwhile } => {
+                write!(f, "checkpoint, and up to {meanwhile} steps of others from seed {seed} between its portions")
+            }
             Op::SyncAll | Op::MarkIdle | Op::Footers | Op::Checkpoint | Op::Recycle | Op::Evacuate | Op::Prepare => {
                 write!(f, "{self:?}")
             }
