@@ -29,7 +29,7 @@ use transact::Waiting;
 use super::disk::{Failing, SimDisk, Which};
 use super::model::{Model, Sure, Verdict, Violation, ensure};
 use super::operation::Op;
-use super::rng::{Choices, Rng};
+use super::rng::Rng;
 use super::schedule::Setting;
 use crate::delivery::far::FarRules;
 use crate::engine::append::TaskDraft;
