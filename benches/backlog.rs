@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use lanelog::{Consumer, ConsumerOptions, Durability, Options, Producer, Queue, Reserve, Result, Task};
 
 /// Tasks of one round of the comparison with an empty queue.
-const ROUND: u64 = 200_000;
-const ROUNDS: usize = 7;
+const ROUND: u64 = 50_000;
+const ROUNDS: usize = 61;
 /// Before them, so many that segments are made ahead and used again in both.
-const WARM: usize = 6;
+const WARM: usize = 24;
 /// How long a queue is under full load before it is killed.
 const LOAD: Duration = Duration::from_secs(4);
 
@@ -62,11 +62,11 @@ fn main() -> Result<()> {
             "half",
             "reopen",
             "reopen",
-            "ids",
             "again",
             "reopen",
             "reopen",
             "drain",
+            "ids",
         ];
         for step in steps {
             run_in_child(step, dir.path(), tasks, bytes);
