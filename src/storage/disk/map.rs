@@ -16,6 +16,8 @@ use super::lock::Lock;
 use crate::storage::{Health, Populated, Prepare, Region};
 
 const PAGE_BYTES: usize = 4096;
+/// What one call faults in: whoever maps or unmaps anything meanwhile, an allocator too, waits for it.
+const POPULATE_BYTES: usize = 1 << 20;
 
 /// A map and the directory's lock: who borrows bytes keeps others out of the directory.
 pub(super) struct Held {
@@ -68,7 +70,7 @@ pub(super) fn map(
         unsafe { guard.watch(start, map.len(), Arc::clone(&health)) }
     });
     match made {
-        // Everything will be dirty soon: all page faults now, in one call, as an error instead of a signal.
+        // Everything will be dirty soon: all page faults now, in few calls, as an error instead of a signal.
         Some(Prepare::Bulk) => populate(&map, Advice::PopulateWrite)?,
         // Faulting in for writing would make every page dirty, and the first small commit would write them all.
         Some(Prepare::Small) => populate(&map, Advice::PopulateRead)?,
@@ -89,7 +91,9 @@ pub(super) fn region(held: Arc<Held>) -> io::Result<Region> {
 }
 
 fn populate(map: &MmapRaw, advice: Advice) -> io::Result<()> {
-    let Err(error) = map.advise(advice) else { return Ok(()) };
+    let mut steps = (0..map.len()).step_by(POPULATE_BYTES);
+    let outcome = steps.try_for_each(|from| map.advise_range(advice, from, POPULATE_BYTES.min(map.len() - from)));
+    let Err(error) = outcome else { return Ok(()) };
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         // A kernel before 5.14 does not know the advice; faults then happen one by one.
         Some(Errno::INVAL) => Ok(()),
