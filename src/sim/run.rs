@@ -49,6 +49,7 @@ struct Run<'a> {
     model: Model,
     now: Now,
     counts: &'a mut Counts,
+    blind: bool,
     /// What happened, for a reader; if anybody asked for it.
     trace: Option<&'a mut Vec<String>>,
 }
@@ -58,7 +59,7 @@ pub(crate) fn run(schedule: &Schedule, counts: &mut Counts, trace: Option<&mut V
     counts.schedules += 1;
     quietly(|| {
         let now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
-        let mut run = Run { schedule, model: Model::new(), now, counts, trace };
+        let mut run = Run { schedule, model: Model::new(), now, counts, blind: false, trace };
         let verdict = run.all();
         run.counts.tasks += run.model.tasks.len() as u64;
         verdict
@@ -112,7 +113,7 @@ impl Run<'_> {
     }
 
     fn before(&self) -> Before {
-        Before { setting: self.schedule.setting, ..Before::default() }
+        Before { setting: self.schedule.setting, blind: self.blind, ..Before::default() }
     }
 
     fn open_well(&mut self, disk: &SimDisk) -> Verdict<Engine> {
@@ -132,6 +133,7 @@ impl Run<'_> {
                 Ok(_) => return Ok(false),
                 Err(error) => {
                     self.note(|| format!("  open: {error}"));
+                    self.blind |= disk.look_faults() > 0;
                     return fail_open(disk, &error).map(|()| disk.look_faults() > 0);
                 }
             };
@@ -174,10 +176,16 @@ impl Run<'_> {
                 )
             });
             match outcome {
-                Ok(engine) => before.degraded |= is_degraded(&disk, &engine),
+                Ok(engine) => {
+                    let again = is_degraded(&disk, &engine);
+                    self.blind |= before.degraded && again;
+                    (before.degraded, before.blind) = (before.degraded | again, self.blind);
+                }
                 Err(error) => {
                     fail_open(&disk, &error)?;
                     before.degraded |= disk.look_faults() > 0;
+                    self.blind |= disk.look_faults() > 0;
+                    before.blind = self.blind;
                 }
             }
             before.write_failed |= disk.faults() > 0;

@@ -307,12 +307,12 @@ impl Search<'_> {
             // the later one says nothing of it.
             let was_unread = !draft.is_sealed() && last_listed.is_some_and(|last| at < last);
             let known = if was_unread { draft.listed_place() } else { durable };
+            let given_up = self.chain_may_miss && (unproven || !draft.is_sealed());
             let life = self.settle(draft, known, end)?;
             // The log ends where a life that is not wholly durable ends before it was left for the next one. Were the next
             // one kept, its own end would prove this one durable, should this recovery not come to its end.
-            // But where a newer checkpoint may have given it up, because all of it was settled, it was never synced, and what
-            // lies behind it may be durable all the same: what verifies is kept.
-            let given_up = self.chain_may_miss && unproven;
+            // But where a newer checkpoint may have given it up, because all of it was settled, what is not proven of it was
+            // never synced, and what lies behind it may be durable all the same: what verifies is kept.
             if !cut && !given_up && durable.base <= life.header.base && end.is_some_and(|said| life.end < said) {
                 cut = true;
                 self.cut_behind(&life);

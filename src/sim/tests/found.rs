@@ -737,3 +737,55 @@ fn task_that_came_back_while_a_copy_was_made_may_be_dead_in_it() {
     };
     keeps_its_promises_in(setting, 4, &[stretch(&first, POWERLESS), stretch(&second, KILLED)], None);
 }
+
+/// Twice in a row the newest root can't be read: what a crash cut is reported as damage then, and no more than that.
+#[test]
+fn damage_in_what_a_crash_cut_is_all_that_blind_opens_say_too_much() {
+    let once = |bytes, id, window_ms, wait| Op::Once { lane: 0, tasks: 1, bytes, id, window_ms, power: false, wait };
+    let setting =
+        Setting { lanes: 1, expired_are_dead: true, load: Load::Bulky, order: Order::Weighted, ..Setting::plain(4096) };
+    let ops = [
+        enqueue(0, 54, true),
+        Op::Later { lane: 0, tasks: 5, delay_ms: 1450, step_ms: 140, power: true },
+        once(16, 0, 0, true),
+        Op::Reserve { group: 6, tasks: 4, lane: None, lease_ms: 20, consumer: 1 },
+        batch(5, 104, false, false),
+        enqueue(0, 382, false),
+        once(339, 2, 100_000, true),
+        Op::SyncAll,
+        once(48, 1, 4, false),
+        Op::Stall { lane: 0, bytes: 526, filled: false },
+        enqueue(0, 373, false),
+        Op::MarkIdle,
+        Op::Settle { group: 5, pick: 1, count: 40, how: How::Ack, power: true },
+        once(28, 0, 14, true),
+        Op::Settle { group: 7, pick: 244, count: 1, how: How::Ack, power: true },
+        enqueue(0, 255, true),
+        Op::MarkIdle,
+        Op::WriteBack,
+        Op::Later { lane: 0, tasks: 4, delay_ms: 1276, step_ms: 63, power: true },
+        Op::Snapshot { seed: 3_651_061_558, meanwhile: 0, fault: None, stops: Some(9) },
+        batch(6, 689, false, true),
+        batch(2, 642, true, true),
+        Op::Checkpoint,
+    ];
+    let mut second = stretch(&[], POWERLESS);
+    second.fault = Some(Fault::Fails { call: 21, choice: 10, onwards: false });
+    second.hindrance = Some(Fault::Fails { call: 24, choice: 11, onwards: false });
+    keeps_its_promises_in(setting, 24, &[stretch(&ops, POWERLESS), second], None);
+}
+
+#[test]
+fn life_that_a_newer_checkpoint_gave_up_half_synced_takes_nothing_along() {
+    let room = Room { lane_tasks: 4, queue_bytes: 0 };
+    let plain = Setting { lanes: 1, attempts_max: 3, load: Load::Sparse, ..Setting::plain(8192) };
+    let ops = [
+        Op::Once { lane: 0, tasks: 1, bytes: 31, id: 5, window_ms: 100_000, power: true, wait: false },
+        Op::Portions { seed: 300_558_181, meanwhile: 38 },
+        Op::Portions { seed: 1_275_907_848, meanwhile: 13 },
+        enqueue(0, 25, true),
+    ];
+    let mut one = stretch(&ops, POWERLESS);
+    one.hindrance = Some(Fault::Fails { call: 22, choice: 0, onwards: false });
+    keeps_its_promises_in(Setting { order: Order::Aging, room, loans_max: 2, ..plain }, 24, &[one], None);
+}

@@ -24,6 +24,14 @@ impl Ledger {
         let units = &self.units;
         self.places.retain(|_, (number, _)| units.contains_key(number));
         let since = self.said;
+        for (number, records) in &found {
+            let present: Vec<u16> = records.iter().filter_map(|record| Some(record.tag?.index)).collect();
+            let tasks = self.units.get_mut(number).into_iter().flat_map(|unit| (0..).zip(&mut unit.tasks));
+            for side in tasks.filter(|(index, _)| !present.contains(index)).flat_map(|(_, sides)| sides) {
+                // Others of its batch are there, so it was, and all settled it: it was left behind as those moved.
+                *side = after(side, State::Acked, since);
+            }
+        }
         for (number, records) in found {
             for record in records {
                 let Some(tag) = record.tag else { continue };

@@ -386,3 +386,26 @@ fn recovered_task_that_a_drain_does_not_deliver_is_noticed() {
     history.say(Said::Drained);
     history.complains("was never delivered to group default");
 }
+
+#[test]
+fn task_that_all_groups_acked_in_doubt_and_that_was_left_behind_is_not_waited_for() {
+    let mut history = History::default();
+    history.enqueue(3, 12, 2, Until::Ever);
+    for group in 0..2 {
+        let got = Got { lane: 0, seq: 13, tag: Some(Tag { unit: 3, index: 1, count: 2 }), attempt: 1 };
+        history.ops += 1;
+        history.say(Said::Reserve { op: history.ops, group, tasks: 10 });
+        history.say(Said::Reserved { op: history.ops, answer: Answer::Done, got: vec![got] });
+        // The process dies before it says what came of it.
+        history.ops += 1;
+        let (op, how, until) = (history.ops, How::Ack, Until::Ever);
+        history.say(Said::Settle { op, group, how, until, tasks: vec![(0, 13)] });
+    }
+    let mut picture = records(3, 0, 12, 2);
+    picture.truncate(1);
+    history.find(&picture);
+    history.is_content();
+    history.say(Said::Drained);
+    history.complains("task 0 of unit 3 was never delivered");
+    assert!(history.ledger.violations.iter().all(|what| !what.contains("task 1 of")));
+}
