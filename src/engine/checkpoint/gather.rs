@@ -23,6 +23,7 @@ use super::{Between, Checkpoints};
 /// Chunks that are copied, 4 KiB each; and those that are unpacked for it, in some 100 µs where every other bit is set.
 const CHUNKS_AT_ONCE: usize = if cfg!(any(test, feature = "sim")) { 1 } else { 32 };
 const PACKED_CHUNKS_AT_ONCE: usize = 2;
+
 /// What a checkpoint writes, gathered while groups are locked one after the other.
 #[derive(Default)]
 pub(super) struct Snapshot {
