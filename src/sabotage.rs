@@ -34,6 +34,8 @@ pub enum Bug {
     NotesBeforeAcks,
     /// A life goes that was sealed after the instant of a checkpoint's dedup ids.
     SealedSinceGoes,
+    /// Where an older checkpoint is used, what is durable proves all before it, which a newer one may have given up.
+    ProvenByLaterLives,
     /// The journal that only the older checkpoint needs goes at once.
     JournalDroppedEarly,
     /// Checksums know nothing of the life they belong to, and segments are recycled.
@@ -180,7 +182,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 77] = [
+    pub const SIMULATED: [Bug; 78] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -194,6 +196,7 @@ impl Bug {
         Bug::PortionsWithoutJournal,
         Bug::NotesBeforeAcks,
         Bug::SealedSinceGoes,
+        Bug::ProvenByLaterLives,
         Bug::JournalDroppedEarly,
         Bug::NoSalt,
         Bug::SequenceReused,

@@ -236,9 +236,12 @@ impl GroupState {
 
     /// True if the group has nothing to do in a life with so many records, of which so many are tasks.
     pub(crate) fn has_settled(&self, lane: LaneId, base: u64, records: u32, tasks: u32) -> bool {
-        self.done.contains(&(lane, base))
-            || self.starts.get(&lane).is_some_and(|start| start.0 >= base + u64::from(records))
-            || self.acks.get(&(lane, base)).map_or(0, RecordBits::count) >= tasks
+        let begins_behind = |acks: Option<&RecordBits>| {
+            let first = self.starts.get(&lane).map_or(0, |start| start.index_in(base));
+            acks.map_or(first, |acks| acks.next_unacked(first)) >= records
+        };
+        let acks = self.acks.get(&(lane, base));
+        self.done.contains(&(lane, base)) || acks.map_or(0, RecordBits::count) >= tasks || begins_behind(acks)
     }
 }
 

@@ -98,6 +98,8 @@ pub(crate) struct Scan {
     pub durable: u32,
     /// Dedup ids of the tasks that are kept, by record index.
     pub ids: Vec<(u32, DedupTrait)>,
+    /// Nothing tells whether what is missing was ever durable: see [`Scan::doubt`].
+    pub is_doubted: bool,
 }
 
 impl Scan {
@@ -105,6 +107,21 @@ impl Scan {
     /// count, for no header of this life verifies there.
     pub(crate) fn is_torn(&self) -> bool {
         self.cut > 0
+    }
+
+    /// Takes back what was taken as durable above `own`, because a checkpoint that can't be read may have given the life up
+    /// half synced, all of it settled. What does not verify there is no damage that later opens have to report, but becomes
+    /// padding; it was walked over all the same, for it may be damage, and all behind it durable.
+    pub(crate) fn doubt(&mut self, own: u32) {
+        self.is_doubted = true;
+        self.durable = self.durable.min(own);
+        for flaw in &mut self.flaws {
+            if let Flaw::Corrupt { offset, bytes, lost } = *flaw
+                && offset >= own
+            {
+                *flaw = Flaw::Torn { offset, bytes, lost };
+            }
+        }
     }
 }
 

@@ -264,6 +264,8 @@ pub(crate) enum Fault {
     Fails { call: u64, choice: u8, onwards: bool },
     /// The first sync of a file from that call on fails.
     SyncFails { call: u64, choice: u8 },
+    /// So many reads fail, behind so many others. An open reads the checkpoint first, of which much is there twice.
+    ReadsFail { skipped: u8, times: u8 },
     /// The disk has only so many bytes left.
     Space { bytes: u32 },
 }

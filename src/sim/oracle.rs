@@ -29,10 +29,6 @@ pub(super) struct Before {
     pub write_failed: bool,
     /// An open could not read what it wanted, said so, and went on with less: acks and attempts may be forgotten.
     pub degraded: bool,
-    /// An open that could not read the newest root was cut off, or the next one could not either. What the first made of a
-    /// life that a crash had cut is not told from damage by the second: it says too much, and nothing that was durable is
-    /// lost.
-    pub blind: bool,
     /// A file that was damaged on purpose.
     pub hurt: Option<Harm>,
     pub setting: Setting,
@@ -300,8 +296,7 @@ fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
     for one in damage {
         let torn = one.kind == DamageKind::Torn && (before.power_lost || before.write_failed);
         let known = before.degraded && one.file == Store::FILE;
-        let unclear = before.blind && one.kind == DamageKind::Corrupt && one.lane.is_some();
-        ensure!(torn || known || unclear || hurt == Some(one.file.as_str()), "damage where none was done: {one:?}");
+        ensure!(torn || known || hurt == Some(one.file.as_str()), "damage where none was done: {one:?}");
     }
     Ok(())
 }

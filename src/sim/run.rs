@@ -5,7 +5,7 @@
 //! survive the next power loss.
 
 use super::actor::{Actor, Flow, open};
-use super::disk::{Failing, Loss, SimDisk, Which};
+use super::disk::{Call, Failing, Loss, SimDisk, Which};
 use super::model::{Model, Verdict, Violation, ensure};
 use super::operation::{Crash, Fault, How, Hurt, Op};
 use super::oracle::{Before, Harm, check};
@@ -49,7 +49,6 @@ struct Run<'a> {
     model: Model,
     now: Now,
     counts: &'a mut Counts,
-    blind: bool,
     /// What happened, for a reader; if anybody asked for it.
     trace: Option<&'a mut Vec<String>>,
 }
@@ -59,7 +58,7 @@ pub(crate) fn run(schedule: &Schedule, counts: &mut Counts, trace: Option<&mut V
     counts.schedules += 1;
     quietly(|| {
         let now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
-        let mut run = Run { schedule, model: Model::new(), now, counts, blind: false, trace };
+        let mut run = Run { schedule, model: Model::new(), now, counts, trace };
         let verdict = run.all();
         run.counts.tasks += run.model.tasks.len() as u64;
         verdict
@@ -113,7 +112,7 @@ impl Run<'_> {
     }
 
     fn before(&self) -> Before {
-        Before { setting: self.schedule.setting, blind: self.blind, ..Before::default() }
+        Before { setting: self.schedule.setting, ..Before::default() }
     }
 
     fn open_well(&mut self, disk: &SimDisk) -> Verdict<Engine> {
@@ -133,7 +132,6 @@ impl Run<'_> {
                 Ok(_) => return Ok(false),
                 Err(error) => {
                     self.note(|| format!("  open: {error}"));
-                    self.blind |= disk.look_faults() > 0;
                     return fail_open(disk, &error).map(|()| disk.look_faults() > 0);
                 }
             };
@@ -177,15 +175,11 @@ impl Run<'_> {
             });
             match outcome {
                 Ok(engine) => {
-                    let again = is_degraded(&disk, &engine);
-                    self.blind |= before.degraded && again;
-                    (before.degraded, before.blind) = (before.degraded | again, self.blind);
+                    before.degraded |= is_degraded(&disk, &engine);
                 }
                 Err(error) => {
                     fail_open(&disk, &error)?;
                     before.degraded |= disk.look_faults() > 0;
-                    self.blind |= disk.look_faults() > 0;
-                    before.blind = self.blind;
                 }
             }
             before.write_failed |= disk.faults() > 0;
@@ -260,7 +254,12 @@ pub(super) fn arm(disk: &SimDisk, fault: Option<Fault>) {
         Some(Fault::Fails { call, choice, onwards }) => {
             fail_from(disk, call, choice, if onwards { Which::Onwards } else { Which::This });
         }
-        Some(Fault::SyncFails { call, choice }) => fail_from(disk, call, choice, Which::Sync { skipped: 0 }),
+        Some(Fault::SyncFails { call, choice }) => {
+            fail_from(disk, call, choice, Which::Next { call: Call::Sync, skipped: 0, times: 1 });
+        }
+        Some(Fault::ReadsFail { skipped, times }) => {
+            fail_from(disk, 0, 0, Which::Next { call: Call::Read, skipped, times })
+        }
         Some(Fault::Space { bytes }) => disk.set_space(Some(u64::from(bytes))),
         None => {}
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::disk::Loss;
-use super::operation::{Crash, Fault, Hurt, Op};
+use super::operation::{Crash, Fault, How, Hurt, Op, small};
 use super::rng::{Choices, Rng, Tape};
 use crate::delivery::Priority;
 use crate::engine::settings::store_priority;
@@ -244,24 +244,29 @@ impl Stretch {
         // A checkpoint whose sync fails, and a restart on what the cache shows of it, is rare enough by itself.
         if rng.once_in(3) {
             if rng.once_in(4) {
-                ops.push(Op::FailSync { skipped: super::operation::small(rng, 3) });
+                ops.push(Op::FailSync { skipped: small(rng, 3) });
             }
             ops.push(Op::Checkpoint);
         }
         if setting.load == Load::Sparse && rng.once_in(2) {
             return Self::draw_moving(rng, setting, ops);
         }
+        if matches!(setting.load, Load::Turning | Load::Bulky) && rng.once_in(3) {
+            return Self::draw_letting_go(rng, setting, ops);
+        }
         let fault = rng.once_in(4).then(|| draw_fault(rng, 4 * count));
         let at = (!rng.once_in(4)).then(|| rng.below(3 * count));
         let recoveries = if rng.once_in(2) { Vec::new() } else { (0..rng.below(5)).map(|_| inner(rng)).collect() };
-        let hindrance = rng.once_in(6).then(|| draw_fault(rng, 60));
+        let hindrance = rng.once_in(6).then(|| match rng.once_in(3) {
+            true => Fault::ReadsFail { skipped: small(rng, 12), times: 1 + small(rng, 3) },
+            false => draw_fault(rng, 60),
+        });
         Stretch { ops, fault, crash: Crash { at, loss: loss(rng) }, recoveries, hindrance }
     }
 
     /// What lives of a life moves between two checkpoints. Where the newest root can't be read then, the older one has to
     /// find what it knows.
     fn draw_moving(rng: &mut impl Choices, setting: Setting, mut ops: Vec<Op>) -> Stretch {
-        use super::operation::{How, small};
         ops.truncate(6);
         let lane = small(rng, setting.lanes);
         ops.push(Op::Thin { lane, group: small(rng, 8), how: How::draw(rng), power: !rng.once_in(4) });
@@ -274,10 +279,43 @@ impl Stretch {
         let hindrance = (!rng.once_in(3)).then_some(reads);
         Stretch { ops, fault: None, crash: Crash { at: None, loss: loss(rng) }, recoveries: Vec::new(), hindrance }
     }
+
+    /// Tasks that were never synced are settled and let go between two checkpoints, while later ones are durable. Where the
+    /// newest root can't be read then, the older one finds what a crash left of them.
+    fn draw_letting_go<R: Choices>(rng: &mut R, setting: Setting, mut ops: Vec<Op>) -> Stretch {
+        ops.truncate(8);
+        let lane = small(rng, setting.lanes);
+        let fill = |rng: &mut R, power| match rng.once_in(4) {
+            true => Op::draw_for(rng, setting),
+            false => Op::Batch { lane, tasks: 1 + small(rng, 4), bytes: 700, power, wait: power },
+        };
+        let checkpoint = |rng: &mut R| match rng.once_in(3) {
+            true => Op::Portions { seed: u32::from(small(rng, u8::MAX)), meanwhile: small(rng, 8) },
+            false => Op::Checkpoint,
+        };
+        for _ in 0..1 + rng.below(3) {
+            ops.push(fill(rng, false));
+        }
+        ops.push(checkpoint(rng));
+        for _ in 0..1 + rng.below(3) {
+            for _ in 0..1 + rng.below(4) {
+                ops.push(fill(rng, false));
+            }
+            ops.push(Op::Reserve { group: 0, tasks: 16, lane: None, lease_ms: 500, consumer: 0 });
+            ops.push(Op::Settle { group: 0, pick: 1, count: 40, how: How::Ack, power: rng.once_in(2) });
+        }
+        ops.push(checkpoint(rng));
+        // One commit says in a mark, which the next one makes durable, how far it came.
+        ops.push(Op::Prepare);
+        ops.extend((0..1 + rng.below(3)).map(|_| Op::Enqueue { lane, bytes: 40, power: true }));
+        let recoveries = if rng.once_in(2) { Vec::new() } else { (0..1 + rng.below(2)).map(|_| inner(rng)).collect() };
+        let hindrance = Some(Fault::ReadsFail { skipped: small(rng, 12), times: 1 + small(rng, 3) });
+        Stretch { ops, fault: None, crash: Crash { at: None, loss: loss(rng) }, recoveries, hindrance }
+    }
 }
 
 fn draw_fault(rng: &mut impl Choices, calls: u64) -> Fault {
-    let (call, choice) = (rng.below(calls), super::operation::small(rng, 12));
+    let (call, choice) = (rng.below(calls), small(rng, 12));
     match rng.below(8) {
         0 | 1 => Fault::Space { bytes: u32::try_from(rng.below(24 << 10)).unwrap_or(0) },
         // Syncs are a small part of all calls, and what they promise is what matters most.

@@ -19,6 +19,7 @@
 //! | scanned, damaged at that place below the last mark, or cut there | is there: damage costs that record alone |
 //! | scanned, and torn, a hole, padding, or behind the end | is not |
 //! | sealed | is there: see below |
+//! | scanned, and may have been given up by a newer checkpoint that can't be read | is there: it was settled by everybody |
 //! | not found; the checkpoint lists nothing durable of it, or does not know it | is not |
 //! | not found; attached before the checkpoint and not listed | is there: it was settled by everybody, and went |
 //! | not found or not readable, and listed | is there: damage |
@@ -210,6 +211,9 @@ fn are_kept(named: &Named, life: &FoundLife) -> bool {
         // Where the file was cut nobody knows how many there were.
         return last < life.records || life.file_bytes < u64::from(life.end);
     };
+    if scan.is_doubted {
+        return true;
+    }
     let touches = |(from, to): (u32, u32)| from <= last && first <= to;
     let damaged = |flaw: &Flaw| matches!(flaw, Flaw::Corrupt { lost, .. } if lost.is_none_or(touches));
     if scan.flaws.iter().any(damaged) {

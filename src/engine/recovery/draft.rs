@@ -1,5 +1,7 @@
 //! Lives before it is known how far their log is durable, and what proves that.
 
+use std::collections::BTreeMap;
+
 use super::lives::Candidate;
 use crate::format::segment::{FOOTER_TRAILER_BYTES, Footer, PRELUDE_BYTES};
 use crate::log::{Place, scan};
@@ -46,30 +48,46 @@ impl Draft {
     }
 }
 
-/// The furthest place that a listing, a footer or a mark proves durable.
-pub(super) fn proven_durable(drafts: &[Draft]) -> Place {
-    let mut durable = Place::default();
-    let mut prove = |place: Place| {
-        if (place.base, place.offset) > (durable.base, durable.offset) {
-            durable = place;
-        }
-    };
+/// How far the lives of a log are durable, by what listings, footers and marks say of each.
+#[derive(Default)]
+pub(super) struct Proven(BTreeMap<u64, u32>);
+
+impl Proven {
+    fn prove(&mut self, place: Place) {
+        let offset = self.0.entry(place.base).or_default();
+        *offset = place.offset.max(*offset);
+    }
+
+    /// The furthest place. It proves the lives before it as well, but for those that a checkpoint gave up.
+    pub(super) fn furthest(&self) -> Place {
+        self.0.last_key_value().map_or(Place::default(), |(base, offset)| Place { base: *base, offset: *offset })
+    }
+
+    /// How far the life with this base is durable, by what speaks of it and no other.
+    pub(super) fn of(&self, base: u64) -> u32 {
+        self.0.get(&base).copied().unwrap_or(0)
+    }
+}
+
+/// What listings, footers and marks prove durable.
+pub(super) fn proven_durable(drafts: &[Draft]) -> Proven {
+    let mut proven = Proven::default();
     for draft in drafts {
         let header = &draft.candidate.header;
         // Offset 0 says that nothing of it is known durable, and so nothing of the life before it.
         if let Some(listed) = draft.candidate.listed.as_ref().filter(|listed| listed.offset > 0) {
-            prove(Place { base: header.base, offset: listed.offset });
+            proven.prove(Place { base: header.base, offset: listed.offset });
         }
         if let Some(footer) = &draft.footer {
-            prove(Place { base: header.base, offset: footer.end });
+            proven.prove(Place { base: header.base, offset: footer.end });
         }
         let from = draft.candidate.listed.as_ref().map_or(0, |listed| listed.offset);
         let from = from.max(u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX));
         if let Some(place) = scan::last_mark(header.life(), bytes_of(draft.bytes.as_ref()), from) {
-            prove(place);
+            proven.prove(place);
         }
     }
-    durable
+    proven
 }
 
 pub(super) fn bytes_of(region: Option<&Region>) -> &[u8] {

@@ -277,7 +277,8 @@ impl Search<'_> {
         for candidate in candidates {
             drafts.extend(self.load(candidate)?);
         }
-        let durable = proven_durable(&drafts);
+        let proven = proven_durable(&drafts);
+        let durable = proven.furthest();
         let mut found = FoundLog::default();
         let mut previous = self.last_bases.get(&log.0).copied().unwrap_or(0);
         let count = drafts.len();
@@ -307,12 +308,16 @@ impl Search<'_> {
             // the later one says nothing of it.
             let was_unread = !draft.is_sealed() && last_listed.is_some_and(|last| at < last);
             let known = if was_unread { draft.listed_place() } else { durable };
+            // A newer checkpoint may have given it up, because all of it was settled: what does not prove itself was never
+            // synced then, whatever later lives say, and what verifies of it is kept.
             let given_up = self.chain_may_miss && (unproven || !draft.is_sealed());
-            let life = self.settle(draft, known, end)?;
+            // (Of the journal all was durable before a checkpoint gave anything of it up.)
+            let is_doubted = given_up && log.lane().is_some() && durable.base > header.base;
+            let own = (is_doubted && !on(Bug::ProvenByLaterLives)).then(|| proven.of(header.base));
+            let life = self.settle(draft, Known { durable: known, own, end })?;
             // The log ends where a life that is not wholly durable ends before it was left for the next one. Were the next
             // one kept, its own end would prove this one durable, should this recovery not come to its end.
-            // But where a newer checkpoint may have given it up, because all of it was settled, what is not proven of it was
-            // never synced, and what lies behind it may be durable all the same: what verifies is kept.
+            // But what a newer checkpoint may have given up ends nothing: what lies behind it may be durable all the same.
             if !cut && !given_up && durable.base <= life.header.base && end.is_some_and(|said| life.end < said) {
                 cut = true;
                 self.cut_behind(&life);
@@ -340,7 +345,7 @@ impl Search<'_> {
     }
 
     /// Turns a draft into a life, by what is known of it.
-    fn settle(&mut self, draft: Draft, durable: Place, successor_says: Option<u32>) -> Result<FoundLife> {
+    fn settle(&mut self, draft: Draft, known: Known) -> Result<FoundLife> {
         let Draft { candidate, footer, bytes: region } = draft;
         let bytes = bytes_of(region.as_ref());
         let Candidate { header, file, file_bytes, listed } = candidate;
@@ -371,7 +376,7 @@ impl Search<'_> {
                 read_sealed(&mut life).map_err(|error| Error::io(life.name(), "read", error))?;
             }
             (listed, None) => {
-                let scan = scan_life(&life.header, bytes, listed.as_ref(), durable, successor_says);
+                let mut scan = scan_life(&life.header, bytes, listed.as_ref(), known);
                 // Asked after the look: zeros in a failed map must not be taken for the end of the log, and cut.
                 if region.as_ref().is_some_and(Region::has_failed) {
                     return Err(Error::io(life.name(), "read through the map", map_failed()));
@@ -386,6 +391,9 @@ impl Search<'_> {
                     // Somebody cut it inside its first sector: that there was a life is all that is left to say.
                     life.end = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
                 } else {
+                    if let Some(own) = known.own {
+                        scan.doubt(own);
+                    }
                     self.report(&life, &scan);
                     life.scan = Some(scan);
                 }
@@ -394,6 +402,17 @@ impl Search<'_> {
         self.damage.extend(cut::report(&life));
         Ok(life)
     }
+}
+
+/// What is known of a life before it is scanned.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The furthest place of its log that is proven durable.
+    durable: Place,
+    /// How far it is durable by itself, where what proves later lives says nothing of it.
+    own: Option<u32>,
+    /// Where it was left for the next one.
+    end: Option<u32>,
 }
 
 /// Opens a segment file and reads its first sector; what is shorter reads as zeros behind its end.
@@ -436,24 +455,19 @@ fn listed_header(queue: QueueId, life: &ListedLife, file_bytes: u64) -> LifeHead
     }
 }
 
-fn scan_life(
-    header: &LifeHeader,
-    bytes: &[u8],
-    listed: Option<&ListedLife>,
-    durable: Place,
-    successor_says: Option<u32>,
-) -> Scan {
+fn scan_life(header: &LifeHeader, bytes: &[u8], listed: Option<&ListedLife>, known: Known) -> Scan {
+    let Known { durable, end, .. } = known;
     let start = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
     let (from, records, tasks) =
         listed.filter(|l| l.offset >= start).map_or((start, 0, 0), |l| (l.offset, l.records, l.tasks));
     let known = match durable.base.cmp(&header.base) {
         // Wholly durable; where the next life is gone only the records themselves tell where it ended.
-        std::cmp::Ordering::Greater => successor_says.unwrap_or_else(|| scan::last_end(header.life(), bytes, from)),
+        std::cmp::Ordering::Greater => end.unwrap_or_else(|| scan::last_end(header.life(), bytes, from)),
         std::cmp::Ordering::Equal => durable.offset,
         std::cmp::Ordering::Less => 0,
     };
     // A successor tells where this life ended: nothing behind that was ever claimed.
-    let bytes = successor_says.and_then(|end| bytes.get(..end as usize)).unwrap_or(bytes);
+    let bytes = end.and_then(|end| bytes.get(..end as usize)).unwrap_or(bytes);
     let mut scan = scan::walk(header.life(), bytes, from, records, known);
     scan.tasks += tasks;
     scan

@@ -60,11 +60,17 @@ impl Search<'_> {
         };
         let corrupt =
             if is_lane { "durable bytes do not verify" } else { "journal entries do not verify: acks may be missing" };
+        let torn = match scan.is_doubted {
+            true => {
+                "does not verify; a newer checkpoint, which can't be read, may have let it go before it was written"
+            }
+            false => "written after the last mark and incomplete",
+        };
         for flaw in &scan.flaws {
             match *flaw {
                 Flaw::Corrupt { offset, bytes, lost } => add(DamageKind::Corrupt, offset, bytes, lost, corrupt),
                 Flaw::Torn { offset, bytes, lost } => {
-                    add(DamageKind::Torn, offset, bytes, lost, "written after the last mark and incomplete");
+                    add(DamageKind::Torn, offset, bytes, lost, torn);
                 }
                 // What was never true is no loss.
                 Flaw::Hole { .. } | Flaw::Void { .. } => {}

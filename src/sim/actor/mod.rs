@@ -26,7 +26,7 @@ pub(super) use keyed::PULSE;
 use produce::Stall;
 use transact::Waiting;
 
-use super::disk::{Failing, SimDisk, Which};
+use super::disk::{Call, Failing, SimDisk, Which};
 use super::model::{Model, Sure, Verdict, Violation, ensure};
 use super::operation::Op;
 use super::rng::Rng;
@@ -206,7 +206,7 @@ impl<'a> Actor<'a> {
                 Ok(())
             }
             Op::FailSync { skipped } => {
-                let (at, which) = (self.disk.calls(), Which::Sync { skipped });
+                let (at, which) = (self.disk.calls(), Which::Next { call: Call::Sync, skipped, times: 1 });
                 self.disk.set_failing(Some(Failing { at, choice: 0, which }));
                 Ok(())
             }

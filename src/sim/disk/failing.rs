@@ -50,9 +50,11 @@ pub(crate) enum Which {
     This,
     /// All from it on.
     Onwards,
-    /// The next sync of a file, or the one behind so many.
-    Sync {
+    /// So many of the next calls of a kind, behind so many others.
+    Next {
+        call: Call,
         skipped: u8,
+        times: u8,
     },
 }
 
@@ -72,12 +74,12 @@ impl Failing {
         let own = failing.filter(|own| match own.which {
             Which::This => number == own.at,
             Which::Onwards => number >= own.at,
-            Which::Sync { .. } => number >= own.at && call == Call::Sync,
+            Which::Next { call: next, .. } => number >= own.at && call == next,
         })?;
-        if let Which::Sync { skipped } = own.which {
-            let which = skipped.checked_sub(1).map(|skipped| Which::Sync { skipped });
-            *failing = which.map(|which| Failing { which, ..own });
-            if which.is_some() {
+        if let Which::Next { call, skipped, times } = own.which {
+            let (skipped, left) = (skipped.saturating_sub(1), times.saturating_sub(u8::from(skipped == 0)));
+            *failing = (left > 0).then_some(Failing { which: Which::Next { call, skipped, times: left }, ..own });
+            if left == times {
                 return None;
             }
         }

@@ -12,6 +12,7 @@ use crate::engine::settle::Settle;
 use crate::engine::transaction::Plan;
 use crate::engine::{Attempt, Engine};
 use crate::error::{DamageKind, Error};
+use crate::format::journal::Named;
 use crate::format::meta::{ListedLife, StoredOptions};
 use crate::format::record::{self, Found, Life};
 use crate::log::{Log, Place, Stalled};
@@ -19,7 +20,7 @@ use crate::sim::{Loss, SimDisk};
 use crate::storage::Storage;
 use crate::types::{Durability, LaneId, LaneSet, LogId, Now, Timestamp};
 
-use super::{Basis, is_gone_for_good, is_journal_missing};
+use super::{Basis, are_kept, is_gone_for_good, is_journal_missing};
 
 const NOW: Now = Now { boot_ms: 1_000, wall: Timestamp(1_000_000) };
 
@@ -265,6 +266,21 @@ fn checkpoint_is_put_off_while_somebody_stands_still_in_front_of_a_decided_recor
     stall.unwrap().give_up(engine.lanes().log(LaneId(2)).unwrap());
     assert!(engine.try_checkpoint(NOW, false).unwrap());
     assert_eq!(after_power_loss(&disk), [true, true]);
+}
+
+#[test]
+fn record_of_a_life_that_may_have_been_given_up_is_there_for_its_decision() {
+    let disk = befallen((Fate::Whole, true), [(Fate::Missing, false), (Fate::Whole, true)]);
+    let picture = recovery::read::read(&disk, Path::new("sim")).unwrap().unwrap();
+    let mut life =
+        picture.logs.into_values().flat_map(|log| log.lives).find(|life| life.header.log == LogId(1)).unwrap();
+    let mut scan = life.scan.take().unwrap();
+    life.scan = Some(scan.clone());
+    let named = Named { lane: LaneId(1), base: life.header.base, first: life.seq(0), count: 1 };
+    assert!(!are_kept(&named, &life), "it was torn");
+    scan.doubt(512);
+    life.scan = Some(scan);
+    assert!(are_kept(&named, &life), "everybody was done with it");
 }
 
 // ---- lives that are not found ----
