@@ -26,6 +26,8 @@ const ROUNDS: usize = 61;
 const WARM: usize = 24;
 /// How long a queue is under full load before it is killed.
 const LOAD: Duration = Duration::from_secs(4);
+/// How much may wait for its sync where producers are held back.
+const UNSYNCED: u64 = 32 << 20;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|one| one != "--bench").collect();
@@ -55,6 +57,8 @@ fn main() -> Result<()> {
             "reopen-cold",
             "flat",
             "load",
+            "reopen",
+            "held",
             "reopen",
             "load",
             "reopen",
@@ -106,7 +110,8 @@ fn run_step(step: &str, dir: &Path, tasks: u64, bytes: u64) -> Result<()> {
     match step {
         "fill" => fill(&deep, tasks, bytes)?,
         "flat" => flat(&deep, &dir.join("empty"), bytes)?,
-        "load" => load(&deep, bytes)?,
+        "load" => load(&deep, bytes, Options::new())?,
+        "held" => load(&deep, bytes, Options::new().unsynced_bytes_max(UNSYNCED))?,
         "ids" => ids(&deep, bytes)?,
         "half" => hand_out(&deep, tasks, "half", 2)?,
         "again" => hand_out(&deep, tasks, "again", u64::MAX)?,
@@ -127,7 +132,11 @@ struct Opened {
 
 impl Opened {
     fn open(dir: &Path) -> Result<Opened> {
-        let queue = Options::new().lease(Duration::from_secs(86_400)).open(dir)?;
+        Self::open_with(dir, Options::new())
+    }
+
+    fn open_with(dir: &Path, options: Options) -> Result<Opened> {
+        let queue = options.lease(Duration::from_secs(86_400)).open(dir)?;
         let producer = queue.producer().durability(Durability::Process);
         let consumer = queue.consumer_of("default", ConsumerOptions::new().durability(Durability::Process))?;
         Ok(Opened { queue, producer, consumer })
@@ -183,6 +192,10 @@ fn at_rest(queue: &Queue) -> Result<()> {
     Ok(())
 }
 
+fn unsynced(queue: &Queue) -> u64 {
+    queue.stats().lanes.iter().map(|lane| lane.published - lane.durable).sum()
+}
+
 fn disk_bytes(queue: &Queue) -> u64 {
     queue.stats().lanes.iter().map(|lane| lane.disk_bytes).sum()
 }
@@ -232,8 +245,8 @@ fn reopen(dir: &Path, step: &str) -> Result<()> {
 }
 
 /// Enqueues, and reserves and acks, as fast as it can, for some seconds.
-fn load(dir: &Path, bytes: usize) -> Result<()> {
-    let opened = Opened::open(dir)?;
+fn load(dir: &Path, bytes: usize, options: Options) -> Result<()> {
+    let opened = Opened::open_with(dir, options)?;
     let (until, enqueued) = (Instant::now() + LOAD, AtomicU64::new(0));
     let (enqueued, taken) = std::thread::scope(|scope| {
         let producing = scope.spawn(|| -> Result<u64> {
@@ -252,7 +265,8 @@ fn load(dir: &Path, bytes: usize) -> Result<()> {
         Ok::<_, lanelog::Error>((producing.join().expect("no panic")?, taken))
     })?;
     println!(
-        "load: {enqueued} enqueued and {taken} taken in {LOAD:?}, then killed; checkpoints {}",
+        "load: {enqueued} enqueued and {taken} taken in {LOAD:?}, then killed with {} bytes unsynced; checkpoints {}",
+        unsynced(&opened.queue),
         holds(&opened.queue)
     );
     Ok(())

@@ -57,6 +57,25 @@ fn process_data_is_synced_within_the_interval_without_anybody_asking() {
 }
 
 #[test]
+fn producers_wait_for_the_disk_where_what_is_unsynced_is_bounded() {
+    const MAX: u64 = 16 << 10;
+    const SEGMENT: u64 = 4096;
+    let place = place();
+    let options = small().sync_interval(Duration::from_secs(3600)).unsynced_bytes_max(MAX);
+    let queue = options.append_wait(Duration::from_secs(60)).open(&place.path).unwrap();
+    let bytes = 500 * 1000;
+    for _ in 0..bytes / 500 {
+        queue.enqueue(Task::new(&[b'x'; 500]).durability(Durability::Process)).unwrap();
+        let now = queue.watermarks(LaneId(0)).unwrap();
+        assert!(now.published - now.durable <= MAX + SEGMENT, "{now:?}");
+    }
+    assert!(queue.watermarks(LaneId(0)).unwrap().durable >= bytes - MAX - SEGMENT, "nobody asked for a sync");
+    queue.close().unwrap();
+    let queue = Queue::open(&place.path).unwrap();
+    assert_eq!(drain(&queue).len() as u64, bytes / 500);
+}
+
+#[test]
 fn submitted_tasks_have_ids_at_once_and_become_durable_together() {
     let place = place();
     let queue = small().open(&place.path).unwrap();

@@ -129,9 +129,12 @@ impl Engine {
     }
 
     /// Attaches a ready segment that holds `bytes`, unless another thread rolled meanwhile. False if none is
-    /// ready.
+    /// ready, or for a lane if too much waits for its sync.
     pub(super) fn roll(&self, log: &Log, bytes: u32, seen_base: u64, time: Timestamp) -> bool {
         let is_journal = log.id() == LogId::JOURNAL;
+        if !is_journal && self.settings.unsynced_max < u64::MAX && self.unsynced_bytes() > self.settings.unsynced_max {
+            return false;
+        }
         let newest = log.newest_bytes();
         let wanted = match is_journal {
             true => self.settings.journal_segment_bytes(newest),

@@ -50,9 +50,6 @@ use gather::Snapshot;
 
 /// Sequences that may be handed out before the next checkpoint must raise the ceiling.
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
-/// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
-const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
-
 /// What is done between two portions of what a checkpoint gathers.
 pub(crate) type Between<'a> = &'a mut dyn FnMut();
 
@@ -178,7 +175,7 @@ impl Engine {
         starved
             || self.dedup.grown.load(Ordering::Relaxed)
             || grown >= self.settings.checkpoint_bytes
-            || lanes_grown >= self.settings.checkpoint_bytes.saturating_mul(LANE_BYTES_PER_JOURNAL_BYTE)
+            || lanes_grown >= self.settings.recovered_lane_bytes()
             || ((changed || self.evacuation.waiting() > 0) && age >= self.settings.checkpoint_interval_ms)
             || (changed && self.reclaimable() >= self.settings.reclaim_waiting_max)
             || self.evacuation.waiting() >= self.settings.reclaim_waiting_max

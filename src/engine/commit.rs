@@ -77,6 +77,12 @@ impl Engine {
         Ok(self.journal.durable() >= told || self.commit(&self.journal, time)? >= told)
     }
 
+    /// Bytes of all logs that are published without a gap and wait for their sync.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        let logs = self.lanes.all().map(|(_, log)| log).chain([&self.journal]);
+        logs.map(|log| log.published().saturating_sub(log.durable())).sum()
+    }
+
     /// Commits the journal and every lane that has something to commit.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn sync_all(&self, time: Timestamp) -> Result<()> {

@@ -192,6 +192,12 @@ impl Engine {
         self
     }
 
+    /// The engine with a bound on what may wait for its sync.
+    pub(crate) fn holding_back(mut self, unsynced_max: Option<u64>) -> Self {
+        self.settings.unsynced_max = unsynced_max.unwrap_or(u64::MAX);
+        self
+    }
+
     /// The engine with other bounds on what is far.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn putting_far(mut self, far: FarRules) -> Self {

@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub evacuation_percent: u32,
     /// Commits end at a physical block, so that no later one writes over durable bytes.
     pub pad_commits: bool,
+    /// Bytes of lanes that may wait for their sync where a further segment is asked for.
+    pub unsynced_max: u64,
 }
 
 fn in_flight_of(stored: &StoredOptions, lane: u8) -> Option<(LaneId, u64)> {
@@ -64,7 +66,15 @@ fn in_flight_of(stored: &StoredOptions, lane: u8) -> Option<(LaneId, u64)> {
     Some((LaneId(lane), max))
 }
 
+/// A recovery scans what the lanes hold behind the checkpoint, and that is faster than replaying the journal.
+const LANE_BYTES_PER_JOURNAL_BYTE: u64 = 2;
+
 impl Settings {
+    /// Bytes of lanes after which a checkpoint is due, or a sync: a recovery reads them again, and writes them again.
+    pub(crate) fn recovered_lane_bytes(&self) -> u64 {
+        self.checkpoint_bytes.saturating_mul(LANE_BYTES_PER_JOURNAL_BYTE)
+    }
+
     pub(crate) fn from_stored(stored: &StoredOptions) -> Self {
         Settings {
             lanes: usize::from(stored.lanes),
@@ -98,6 +108,7 @@ impl Settings {
                 .further(option::EVACUATION_PERCENT)
                 .map_or(EVACUATION_PERCENT, |percent| u32::try_from(percent).unwrap_or(u32::MAX)),
             pad_commits: false,
+            unsynced_max: u64::MAX,
         }
     }
 

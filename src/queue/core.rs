@@ -170,6 +170,7 @@ impl Core {
         loop {
             let enrolled = self.ready.enrol();
             self.engine.housework.wake_all();
+            self.commit_word.wake_all();
             if let Some(done) = step()?.done() {
                 return Ok(done);
             }

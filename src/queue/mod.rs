@@ -120,7 +120,8 @@ impl Queue {
         let fail_on_damage = options.on_damage == OnDamage::Fail;
         let given = Given { resolve: &|stored| options.resolve(stored), fail_on_damage };
         let engine = recovery::open(storage, path, &given, clock::now())?;
-        let engine = engine.padding_commits(options.pad_commits).watched(clock::nanos);
+        let engine = engine.padding_commits(options.pad_commits).holding_back(options.unsynced_bytes_max);
+        let engine = engine.watched(clock::nanos);
         let wait = options.append_wait.unwrap_or(Duration::from_secs(5));
         let spin = options.spin.unwrap_or(Duration::from_micros(20));
         let core = Arc::new(Core::new(engine, wait, spin, options.on_volatile)?);

@@ -81,6 +81,7 @@ pub struct Options {
     evacuation_percent: Option<u32>,
     sync_interval: Option<Duration>,
     recovery_budget: Option<Duration>,
+    pub(super) unsynced_bytes_max: Option<u64>,
     checkpoint_bytes: Option<u64>,
     checkpoint_interval: Option<Duration>,
     pub(super) append_wait: Option<Duration>,
@@ -256,10 +257,21 @@ impl Options {
     /// what was written since the last checkpoint, and since the last sync, which is written once more. So this is what
     /// [`Options::checkpoint_bytes`] and [`Options::sync_interval`] follow from where they are not set: 40 KiB of journal for
     /// each millisecond, and half the time, but never more than 100 ms. A shorter one costs more writing. It is a goal for
-    /// the disk at hand, not a promise: a slow one takes longer for as much.
+    /// the disk at hand, not a promise: a slow one takes longer for as much, and producers that write faster than the disk
+    /// leave the more to be written again, unless [`Options::unsynced_bytes_max`] holds them back.
     #[must_use]
     pub fn recovery_budget(mut self, budget: Duration) -> Self {
         self.recovery_budget = Some(budget);
+        self
+    }
+
+    /// How many bytes of `Process` data may wait for their sync; default any number. Producers that are faster than the disk
+    /// wait for it then, as for a segment: at most [`Options::append_wait`], then [`Error::Full`]. It is looked at when
+    /// a further segment is needed, so up to a segment's bytes more may wait. This bounds what a power loss takes of `Process`
+    /// data, and how long an open takes after the process was killed under full load. Not stored.
+    #[must_use]
+    pub fn unsynced_bytes_max(mut self, bytes: u64) -> Self {
+        self.unsynced_bytes_max = Some(bytes);
         self
     }
 

@@ -1,5 +1,5 @@
 //! Three threads (a fourth is in [`super::keeper`]): the janitor makes segments ready, ticks timers, writes checkpoints and lets go of what is
-//! done; the committer syncs `Process` data at its interval and marks logs that came to rest; the mover moves what
+//! done; the committer syncs `Process` data at its interval, or when much of it waits, and marks logs that came to rest; the mover moves what
 //! lives of sparse segments, which takes longer than timers may wait.
 
 use std::sync::{Arc, Weak};
@@ -15,6 +15,11 @@ use super::core::Core;
 
 /// The longest time between two rounds of the janitor when nobody wakes it.
 const ROUND: Duration = Duration::from_millis(50);
+
+/// How long the committer sleeps at most until it looks again how much waits for its sync, while anything does.
+const LOOK: Duration = Duration::from_millis(12);
+/// Likewise while nothing does.
+const IDLE_LOOK: Duration = Duration::from_millis(100);
 
 /// How long the mover rests when there was nothing to move.
 const MOVER_ROUND: Duration = Duration::from_millis(200);
@@ -110,17 +115,34 @@ fn janitor(core: &Core) {
 
 fn committer(core: &Core) {
     let interval = Duration::from_millis(core.engine.settings().sync_interval_ms);
+    let settings = core.engine.settings();
+    let most = settings.recovered_lane_bytes().min(settings.unsynced_max);
+    let mut outcome = Ok(());
     while !core.closed.load(Ordering::SeqCst) {
-        let enrolled = core.commit_word.enrol();
-        if !core.closed.load(Ordering::SeqCst) {
-            enrolled.sleep(Some(interval));
-        }
+        // After a failure nothing becomes durable any more, however much waits.
+        rest(core, interval, if outcome.is_ok() { most } else { u64::MAX });
         let busy = core.has_unsynced();
         // An error poisons the engine, and everybody learns it from there.
-        let outcome = core.sync_published();
+        outcome = core.sync_published();
+        // Producers may wait for that.
+        core.ready.wake_all();
         if outcome.is_ok() && !busy {
             let _poisoned = core.engine.mark_idle(clock::coarse_wall());
         }
+    }
+}
+
+/// Sleeps for the interval, or until so many bytes wait for their sync.
+fn rest(core: &Core, interval: Duration, most: u64) {
+    let began = clock::nanos();
+    loop {
+        let enrolled = core.commit_word.enrol();
+        let unsynced = core.engine.unsynced_bytes();
+        let left = interval.saturating_sub(Duration::from_nanos(clock::nanos().saturating_sub(began)));
+        if left.is_zero() || unsynced > most || core.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        enrolled.sleep(Some(left.min(if unsynced > 0 { LOOK } else { IDLE_LOOK })));
     }
 }
 

@@ -25,7 +25,7 @@
 //! | checkpoint slots | decided |
 //! |---|---|
 //! | newest usable | it is used |
-//! | newest damaged, older usable | the older is used: its journal is still there; sequences skip far ahead |
+//! | newest damaged, older usable | the older is used: its journal is still there; sequences skip far ahead. A life of a lane proves itself or nothing: the newest may have given it up half synced, while later ones are durable |
 //! | both unusable, lives there | every life is taken as unacked: tasks come again, none is lost |
 //! | none, no lives | a new queue |
 //! | another version | refused, untouched |
