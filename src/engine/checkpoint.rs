@@ -127,6 +127,7 @@ impl Engine {
             journal_base: from.base,
             journal_offset: from.offset,
             clean,
+            is_older: false,
             options: self.stored.clone(),
             last_bases,
         };

@@ -71,7 +71,7 @@ impl Engine {
                 segment.park(count.unwrap_or(u32::MAX));
             }
             (DamageKind::Unreadable, _) => {}
-            (_, Some(count)) if is_new => segment.count_void(count),
+            (_, Some(count)) if is_new => segment.count_damaged(count),
             _ => {}
         }
     }

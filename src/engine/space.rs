@@ -33,7 +33,7 @@ impl Engine {
                 *last &= (1 << (records % 64)) - 1;
             }
             let settled: u32 = settled.iter().map(|word| word.count_ones()).sum();
-            let live = segment.tasks().saturating_sub(settled);
+            let live = segment.readable_tasks().saturating_sub(settled);
             let used = used_bytes(log, segment).saturating_sub(PRELUDE_BYTES as u64);
             all.count(used, u64::from(live), self.tasks_held(lane, segment));
         }

@@ -260,7 +260,7 @@ impl Engine {
             disk_bytes: segments.iter().map(|segment| segment.file_bytes()).sum(),
             live_bytes: live,
             dead_bytes: dead,
-            tasks: segments.iter().map(|segment| u64::from(segment.tasks())).sum(),
+            tasks: segments.iter().map(|segment| u64::from(segment.readable_tasks())).sum(),
             waiting: self.waiting(Some(lane)).map(|amount| (amount.tasks, amount.bytes)),
         }
     }
@@ -318,5 +318,5 @@ pub(super) fn unsettled(group: &Group, lane: LaneId, segment: &Segment) -> u64 {
     let life = group.lanes.get(lane).and_then(|own| own.lives.get(&base));
     let acked = life.map_or(0, |life| life.acks.count());
     let before = group.starts().get(&lane).map_or(0, |start| start.index_in(base));
-    u64::from(segment.tasks().saturating_sub(before).saturating_sub(acked).saturating_sub(segment.parked()))
+    u64::from(segment.readable_tasks().saturating_sub(before).saturating_sub(acked).saturating_sub(segment.parked()))
 }

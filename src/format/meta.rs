@@ -13,7 +13,8 @@
 //! | 24 | 8 | journal place: base |
 //! | 32 | 4 | journal place: offset |
 //! | 36 | 1 | 1 after a clean close, else 0 |
-//! | 37 | 3 | zero |
+//! | 37 | 1 | 1 if a newer checkpoint may have given up lives that this one lists, else 0 |
+//! | 38 | 2 | zero |
 //! | 40 | 72 | options, in the order of [`StoredOptions`] with the lane count first |
 //! | 112 | 2 | count of logs |
 //! | 114 | 10 each | log id (2), highest base of the log (8) |
@@ -161,6 +162,8 @@ pub(crate) struct Meta {
     pub journal_base: u64,
     pub journal_offset: u32,
     pub clean: bool,
+    /// It is an older checkpoint that took the place of one that could not be used.
+    pub is_older: bool,
     pub options: StoredOptions,
     /// Highest base of every log that ever had a life.
     pub last_bases: Vec<(LogId, u64)>,
@@ -170,7 +173,7 @@ impl Meta {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         out.u64(self.epoch).u64(self.next_base).u64(self.ceiling).u64(self.journal_base).u32(self.journal_offset);
-        out.u8(u8::from(self.clean)).u8(0).u16(0);
+        out.u8(u8::from(self.clean)).u8(u8::from(self.is_older)).u16(0);
         let options = &self.options;
         out.u16(options.lanes).u16(0).u32(options.max_attempts).u64(options.segment_bytes).u64(options.task_bytes_max);
         out.u64(options.lease_ms).u64(options.backoff.first_ms).u64(options.backoff.max_ms);
@@ -194,8 +197,8 @@ impl Meta {
         let mut from = Reader::new(bytes);
         let (epoch, next_base, ceiling, journal_base) = (from.u64()?, from.u64()?, from.u64()?, from.u64()?);
         let journal_offset = from.u32()?;
-        let clean = from.u8()? == 1;
-        from.skip(3)?;
+        let (clean, is_older) = (from.u8()? == 1, from.u8()? == 1);
+        from.skip(2)?;
         let lanes = from.u16()?;
         from.skip(2)?;
         let mut options = StoredOptions {
@@ -228,7 +231,17 @@ impl Meta {
         }
         let highest = last_bases.iter().map(|(_, base): &(LogId, u64)| *base).max().unwrap_or(0);
         let fits = [epoch, next_base, ceiling, journal_base, highest].iter().all(|number| *number < SEQUENCES_END);
-        fits.then_some(Meta { epoch, next_base, ceiling, journal_base, journal_offset, clean, options, last_bases })
+        fits.then_some(Meta {
+            epoch,
+            next_base,
+            ceiling,
+            journal_base,
+            journal_offset,
+            clean,
+            is_older,
+            options,
+            last_bases,
+        })
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Segment {
     tasks: AtomicU32,
     /// Claims of task records that ended as padding.
     voids: AtomicU32,
+    /// Tasks that this open met damaged.
+    damaged: AtomicU32,
     /// Tasks that wait for a reopen because they can't be read in this one.
     parked: AtomicU32,
     /// A record may have a dedup id. Set by who appended it, before it gives up the index's lock.
@@ -103,6 +105,7 @@ impl Segment {
             resumed_records: 0,
             tasks: AtomicU32::new(0),
             voids: AtomicU32::new(0),
+            damaged: AtomicU32::new(0),
             parked: AtomicU32::new(0),
             has_ids: AtomicBool::new(false),
             seek: Mutex::new(Vec::new()),
@@ -235,10 +238,16 @@ impl Segment {
         debug_assert!(first.is_ok(), "a life is sealed once");
     }
 
-    /// Task records that a group must settle before it is done with the segment. Final once sealed.
+    /// Task records that a group must settle before it is done with the segment, and what is said of it to later opens.
+    /// Final once sealed: what is damaged stays among them, for nobody knows whether it was among what is settled.
     pub(crate) fn tasks(&self) -> u32 {
         // Acquire: pairs with the release in `count_void`.
         self.tasks.load(Ordering::Acquire).saturating_sub(self.voids.load(Ordering::Acquire))
+    }
+
+    /// Those of them that are not known to be damaged.
+    pub(crate) fn readable_tasks(&self) -> u32 {
+        self.tasks().saturating_sub(self.damaged.load(Ordering::Relaxed))
     }
 
     /// Tasks that nobody gets before a reopen, as far as they are counted: at most all.
@@ -257,9 +266,14 @@ impl Segment {
         self.tasks.store(count, Ordering::Release);
     }
 
-    /// Task records that were claimed and ended as padding, or were found damaged at open.
+    /// Task records that were claimed and ended as padding.
     pub(crate) fn count_void(&self, count: u32) {
         self.voids.fetch_add(count, Ordering::Release);
+    }
+
+    /// Task records that were met damaged.
+    pub(crate) fn count_damaged(&self, count: u32) {
+        self.damaged.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The map, made on first use.

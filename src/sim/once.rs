@@ -79,9 +79,9 @@ impl Model {
             ensure!(!self.must_count(one, setting), "id {id} counts for {one:?} and gives {gave:?}, at {}", wall.0);
         }
         ensure!(gave.is_none(), "id {id} gives {gave:?}, which was never accepted with it, or did not survive");
-        // What was in doubt and would count is not there.
-        let stays = |one: &Accepted| one.lost || one.known || !self.would_count(one, setting);
-        let left = candidates.into_iter().filter(stays).collect();
+        // What was in doubt and would count is not there, and may come back with an older checkpoint all the same.
+        let is_lost = |one: &Accepted| one.lost || (!one.known && self.would_count(one, setting));
+        let left = candidates.into_iter().map(|one| Accepted { lost: is_lost(&one), ..one }).collect();
         self.ids.accepted.insert(id, left);
         Ok(())
     }

@@ -291,7 +291,7 @@ fn show(model: &Model, engine: &Engine, side: &Side, late: Now) -> Verdict<Shown
 }
 
 /// Damage is reported where it was done and nowhere else. What a crash tears is no damage.
-fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
+pub(super) fn damage_is_where_it_was_done(damage: &[Damage], before: &Before) -> Verdict {
     let hurt = before.hurt.as_ref().map(|harm| harm.file.as_str());
     for one in damage {
         let torn = one.kind == DamageKind::Torn && (before.power_lost || before.write_failed);

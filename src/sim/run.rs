@@ -8,12 +8,12 @@ use super::actor::{Actor, Flow, open};
 use super::disk::{Call, Failing, Loss, SimDisk, Which};
 use super::model::{Model, Verdict, Violation, ensure};
 use super::operation::{Crash, Fault, How, Hurt, Op};
-use super::oracle::{Before, Harm, check};
+use super::oracle::{Before, Harm, check, damage_is_where_it_was_done};
 use super::schedule::{Room, Schedule, Setting, Stretch};
 use super::space::check_space;
 use crate::checkpoint::Store;
 use crate::engine::Engine;
-use crate::error::{DamageKind, Error};
+use crate::error::{Damage, DamageKind, Error};
 use crate::format::segment::parse_file_name;
 use crate::types::{Now, Timestamp};
 
@@ -176,6 +176,12 @@ impl Run<'_> {
             match outcome {
                 Ok(engine) => {
                     before.degraded |= is_degraded(&disk, &engine);
+                    before.write_failed |= disk.faults() > 0;
+                    // What could not be read just now is told of, and what a newer checkpoint let go is missed now and then. What
+                    // a crash cut is no damage for such an open either.
+                    let mut read: Vec<Damage> = engine.damage();
+                    read.retain(|one| !matches!(one.kind, DamageKind::Unreadable | DamageKind::Missing));
+                    damage_is_where_it_was_done(&read, &before)?;
                 }
                 Err(error) => {
                     fail_open(&disk, &error)?;
@@ -188,10 +194,13 @@ impl Run<'_> {
         }
         for inner in &stretch.recoveries {
             disk.crash_at(disk.operations() + inner.at.unwrap_or(0));
-            let outcome = open(&disk, self.schedule.setting, self.now).map(drop);
-            if !disk.has_crashed() {
-                outcome.map_err(|error| Violation(format!("a recovery failed: {error}")))?;
+            // A sector that can't be read may be so for several opens.
+            arm(&disk, stretch.hindrance.filter(|fault| matches!(fault, Fault::ReadsFail { .. })));
+            if let Err(error) = open(&disk, self.schedule.setting, self.now).map(drop) {
+                fail_open(&disk, &error)?;
             }
+            before.degraded |= disk.look_faults() > 0;
+            self.counts.faults += disk.faults();
             disk = self.crash(&disk, *inner, &mut before);
         }
         let engine = self.open_well(&disk)?;

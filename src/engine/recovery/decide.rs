@@ -23,7 +23,7 @@
 //! | not found; the checkpoint lists nothing durable of it, or does not know it | is not |
 //! | not found; attached before the checkpoint and not listed | is there: it was settled by everybody, and went |
 //! | not found or not readable, and listed | is there: damage |
-//! | not found, and an older checkpoint is used than there was | is there: a newer one may have let it go |
+//! | whatever became of it, where an older checkpoint is used than there was, and somebody settled it | is there: a newer one may have let it go |
 //!
 //! A life is listed as sealed, or has a footer, only after every decision that it has a share in was durable with all
 //! that it names (a checkpoint and `write_footers` see to that), or was made padding (mending pads everything before it
@@ -40,8 +40,9 @@ use crate::log::scan::{Flaw, Part};
 use crate::sabotage::{Bug, on};
 use crate::types::{LaneId, LogId};
 
+use super::heard::Heard;
 use super::lives::{FoundLife, FoundLog};
-use super::replay::{Met, each_record, read_life};
+use super::replay::{Met, Told, each_record, read_life};
 
 #[cfg(test)]
 mod tests;
@@ -56,8 +57,8 @@ pub(super) struct Basis<'a> {
     pub unread: &'a [ListedLife],
     /// Highest base of each log at the checkpoint.
     pub last_bases: &'a BTreeMap<u16, u64>,
-    /// There was a newer checkpoint, which can't be used.
-    pub is_older: bool,
+    /// What the checkpoint says of groups, where there was a newer one, which can't be used.
+    pub older: Option<&'a Told>,
 }
 
 /// What the journal says of a decision's place.
@@ -90,7 +91,15 @@ pub(super) fn decide(logs: &mut BTreeMap<u16, FoundLog>, basis: Basis<'_>) -> Re
     if let Some(journal) = logs.get(&LogId::JOURNAL.0) {
         decisions.read(journal, basis.from.unwrap_or_default())?;
     }
-    decisions.judge(logs, basis);
+    let heard = match (basis.from, basis.older) {
+        (None, _) => Heard::unknown(),
+        (Some(_), None) => Heard::default(),
+        (Some(Place { base, offset }), Some(told)) => {
+            let named = decisions.by_place.values().flat_map(|decision| &decision.named);
+            Heard::of(logs, named, (base, offset), told)?
+        }
+    };
+    decisions.judge(logs, basis, &heard);
     let mut void: Vec<(u16, u64, Part)> = Vec::new();
     for (log, life) in logs.iter().flat_map(|(log, found)| found.lives.iter().map(move |life| (*log, life))) {
         let parts = life.scan.iter().flat_map(|scan| &scan.parts);
@@ -142,10 +151,11 @@ impl Decisions {
     }
 
     /// Holds each decision against the records that it names. In a sealed life it is final.
-    fn judge(&mut self, logs: &BTreeMap<u16, FoundLog>, basis: Basis<'_>) {
+    fn judge(&mut self, logs: &BTreeMap<u16, FoundLog>, basis: Basis<'_>, heard: &Heard) {
         for (place, decision) in &mut self.by_place {
             let is_final = life_at(logs, LogId::JOURNAL, place.base).is_some_and(|life| life.scan.is_none());
-            let all_there = || decision.named.iter().all(|named| is_there(named, logs, basis));
+            let all_there =
+                || decision.named.iter().all(|named| is_there(named, logs, basis) || heard.is_settled(named));
             decision.is_true = is_final || on(Bug::HalfTransaction) || all_there();
         }
     }
@@ -207,10 +217,7 @@ fn are_kept(named: &Named, life: &FoundLife) -> bool {
     let first = named.first.0.checked_sub(named.base).and_then(|index| u32::try_from(index).ok());
     let Some((first, more)) = first.zip(named.count.checked_sub(1)) else { return false };
     let Some(last) = first.checked_add(more) else { return false };
-    let Some(scan) = &life.scan else {
-        // Where the file was cut nobody knows how many there were.
-        return last < life.records || life.file_bytes < u64::from(life.end);
-    };
+    let Some(scan) = &life.scan else { return true };
     if scan.is_doubted {
         return true;
     }
@@ -227,7 +234,7 @@ fn are_kept(named: &Named, life: &FoundLife) -> bool {
 fn is_gone_for_good(lane: LaneId, base: u64, basis: Basis<'_>) -> bool {
     let log = LogId::from(lane);
     let is_it = |life: &&ListedLife| life.log == log && life.base == base;
-    if basis.is_older || basis.unread.iter().any(|life| is_it(&life)) {
+    if basis.unread.iter().any(|life| is_it(&life)) {
         return true;
     }
     match basis.listed.iter().find(is_it) {

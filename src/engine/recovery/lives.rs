@@ -75,6 +75,8 @@ pub(crate) struct Search<'a> {
     pub last_bases: &'a BTreeMap<u16, u64>,
     /// Lives that the newest checkpoint knew may be gone although this (older) one lists none of them.
     pub chain_may_miss: bool,
+    /// The life of the journal in which replay begins.
+    pub journal_base: u64,
     /// No task that was appended since the checkpoint is larger.
     pub task_bytes_max: u64,
     pub damage: &'a mut Vec<Damage>,
@@ -290,6 +292,13 @@ impl Search<'_> {
         for (at, (draft, end)) in drafts.into_iter().zip(ends).enumerate() {
             let header = &draft.candidate.header;
             let unlisted = draft.candidate.listed.is_none();
+            if self.chain_may_miss && log == LogId::JOURNAL && header.base < self.journal_base {
+                // The checkpoint before this one needed it. A newer one may have let it go, and its file to another.
+                previous = header.base.max(previous);
+                found.highest_base = previous;
+                strays.push(header.file, !unlisted);
+                continue;
+            }
             let unproven = draft.candidate.listed.as_ref().is_none_or(|life| life.offset == 0 && !life.sealed);
             let is_known = |base: u64| base == previous || self.unread.iter().any(|life| life.base == base);
             // Whatever lies behind a life that vanished was never durable either, listed or not.
@@ -309,16 +318,20 @@ impl Search<'_> {
             let was_unread = !draft.is_sealed() && last_listed.is_some_and(|last| at < last);
             let known = if was_unread { draft.listed_place() } else { durable };
             // A newer checkpoint may have given it up, because all of it was settled: what does not prove itself was never
-            // synced then, whatever later lives say, and what verifies of it is kept.
-            let given_up = self.chain_may_miss && (unproven || !draft.is_sealed());
-            // (Of the journal all was durable before a checkpoint gave anything of it up.)
-            let is_doubted = given_up && log.lane().is_some() && durable.base > header.base;
+            // synced then, whatever later lives say, and what verifies of it is kept. (Of the journal all was durable before a
+            // checkpoint gave anything of it up.)
+            let may_be_gone = self.chain_may_miss && log.lane().is_some() && (unproven || !draft.is_sealed());
+            let is_doubted = may_be_gone && durable.base > header.base;
             let own = (is_doubted && !on(Bug::ProvenByLaterLives)).then(|| proven.of(header.base));
             let life = self.settle(draft, Known { durable: known, own, end })?;
             // The log ends where a life that is not wholly durable ends before it was left for the next one. Were the next
             // one kept, its own end would prove this one durable, should this recovery not come to its end.
             // But what a newer checkpoint may have given up ends nothing: what lies behind it may be durable all the same.
-            if !cut && !given_up && durable.base <= life.header.base && end.is_some_and(|said| life.end < said) {
+            if !cut
+                && !self.chain_may_miss
+                && durable.base <= life.header.base
+                && end.is_some_and(|said| life.end < said)
+            {
                 cut = true;
                 self.cut_behind(&life);
             }
@@ -385,15 +398,15 @@ impl Search<'_> {
                 life.seek.clone_from(&scan.seek);
                 life.has_ids |= !scan.ids.is_empty();
                 life.ids.clone_from(&scan.ids);
+                if let Some(own) = known.own {
+                    scan.doubt(own);
+                }
                 if u64::from(scan.durable) > life.file_bytes {
                     life.end = scan.durable;
                 } else if life.file_bytes < PRELUDE_BYTES as u64 {
                     // Somebody cut it inside its first sector: that there was a life is all that is left to say.
                     life.end = u32::try_from(PRELUDE_BYTES).unwrap_or(u32::MAX);
                 } else {
-                    if let Some(own) = known.own {
-                        scan.doubt(own);
-                    }
                     self.report(&life, &scan);
                     life.scan = Some(scan);
                 }

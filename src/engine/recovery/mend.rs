@@ -1,6 +1,6 @@
 //! The writing half: rewrite, cut, seal, sync. The order is the room's opening comment.
 
-use crate::checkpoint::Store;
+use crate::checkpoint::{Changes, Store};
 use crate::error::{Error, Result};
 use crate::format::record;
 use crate::format::segment::{Footer, PRELUDE_BYTES, seek_table};
@@ -18,9 +18,14 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// become strays.
 pub(crate) fn mend(storage: &dyn Storage, picture: &mut Picture) -> Result<()> {
     // What is kept of lives follows from the root that was loaded, and must not be durable without it: an older root may know
-    // of a life between two of them that is settled and gone by this one.
+    // of a life between two of them that is settled and gone by this one. An older one is written over the newest, which can't
+    // be used: were that one readable again behind a mend that did not come to its end, it would not understand what is there.
     if let Some(store) = &mut picture.store {
-        store.make_durable().map_err(|error| Error::io(Store::FILE, "rewrite", error))?;
+        let replaced = match picture.meta.as_ref().filter(|_| picture.replaces && !on(Bug::OlderRootUsedAsItIs)) {
+            Some(meta) => store.commit(&meta.encode(), Changes::default()).map(drop),
+            None => store.make_durable(),
+        };
+        replaced.map_err(|error| Error::io(Store::FILE, "rewrite", error))?;
     }
     if on(Bug::SealBeforeRewrite) {
         for life in picture.logs.values_mut().flat_map(|log| &mut log.lives) {

@@ -34,6 +34,7 @@ mod blobs;
 mod cut;
 mod decide;
 mod draft;
+mod heard;
 mod ids;
 pub(crate) mod lives;
 pub(crate) mod mend;

@@ -65,6 +65,7 @@ fn new_picture(storage: &dyn Storage) -> Picture {
         queue: QueueId(storage.random() | 1),
         meta: None,
         store: None,
+        replaces: false,
         saved: BTreeMap::new(),
         groups: BTreeMap::from([(0, default_group())]),
         to_come: GroupState::default(),

@@ -8,11 +8,11 @@ use crate::delivery::GroupState;
 use crate::delivery::state::Locate;
 use crate::error::{Damage, DamageKind, Error, Result};
 use crate::format::meta::{GROUP_IDS_END, ListedLife, Meta, Paused};
-use crate::format::segment::{SEGMENT_BYTES_MAX, file_name, parse_file_name};
+use crate::format::segment::{SEGMENT_BYTES_MAX, SEQUENCES_END, file_name, parse_file_name};
 use crate::log::Place;
 use crate::sabotage::{Bug, on};
 use crate::storage::{Storage, UNFINISHED};
-use crate::types::{LaneId, QueueId, Seq};
+use crate::types::{LaneId, LogId, QueueId, Seq};
 
 use super::blobs::{Base, Loaded, OTHER_ROOT, checkpoint_damage, load_blobs};
 use super::decide::{Basis, decide};
@@ -35,6 +35,8 @@ pub(crate) struct Picture {
     /// The checkpoint that was used, if any was usable.
     pub meta: Option<Meta>,
     pub store: Option<Store>,
+    /// `meta` is an older checkpoint's, and takes the place of the newest, which can't be used, before anything is changed.
+    pub replaces: bool,
     /// Checksums of the blobs in `store`.
     pub saved: BTreeMap<Key, u32>,
     pub groups: BTreeMap<u32, GroupState>,
@@ -135,7 +137,9 @@ fn load_checkpoint(storage: &dyn Storage, damage: &mut Vec<Damage>) -> Result<Op
 /// What the loss of a root means.
 /// Goes on from a checkpoint.
 fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result<Picture> {
-    let Base { meta, store, saved, mut told, mut ids, listed, fallback, .. } = base;
+    let Base { mut meta, store, saved, mut told, mut ids, listed, fallback, .. } = base;
+    // Or an open that went on from an older one did not come to its end.
+    let may_miss = fallback || meta.is_older;
     told.next_group = told.next_group.max(above_groups(&told.groups));
     let last_bases: BTreeMap<u16, u64> = meta.last_bases.iter().map(|(log, base)| (log.0, *base)).collect();
     let search = Search {
@@ -143,9 +147,10 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
         queue: Some(store.queue()),
         listed: &listed,
         last_bases: &last_bases,
-        chain_may_miss: fallback,
+        chain_may_miss: may_miss,
+        journal_base: meta.journal_base,
         // Another root, which is lost, may have known other options.
-        task_bytes_max: if fallback { SEGMENT_BYTES_MAX } else { meta.options.task_bytes_max },
+        task_bytes_max: if may_miss { SEGMENT_BYTES_MAX } else { meta.options.task_bytes_max },
         damage: &mut damage,
         unread: Vec::new(),
         vanished: BTreeSet::new(),
@@ -155,25 +160,39 @@ fn read_on(storage: &dyn Storage, base: Base, mut damage: Vec<Damage>) -> Result
     let (last, unread_now) = (&last_bases, &unread);
     decide(
         &mut logs,
-        Basis { from: Some(from), listed: &listed, unread: unread_now, last_bases: last, is_older: fallback },
+        Basis {
+            from: Some(from),
+            listed: &listed,
+            unread: unread_now,
+            last_bases: last,
+            older: may_miss.then_some(&told),
+        },
     )?;
-    let quiet = !fallback && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
+    let quiet = !may_miss && unread.is_empty() && logs.values().flat_map(|log| &log.lives).all(is_quiet);
     let records = Records::of(&logs, &listed, &unread);
     forget_lost(&mut told, &logs);
     ids.take_in(&logs, &listed, &unread);
     replay(&logs, &records, (meta.journal_base, meta.journal_offset), &mut told, &mut damage)?;
-    damage.retain(|found| !is_settled_loss(found, &told.groups, &listed, meta.journal_base));
+    if may_miss {
+        damage.retain(|found| !is_settled_loss(found, &told.groups, &listed, meta.journal_base));
+        damage.retain(|found| !is_in_settled(found, &told.groups, &logs));
+    }
     forget_gone(&mut told, &logs, &unread);
     let Told { mut groups, next_group, to_come, paused } = told;
-    mark_done(&mut groups, &logs);
-    let (sequences, epochs) = if fallback { (FALLBACK_SEQUENCES, FALLBACK_EPOCHS) } else { (0, 0) };
+    mark_done(&mut groups, &logs, may_miss);
+    if fallback {
+        // Should this open not come to its end, or the next one need this root again, none of both gives out the same again.
+        meta.ceiling = meta.ceiling.saturating_add(FALLBACK_SEQUENCES).min(SEQUENCES_END - 1);
+        meta.epoch = meta.epoch.saturating_add(FALLBACK_EPOCHS).min(SEQUENCES_END - 1);
+        (meta.is_older, meta.clean) = (true, false);
+    }
     Ok(Picture {
         queue: store.queue(),
         next_base: if on(Bug::SequenceReused) { meta.next_base } else { meta.ceiling }
-            .saturating_add(sequences)
             .max(if on(Bug::SequenceReused) { 0 } else { above(&logs) }),
-        next_epoch: meta.epoch.saturating_add(1 + epochs),
+        next_epoch: meta.epoch.saturating_add(1),
         clean: meta.clean && quiet,
+        replaces: fallback,
         meta: Some(meta),
         store: Some(store),
         saved,
@@ -225,8 +244,8 @@ fn forget_gone(told: &mut Told, logs: &BTreeMap<u16, FoundLog>, unread: &[Listed
 
 /// Sealed lives of which nothing is left to do are not walked over again. One that a newer checkpoint gave up may be in
 /// part overwritten by the next life of its file, where an older one is used again: nobody must look at it.
-fn mark_done(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>) {
-    for life in logs.values().flat_map(|log| &log.lives).filter(|life| life.scan.is_none()) {
+fn mark_done(groups: &mut BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>, may_miss: bool) {
+    for life in logs.values().flat_map(|log| &log.lives).filter(|life| may_miss || life.scan.is_none()) {
         let Some(lane) = life.header.log.lane() else { continue };
         for group in groups.values_mut() {
             if group.has_settled(lane, life.header.base, life.records, life.tasks) {
@@ -246,13 +265,13 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         listed: &[],
         last_bases: &none,
         chain_may_miss: true,
+        journal_base: 0,
         task_bytes_max: SEGMENT_BYTES_MAX,
         damage: &mut damage,
         unread: Vec::new(),
         vanished: BTreeSet::new(),
     };
     let FoundLives { mut logs, highest_file, strays, unread } = lives::find(search)?;
-    decide(&mut logs, Basis { from: None, listed: &[], unread: &unread, last_bases: &none, is_older: true })?;
     let queue = logs.values().flat_map(|log| &log.lives).map(|life| life.header.queue).next();
     damage.push(Damage {
         kind: DamageKind::Missing,
@@ -266,6 +285,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
     });
     let groups = BTreeMap::from([(0, default_group())]);
     let mut told = Told { groups, ..Told::default() };
+    decide(&mut logs, Basis { from: None, listed: &[], unread: &unread, last_bases: &none, older: None })?;
     let records = Records::of(&logs, &[], &unread);
     let mut ids = FoundIds::default();
     ids.take_in(&logs, &[], &unread);
@@ -275,6 +295,7 @@ fn read_without(storage: &dyn Storage, mut damage: Vec<Damage>) -> Result<Pictur
         queue: queue.unwrap_or(QueueId(storage.random())),
         meta: None,
         store: None,
+        replaces: false,
         saved: BTreeMap::new(),
         groups: told.groups,
         to_come: told.to_come,
@@ -321,6 +342,17 @@ fn newest_bases(mut known: BTreeMap<u16, u64>, logs: &BTreeMap<u16, FoundLog>) -
 fn is_quiet(life: &FoundLife) -> bool {
     life.listed
         && life.scan.as_ref().is_none_or(|scan| scan.end == scan.durable && scan.flaws.is_empty() && !scan.is_torn())
+}
+
+/// Damage in a life that everybody is done with: a newer checkpoint may have given it up, and its file may be in part the
+/// next one's.
+fn is_in_settled(damage: &Damage, groups: &BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>) -> bool {
+    let lives = damage.lane.and_then(|lane| logs.get(&LogId::from(lane).0)).into_iter().flat_map(|log| &log.lives);
+    let found = lives.into_iter().find(|life| life.name() == damage.file);
+    let settled = |life: &FoundLife, lane: LaneId| {
+        groups.values().all(|group| group.has_settled(lane, life.header.base, life.records, life.tasks))
+    };
+    found.zip(damage.lane).is_some_and(|(life, lane)| settled(life, lane))
 }
 
 /// A life that an older checkpoint lists and that is gone because nobody needs it: everybody was done with it, or it is

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use crate::delivery::GroupState;
 use crate::delivery::state::Locate;
 use crate::error::{Damage, DamageKind, Error, Result};
-use crate::format::journal::{self, Entry};
+use crate::format::journal::{self, Entry, Named};
 use crate::format::meta::{GROUP_IDS_END, ListedLife, Paused};
 use crate::format::record::{self, Found, Kind};
 use crate::format::segment::{PRELUDE_BYTES, SEGMENT_BYTES_MAX, block_for};
@@ -40,6 +40,19 @@ impl Locate for Records {
 }
 
 impl Records {
+    /// All that there may ever have been of the lives that were found, and of those of these records.
+    pub(super) fn named<'a>(logs: &BTreeMap<u16, FoundLog>, named: impl Iterator<Item = &'a Named>) -> Self {
+        let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
+        let mut add = |lane: LaneId, base| lives.entry(lane.0).or_default().insert(base, block_for(SEGMENT_BYTES_MAX));
+        for life in logs.values().flat_map(|log| &log.lives) {
+            life.header.log.lane().map(|lane| add(lane, life.header.base));
+        }
+        for one in named {
+            add(one.lane, one.base);
+        }
+        Records { lives, voids: BTreeMap::new() }
+    }
+
     pub(super) fn of(logs: &BTreeMap<u16, FoundLog>, listed: &[ListedLife], unread: &[ListedLife]) -> Self {
         let mut lives: BTreeMap<u8, BTreeMap<u64, u32>> = BTreeMap::new();
         // Of lives that can't be read it is not known which records survived, and those that are gone may be gone
@@ -53,11 +66,25 @@ impl Records {
             let Some(lane) = life.header.log.lane() else { continue };
             lives.entry(lane.0).or_default().insert(life.header.base, life.records);
             for (first, last) in life.lost() {
-                voids.insert(life.seq(first).0, life.seq(last).0);
+                // One that is damaged or torn may lie in a batch that is void.
+                let end = voids.entry(life.seq(first).0).or_default();
+                *end = life.seq(last).0.max(*end);
             }
         }
-        Records { lives, voids }
+        Records { lives, voids: merged(&voids) }
     }
+}
+
+/// The same without ranges that lie in others.
+fn merged(ranges: &BTreeMap<u64, u64>) -> BTreeMap<u64, u64> {
+    let mut merged: BTreeMap<u64, u64> = BTreeMap::new();
+    for (first, last) in ranges {
+        match merged.last_entry().filter(|range| *range.get() >= *first) {
+            Some(mut range) => *range.get_mut() = (*last).max(*range.get()),
+            None => drop(merged.insert(*first, *last)),
+        }
+    }
+    merged
 }
 
 /// What is known of groups.

@@ -237,6 +237,36 @@ fn new_group_begins_behind_the_newest_task_after_a_recovery_too() {
 }
 
 #[test]
+fn damaged_record_that_was_acked_takes_no_other_task_along_however_often_the_queue_is_opened() {
+    for damaged in 0..8 {
+        let disk = SimDisk::new(5);
+        let engine = open(&disk, NOW).unwrap();
+        append(&engine, 0..8);
+        // The next one needs another segment, so that this one is sealed.
+        (0..4).for_each(|_| append_as(&engine, LANE, &[b'x'; 900], Durability::Power));
+        engine.sync_all(NOW.wall).unwrap();
+        let cell = engine.group("default").unwrap();
+        let taken = engine.reserve(&cell, &ask(12), NOW, |one| (one.payload.to_vec(), one.receipt)).unwrap();
+        assert_eq!(taken.len(), 12);
+        let acked = taken.into_iter().filter(|(text, _)| *text != payload(7)).map(|(_, receipt)| receipt);
+        engine.settle(&cell, acked, Settle::Ack, NOW).unwrap();
+        engine.sync_all(NOW.wall).unwrap();
+        engine.checkpoint(NOW, false).unwrap();
+        let mut disk = disk.restart(Loss::Process);
+        let (name, at) = find(&disk, &payload(damaged));
+        // In the record's header.
+        disk.flip_bit(&name, at - 20, 0);
+        for opens in 0..4 {
+            let engine = open(&disk, NOW).unwrap();
+            let got = numbers(&engine);
+            assert_eq!(got.contains(&payload(7)), damaged != 7, "damaged {damaged}, opened {opens} times before");
+            engine.checkpoint(NOW, false).unwrap();
+            disk = disk.restart(Loss::Process);
+        }
+    }
+}
+
+#[test]
 fn damage_met_in_two_opens_is_counted_once() {
     let disk = SimDisk::new(5);
     let engine = open(&disk, NOW).unwrap();

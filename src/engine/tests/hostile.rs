@@ -59,6 +59,7 @@ fn meta() -> Meta {
         journal_base: 0,
         journal_offset: 0,
         clean: false,
+        is_older: false,
         options: options(),
         last_bases: Vec::new(),
     }

@@ -18,6 +18,7 @@ pub(super) fn meta() -> Meta {
         journal_base: 0x0404,
         journal_offset: 0x0505,
         clean: true,
+        is_older: true,
         options: StoredOptions {
             lanes: 256,
             max_attempts: 0x0606,
@@ -76,7 +77,7 @@ fn notes() -> Vec<ListedNote> {
 
 #[test]
 fn meta_comes_back_as_it_was_written() {
-    let bare = Meta { clean: false, last_bases: Vec::new(), ..meta() };
+    let bare = Meta { clean: false, is_older: false, last_bases: Vec::new(), ..meta() };
     for meta in [meta(), bare] {
         assert_eq!(Meta::decode(&meta.encode()), Some(meta));
     }

@@ -242,7 +242,8 @@ fn meta_bytes_are_as_their_table_says() {
         ("journal place: base", le::<8>(0x0404)),
         ("journal place: offset", le::<4>(0x0505)),
         ("1 after a clean close", vec![1]),
-        ("zero", vec![0; 3]),
+        ("1 if a newer checkpoint may have given up lives that this one lists", vec![1]),
+        ("zero", vec![0; 2]),
         ("options", options),
         ("count of logs", le::<2>(3)),
     ];

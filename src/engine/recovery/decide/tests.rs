@@ -311,7 +311,7 @@ const FROM: Option<Place> = Some(Place { base: 100, offset: 512 });
 fn journal_that_is_not_found_was_there_if_a_checkpoint_or_a_later_life_says_so() {
     let (none, last_bases) = (BTreeMap::new(), BTreeMap::new());
     let missing = |from: Option<Place>, listed: &[ListedLife], unread: &[ListedLife]| {
-        is_journal_missing(100, &none, Basis { from, listed, unread, last_bases: &last_bases, is_older: false })
+        is_journal_missing(100, &none, Basis { from, listed, unread, last_bases: &last_bases, older: None })
     };
     let journal = |base, offset, sealed| [listed(LogId::JOURNAL, base, offset, sealed)];
     assert!(missing(None, &[], &[]), "without a checkpoint nobody knows");
@@ -328,15 +328,14 @@ fn journal_that_is_not_found_was_there_if_a_checkpoint_or_a_later_life_says_so()
 fn lane_life_that_is_not_found_went_for_good_unless_nothing_of_it_was_durable() {
     let (lane, log) = (LaneId(1), LogId(1));
     let last_bases = BTreeMap::from([(log.0, 300)]);
-    let gone = |base: u64, listed: &[ListedLife], unread: &[ListedLife], is_older: bool| {
-        is_gone_for_good(lane, base, Basis { from: FROM, listed, unread, last_bases: &last_bases, is_older })
+    let gone = |base: u64, listed: &[ListedLife], unread: &[ListedLife]| {
+        is_gone_for_good(lane, base, Basis { from: FROM, listed, unread, last_bases: &last_bases, older: None })
     };
-    assert!(gone(900, &[], &[], true), "a newer checkpoint may have let it go");
-    assert!(gone(300, &[], &[], false), "attached before the checkpoint, and everybody was done with it");
-    assert!(!gone(301, &[], &[], false), "attached behind the checkpoint, and lost");
-    assert!(gone(900, &[listed(log, 900, 0, true)], &[], false));
-    assert!(gone(900, &[listed(log, 900, 512, false)], &[], false));
-    assert!(!gone(900, &[listed(log, 900, 0, false)], &[], false), "listed, and nothing of it was durable");
-    assert!(!gone(900, &[listed(LogId(2), 900, 512, true)], &[], false), "another lane's");
-    assert!(gone(900, &[], &[listed(log, 900, 0, false)], false), "it is there and can't be read");
+    assert!(gone(300, &[], &[]), "attached before the checkpoint, and everybody was done with it");
+    assert!(!gone(301, &[], &[]), "attached behind the checkpoint, and lost");
+    assert!(gone(900, &[listed(log, 900, 0, true)], &[]));
+    assert!(gone(900, &[listed(log, 900, 512, false)], &[]));
+    assert!(!gone(900, &[listed(log, 900, 0, false)], &[]), "listed, and nothing of it was durable");
+    assert!(!gone(900, &[listed(LogId(2), 900, 512, true)], &[]), "another lane's");
+    assert!(gone(900, &[], &[listed(log, 900, 0, false)]), "it is there and can't be read");
 }
