@@ -5,7 +5,9 @@
 //! `dump` use it as it is. *Mending* ([`mend`]) writes, in an order in which a crash at any point leaves a
 //! directory that reads the same way again:
 //!
-//! 0. The checkpoint that was loaded is made durable, if it is not known to be: what follows relies on it.
+//! 0. The checkpoint that was loaded is made durable, if it is not known to be: what follows relies on it. An older one is
+//!    written over the newest, which can't be used, marked as older and with its ceilings raised: were the newest readable
+//!    again behind a mend that was cut off, it would not understand what lies there.
 //! 1. Every kept byte that is not proven durable is rewritten with itself, holes, torn records and what belongs to no
 //!    true transaction as padding, and synced: after a failed sync the page cache may show bytes that stable storage never got, and only a
 //!    rewrite makes them dirty again. Nothing is delivered before. Of what is proven, padding alone is written again, and

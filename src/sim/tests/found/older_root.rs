@@ -300,3 +300,38 @@ fn life_that_a_newer_checkpoint_gave_up_half_synced_is_no_damage() {
     one.hindrance = Some(Fault::Fails { call: 25, choice: 6, onwards: false });
     keeps_its_promises_in(setting, 4, &[one], None);
 }
+
+/// Its file is in part another life's: what stood there was settled, and the rest of its transaction still counts.
+#[test]
+fn transaction_of_which_a_part_was_given_up_is_whole_for_an_older_root() {
+    let portions = |seed, meanwhile| Op::Portions { seed, meanwhile };
+    let ops = [
+        Op::Once { lane: 1, tasks: 6, bytes: 307, id: 0, window_ms: 1344, power: true, wait: true },
+        enqueue(0, 18, true),
+        Op::Stall { lane: 0, bytes: 8, filled: true },
+        Op::Prepare,
+        portions(3_756_726_619, 25),
+        enqueue(1, 19, false),
+        portions(1_788_679_319, 21),
+        portions(3_870_368_311, 20),
+    ];
+    let mut one = stretch(&ops, POWERLESS);
+    one.hindrance = Some(Fault::ReadsFail { skipped: 5, times: 3 });
+    let setting = Setting { lanes: 2, order: Order::Weighted, ids_max: 2, ..Setting::plain(4096) };
+    keeps_its_promises_in(setting, 8, &[one], None);
+}
+
+#[test]
+fn id_that_one_recovery_dropped_comes_back_with_its_task_and_an_older_root() {
+    let ops = [
+        Op::Later { lane: 1, tasks: 4, delay_ms: 1396, step_ms: 83, power: false },
+        Op::Special { lane: 1, bytes: 453, power: false, delay_ms: 0, ttl_ms: 5646, attempts: 3 },
+        Op::Once { lane: 0, tasks: 5, bytes: 18, id: 3, window_ms: 0, power: false, wait: true },
+        Op::Portions { seed: 3_907_554_500, meanwhile: 17 },
+        Op::Checkpoint,
+    ];
+    let mut second = stretch(&[], Crash { at: Some(7), loss: Loss::Power });
+    second.hindrance = Some(Fault::ReadsFail { skipped: 8, times: 3 });
+    let setting = Setting { lanes: 2, attempts_max: 3, expired_are_dead: true, ..Setting::plain(4096) };
+    keeps_its_promises_in(setting, 8, &[stretch(&ops, POWERLESS), second], None);
+}
