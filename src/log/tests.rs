@@ -10,6 +10,8 @@ mod marks;
 mod models;
 mod pool;
 mod scan;
+mod undecided;
+mod walk;
 
 use std::sync::Arc;
 
