@@ -36,8 +36,6 @@ pub enum Bug {
     SealedSinceGoes,
     /// Where an older checkpoint is used, what is durable proves all before it, which a newer one may have given up.
     ProvenByLaterLives,
-    /// An older checkpoint is gone on from where it lies, and the newest may be back for the next open.
-    OlderRootUsedAsItIs,
     /// The journal that only the older checkpoint needs goes at once.
     JournalDroppedEarly,
     /// Checksums know nothing of the life they belong to, and segments are recycled.
@@ -184,7 +182,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 79] = [
+    pub const SIMULATED: [Bug; 78] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -199,7 +197,6 @@ impl Bug {
         Bug::NotesBeforeAcks,
         Bug::SealedSinceGoes,
         Bug::ProvenByLaterLives,
-        Bug::OlderRootUsedAsItIs,
         Bug::JournalDroppedEarly,
         Bug::NoSalt,
         Bug::SequenceReused,

@@ -177,10 +177,9 @@ impl Run<'_> {
                 Ok(engine) => {
                     before.degraded |= is_degraded(&disk, &engine);
                     before.write_failed |= disk.faults() > 0;
-                    // What could not be read just now is told of, and what a newer checkpoint let go is missed now and then. What
-                    // a crash cut is no damage for such an open either.
+                    // What could not be read just now is told of. What a crash cut is no damage for such an open either.
                     let mut read: Vec<Damage> = engine.damage();
-                    read.retain(|one| !matches!(one.kind, DamageKind::Unreadable | DamageKind::Missing));
+                    read.retain(|one| one.kind != DamageKind::Unreadable);
                     damage_is_where_it_was_done(&read, &before)?;
                 }
                 Err(error) => {

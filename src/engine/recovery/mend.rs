@@ -21,15 +21,18 @@ pub(crate) fn mend(storage: &dyn Storage, picture: &mut Picture) -> Result<()> {
     // of a life between two of them that is settled and gone by this one. An older one is written over the newest, which can't
     // be used: were that one readable again behind a mend that did not come to its end, it would not understand what is there.
     if let Some(store) = &mut picture.store {
-        let replaced = match picture.meta.as_ref().filter(|_| picture.replaces && !on(Bug::OlderRootUsedAsItIs)) {
+        let replaced = match picture.meta.as_ref().filter(|_| picture.replaces) {
             Some(meta) => store.commit(&meta.encode(), Changes::default()).map(drop),
             None => store.make_durable(),
         };
         replaced.map_err(|error| Error::io(Store::FILE, "rewrite", error))?;
     }
+    // Where a newer checkpoint may have given lives up, the log goes on behind one of which nothing is left. Should this mend not
+    // come to its end, the later one must not prove durable what is torn in it.
+    let empty_too = picture.meta.as_ref().is_none_or(|meta| meta.is_older);
     if on(Bug::SealBeforeRewrite) {
         for life in picture.logs.values_mut().flat_map(|log| &mut log.lives) {
-            seal(life)?;
+            seal(life, empty_too)?;
         }
     }
     for log in picture.logs.values_mut() {
@@ -39,7 +42,7 @@ pub(crate) fn mend(storage: &dyn Storage, picture: &mut Picture) -> Result<()> {
     }
     for log in picture.logs.values_mut() {
         for life in &mut log.lives {
-            seal(life)?;
+            seal(life, empty_too)?;
         }
         let strays = &mut picture.strays;
         log.lives.retain(|life| {
@@ -134,9 +137,9 @@ fn pad(life: &FoundLife, scan: &Scan) -> Result<u32> {
     Ok(lowest)
 }
 
-/// Step 2: the file is cut behind the last extent and gets a footer.
-fn seal(life: &mut FoundLife) -> Result<()> {
-    if life.scan.is_none() || life.records == 0 {
+/// Step 2: the file is cut behind the last extent and gets a footer; one without any record if asked.
+fn seal(life: &mut FoundLife, empty_too: bool) -> Result<()> {
+    if life.scan.is_none() || (life.records == 0 && !empty_too) {
         return Ok(());
     }
     let name = life.name();

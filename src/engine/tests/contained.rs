@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering;
 
 use super::flaky::{Flaky, open_flaky};
 use super::world::{ack_up_to, ask, drain, open, options, ready};
+use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::engine::append::TaskDraft;
 use crate::engine::groups::Start;
 use crate::engine::recovery::{self, Given};
 use crate::engine::settle::Settle;
 use crate::error::{DamageKind, Error};
+use crate::format::checkpoint::{COPY_BYTES, SLOT_BYTES};
 use crate::format::meta::StoredOptions;
 use crate::format::segment::PRELUDE_BYTES;
 use crate::sim::{Loss, SimDisk};
@@ -262,6 +264,39 @@ fn damaged_record_that_was_acked_takes_no_other_task_along_however_often_the_que
             assert_eq!(got.contains(&payload(7)), damaged != 7, "damaged {damaged}, opened {opens} times before");
             engine.checkpoint(NOW, false).unwrap();
             disk = disk.restart(Loss::Process);
+        }
+    }
+}
+
+/// Makes both copies of a root unusable.
+fn spoil_root(disk: &SimDisk, slot: u64) {
+    let file = disk.open(Store::FILE).unwrap();
+    let slot_bytes = SLOT_BYTES as u64;
+    for copy in [0, COPY_BYTES as u64] {
+        file.write_at(slot * slot_bytes + copy, &[0xFF; 64]).unwrap();
+    }
+    file.sync().unwrap();
+}
+
+#[test]
+fn two_opens_that_each_lost_a_root_give_out_no_sequence_twice() {
+    for (first_lost, then_lost) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let disk = SimDisk::new(9);
+        let engine = open(&disk, NOW).unwrap();
+        append(&engine, 0..3);
+        engine.sync_all(NOW.wall).unwrap();
+        (0..2).for_each(|_| engine.checkpoint(NOW, false).unwrap());
+        let mut disk = disk.restart(Loss::Process);
+        let mut given = BTreeSet::new();
+        for lost in [first_lost, then_lost] {
+            spoil_root(&disk, lost);
+            let engine = open(&disk, NOW).unwrap();
+            let task = TaskDraft::plain(b"new", Durability::Process);
+            let seq = ready(&engine, || engine.append(LANE, &task, NOW.wall)).unwrap().first;
+            assert!(given.insert(seq), "{seq} twice, roots lost: {first_lost}, {then_lost}");
+            assert!(numbers(&engine).is_superset(&all(3)), "nothing is lost");
+            // Nothing of the new task survives.
+            disk = disk.restart_keeping(&mut || false);
         }
     }
 }

@@ -335,3 +335,26 @@ fn id_that_one_recovery_dropped_comes_back_with_its_task_and_an_older_root() {
     let setting = Setting { lanes: 2, attempts_max: 3, expired_are_dead: true, ..Setting::plain(4096) };
     keeps_its_promises_in(setting, 8, &[stretch(&ops, POWERLESS), second], None);
 }
+
+/// Nothing of it was left, and the later one was kept: its footer does not prove it durable for the next open.
+#[test]
+fn life_that_is_torn_at_its_first_record_stays_so_behind_a_recovery_that_kept_the_next_one() {
+    let single = Op::Once { lane: 0, tasks: 1, bytes: 37, id: 4, window_ms: 0, power: true, wait: true };
+    let ops = [
+        single,
+        enqueue(0, 400, false),
+        Op::Portions { seed: 28, meanwhile: 7 },
+        batch(2, 400, false, true),
+        Op::Settle { group: 0, pick: 1, count: 40, how: How::Ack, power: true },
+        batch(4, 700, false, false),
+        batch(4, 700, false, false),
+        Op::Portions { seed: 147, meanwhile: 3 },
+        Op::Prepare,
+    ];
+    let mut one = stretch(&ops, POWERLESS);
+    one.recoveries.push(Crash { at: Some(43), loss: Loss::Power });
+    one.hindrance = Some(Fault::ReadsFail { skipped: 11, times: 3 });
+    let setting =
+        Setting { lanes: 2, expired_are_dead: true, load: Load::Turning, keyed: Keyed::Keys, ..Setting::plain(4096) };
+    keeps_its_promises_in(setting, 24, &[one], None);
+}
