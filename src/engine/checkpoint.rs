@@ -50,6 +50,7 @@ use gather::Snapshot;
 
 /// Sequences that may be handed out before the next checkpoint must raise the ceiling.
 pub(crate) const CEILING_STEP: u64 = 1 << 40;
+
 /// What is done between two portions of what a checkpoint gathers.
 pub(crate) type Between<'a> = &'a mut dyn FnMut();
 

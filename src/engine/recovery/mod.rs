@@ -37,6 +37,7 @@ mod cut;
 mod decide;
 mod draft;
 mod heard;
+mod holds;
 mod ids;
 pub(crate) mod lives;
 pub(crate) mod mend;

@@ -349,10 +349,9 @@ fn is_quiet(life: &FoundLife) -> bool {
 fn is_in_settled(damage: &Damage, groups: &BTreeMap<u32, GroupState>, logs: &BTreeMap<u16, FoundLog>) -> bool {
     let lives = damage.lane.and_then(|lane| logs.get(&LogId::from(lane).0)).into_iter().flat_map(|log| &log.lives);
     let found = lives.into_iter().find(|life| life.name() == damage.file);
-    let settled = |life: &FoundLife, lane: LaneId| {
-        groups.values().all(|group| group.has_settled(lane, life.header.base, life.records, life.tasks))
-    };
-    found.zip(damage.lane).is_some_and(|(life, lane)| settled(life, lane))
+    let by_all =
+        |(life, lane): (&FoundLife, LaneId)| is_settled(groups, lane, life.header.base, life.records, life.tasks);
+    found.zip(damage.lane).is_some_and(by_all)
 }
 
 /// A life that an older checkpoint lists and that is gone because nobody needs it: everybody was done with it, or it is
@@ -366,5 +365,10 @@ fn is_settled_loss(
     let is_missing = |life: &&ListedLife| damage.kind == DamageKind::Missing && damage.file == file_name(life.file);
     let Some(life) = listed.iter().find(is_missing) else { return false };
     let Some(lane) = life.log.lane() else { return life.base < journal_base };
-    groups.values().all(|group| group.has_settled(lane, life.base, life.records, life.tasks))
+    is_settled(groups, lane, life.base, life.records, life.tasks)
+}
+
+/// True if every group is done with a life.
+fn is_settled(groups: &BTreeMap<u32, GroupState>, lane: LaneId, base: u64, records: u32, tasks: u32) -> bool {
+    groups.values().all(|group| group.has_settled(lane, base, records, tasks))
 }
