@@ -1,6 +1,7 @@
 //! Records and what is in them.
 
 use crate::format::record::{self, Body, Found, Kind, Life, Record};
+use crate::format::segment::BLOCK_MAX;
 use crate::format::wire::Reader;
 use crate::format::{fields, journal};
 use crate::types::Timestamp;
@@ -46,8 +47,8 @@ fn seal_and_read(life: Life, offset: u32, rest: &[u8]) {
     let [kind, flags, split, time, index @ ..] = *shape;
     let kind = [Kind::Task, Kind::Mark, Kind::Entry].into_iter().cycle().nth(usize::from(kind)).unwrap_or(Kind::Task);
     let (fields, payload) = rest.split_at_checked(usize::from(split)).unwrap_or((&[], rest));
-    // No record so far in front has a higher one.
-    let index = u32::from_le_bytes(index) % (offset / 32 + 1);
+    // No record so far in front has a higher one, and no life has more, wherever it lies.
+    let index = u32::from_le_bytes(index) % (offset / 32 + 1).min(BLOCK_MAX);
     let time = Timestamp(u64::from(time) << 40);
     let sealed = Record { index, kind, flags, time, fields, payload };
     let Some(header) = record::seal(life, offset, &sealed) else { return };

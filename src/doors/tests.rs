@@ -77,6 +77,16 @@ fn hold(target: &str, seeds: Vec<(String, Vec<u8>)>) {
 
 type Door = fn(&[u8]);
 
+/// It asked for an index that no life has, at a place that no segment has: a record that was moved may have any index of its
+/// life, and the door reckoned by its place alone.
+#[test]
+fn moved_record_beyond_any_segment_passes_its_door() {
+    let place = [0x0D, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x6B, 0x4E, 0xF0, 0xAD];
+    let (offset, shape) = ([0x0B, 0x17, 0x5A, 0xCE], [0xBA, 0xBA, 0xBA, 0xBA, 0xBA, 0xBA, 0xBA, 0xD1]);
+    let payload = [0xC0, 0xCF, 0x6A, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0x41, 0, 0, 0, 0xF6, 0xB3, 0xCF, 0x14];
+    decode_record(&[&place[..], &offset, &shape, &payload].concat());
+}
+
 #[test]
 fn every_seed_passes_its_door() {
     let doors: [(&str, Door); 6] = [
