@@ -172,8 +172,10 @@ impl Engine {
         let lanes_grown = self.lanes_durable().saturating_sub(self.counts.lanes_at_checkpoint.load(Ordering::Relaxed));
         let age = now.boot_ms.saturating_sub(self.counts.checkpoint_ms.load(Ordering::Relaxed));
         let changed = self.changed.load(Ordering::Relaxed);
-        // On a full disk the journal gets its own segments back by checkpoints alone.
-        let starved = changed && self.journal_pool.lock().len() == 0;
+        // On a full disk the journal gets its own segments back by checkpoints alone. One that merely awaits its next
+        // segment, as after its first roll, is not starved.
+        let short = self.evacuation.short_of_disk.load(Ordering::Relaxed);
+        let starved = changed && short && self.journal_pool.lock().len() == 0;
         starved
             || self.dedup.grown.load(Ordering::Relaxed)
             || grown >= self.settings.checkpoint_bytes

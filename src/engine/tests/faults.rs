@@ -1,13 +1,17 @@
 //! Damage at rest and a full disk.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::world::{drain, open, ready};
+use super::world::{ack_up_to, drain, open, ready};
 use crate::engine::Engine;
 use crate::engine::append::TaskDraft;
+use crate::engine::recovery::{self, Given};
 use crate::engine::settle::Settle;
 use crate::error::{DamageKind, Error};
 use crate::format::checkpoint::{BLOBS_AT, COPY_BYTES};
+use crate::format::meta::StoredOptions;
 use crate::format::segment::{PRELUDE_BYTES, parse_file_name};
 use crate::sim::{Loss, SimDisk};
 use crate::types::{Durability, LaneId, Now, Timestamp};
@@ -125,7 +129,6 @@ fn segment_that_cannot_be_read_is_reported_left_alone_and_served_once_it_can() {
 
 #[test]
 fn damage_is_refused_before_anything_is_written_if_asked_to() {
-    use crate::engine::recovery::{self, Given};
     let disk = queue_at_rest(200, true);
     let lost = disk.files().into_iter().map(|(name, _)| name).find(|name| parse_file_name(name).is_some()).unwrap();
     // The first segment file may be the journal's; lose lane files until one counts.
@@ -135,7 +138,7 @@ fn damage_is_refused_before_anything_is_written_if_asked_to() {
     disk.lose_file(&lane_file);
     let before = disk.operations();
     let given = Given { resolve: &|_| Ok(super::world::options()), fail_on_damage: true };
-    let refused = recovery::open(std::sync::Arc::new(disk.clone()), std::path::Path::new("sim"), &given, NOW);
+    let refused = recovery::open(Arc::new(disk.clone()), Path::new("sim"), &given, NOW);
     assert!(matches!(refused, Err(Error::Damaged { .. })));
     assert_eq!(disk.operations(), before, "nothing was written");
 }
@@ -174,6 +177,30 @@ fn full_disk_refuses_tasks_and_lets_the_queue_drain() {
     assert_eq!(acked, accepted);
     engine.checkpoint(NOW, false).unwrap();
     append(&engine, 0).expect("space that came back is used");
+}
+
+#[test]
+fn a_journal_that_awaits_its_next_segment_asks_for_no_checkpoint_but_one_that_can_have_none_does() {
+    let disk = SimDisk::new(12);
+    // No checkpoint for the journal's length, nor for what is done in the lanes.
+    let rare = StoredOptions { checkpoint_bytes: 1 << 30, ..super::world::options() };
+    let given = Given { resolve: &|_| Ok(rare.clone()), fail_on_damage: false };
+    let engine = recovery::open(Arc::new(disk.clone()), Path::new("sim"), &given, NOW).unwrap();
+    for number in 0..400 {
+        append(&engine, number).unwrap();
+    }
+    engine.sync_all(NOW.wall).unwrap();
+    engine.checkpoint(NOW, false).unwrap();
+    while engine.journal_pool.lock().len() > 0 {
+        assert_eq!(ack_up_to(&engine, "default", 1, NOW), 1, "entries enough for every segment that is ready");
+    }
+    assert!(!engine.wants_checkpoint(NOW));
+    disk.set_space(Some(0));
+    assert!(matches!(engine.prepare(), Err(Error::Full { .. })));
+    assert!(engine.wants_checkpoint(NOW));
+    disk.set_space(None);
+    while engine.prepare().unwrap() {}
+    assert!(!engine.wants_checkpoint(NOW));
 }
 
 #[test]
