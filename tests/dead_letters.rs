@@ -215,7 +215,7 @@ fn a_dead_letter_goes_to_another_lane_as_a_new_task_for_its_group_alone() {
 #[test]
 fn a_dead_letter_that_finds_no_room_or_no_lane_stays_a_dead_letter() {
     let place = place();
-    let options = small().append_wait(Duration::from_millis(300)).lane_bound(LaneId(1), Bound::new().tasks(1));
+    let options = small().append_wait(Duration::from_secs(3)).lane_bound(LaneId(1), Bound::new().tasks(1));
     let queue = options.open(&place.path).unwrap();
     bury(&queue, &["a", "b"]);
     assert!(matches!(queue.redrive_to("default", &DeadFilter::new(), LaneId(9)), Err(Error::NoSuchLane { .. })));

@@ -8,6 +8,8 @@ use lanelog::{DeadCause, Error, Queue, Task};
 use support::{drain, nothing, one, place, small, wait_over};
 
 const SHORT: Duration = Duration::from_millis(30);
+/// Time enough to be handed out before, on a slow disk too.
+const ENOUGH: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(3600);
 
 #[test]
@@ -45,11 +47,11 @@ fn where_it_is_asked_for_an_expired_task_becomes_a_dead_letter() {
 fn what_is_on_loan_when_it_expires_may_be_finished_and_what_fails_then_is_not_tried_again() {
     let place = place();
     let queue = small().open(&place.path).unwrap();
-    queue.enqueue(Task::new("finished").ttl(SHORT)).unwrap();
-    queue.enqueue(Task::new("failed").ttl(SHORT)).unwrap();
+    queue.enqueue(Task::new("finished").ttl(ENOUGH)).unwrap();
+    queue.enqueue(Task::new("failed").ttl(ENOUGH)).unwrap();
     let consumer = queue.consumer();
     let (finished, failed) = (one(&consumer), one(&consumer));
-    wait_over(SHORT);
+    wait_over(ENOUGH);
     finished.ack().unwrap();
     failed.nack(Some(Duration::ZERO), "too late").unwrap();
     assert!(nothing(&consumer));

@@ -4,10 +4,12 @@
 //! [`Scheduler::served`] or [`Scheduler::found_empty`] says what came of it. It remembers turns over reserves, so that a
 //! consumer who takes tasks one by one gets the same shares as one who takes batches.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::sabotage::{Bug, on};
-use crate::types::{LANES_MAX, LaneId, LaneSet, millis};
+use crate::types::{LANES_MAX, LaneId, LaneSet, millis, parse_span};
 
 /// How the next lane is chosen. Every group goes by it for itself, over the reserves that ask for all lanes; one that
 /// names some gets the same order among those.
@@ -17,7 +19,9 @@ use crate::types::{LANES_MAX, LaneId, LaneSet, millis};
 /// use std::time::Duration;
 ///
 /// let shares = Options::new().lanes(3).priority(Priority::Weighted(vec![6, 3, 1]));
-/// let aging = Options::new().lanes(3).priority(Priority::Aging { longest_wait: Duration::from_secs(60) });
+/// let aging = Options::new().lanes(3).priority("aging:1m".parse()?);
+/// assert_eq!(Priority::Aging { longest_wait: Duration::from_secs(60) }, "aging:1m".parse()?);
+/// # Ok::<_, lanelog::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -44,6 +48,28 @@ pub enum Priority {
         /// How long a lane may wait for its turn.
         longest_wait: Duration,
     },
+}
+
+impl FromStr for Priority {
+    type Err = Error;
+
+    /// `strict`, `weighted:6,3,1` or `aging:30s`; times as in `250ms`, `1s`, `5m`, `2h`, `1d`. Whether weights and times are
+    /// in bounds is looked at by the open.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parse = || match text.split_once(':') {
+            None if text == "strict" => Some(Priority::Strict),
+            Some(("weighted", weights)) => {
+                let weights = weights.split(',').map(|weight| weight.parse().ok());
+                Some(Priority::Weighted(weights.collect::<Option<_>>()?))
+            }
+            Some(("aging", wait)) => Some(Priority::Aging { longest_wait: parse_span(wait)? }),
+            _ => None,
+        };
+        parse().ok_or_else(|| Error::InvalidOption {
+            option: "priority",
+            why: format!("{text:?} is none of strict, weighted:6,3,1 and aging:30s"),
+        })
+    }
 }
 
 /// The largest weight of a lane.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, bail};
 use lanelog::{Durability, LaneId, Options, Pending, Queue, Task, TaskId};
 
 use crate::args::{self, Enqueue};
@@ -14,6 +14,10 @@ use crate::tally::Tally;
 
 /// Tasks that may wait for their commit together.
 const PENDING_MAX: usize = 4096;
+/// How long a wait for room lasts before it looks for a signal.
+const LOOK: Duration = Duration::from_millis(50);
+/// So often, 5 s in all, for a segment that is not ready.
+const LOOKS_FOR_A_SEGMENT: u32 = 100;
 
 /// `lanelog enqueue`.
 pub fn enqueue(args: &Enqueue) -> Result<u8> {
@@ -22,7 +26,10 @@ pub fn enqueue(args: &Enqueue) -> Result<u8> {
     let tally = Tally::new(0);
     let dedup =
         args.dedup_id.as_deref().map(|id| Dedup { id, time: args.dedup_for, until_settled: args.dedup_until_settled });
-    let fed = feed_with(&queue, &args.input, dedup, args.durability.into(), &stop, &tally);
+    let durability = args.durability.into();
+    let feeder =
+        Feeder { queue: &queue, how: &args.input, dedup, durability, waits: None, pending: Vec::new(), tally: &tally };
+    let fed = feeder.feed(&stop);
     let hits = queue.stats().dedup_hits;
     let closed = queue.close();
     tally.say_enqueued(hits);
@@ -39,25 +46,10 @@ struct Dedup<'a> {
     until_settled: bool,
 }
 
-/// Enqueues every item of standard input. An item that can be read is accepted before more input is waited for.
-pub fn feed(queue: &Queue, how: &args::Input, durability: Durability, stop: &Stop, tally: &Tally) -> Result<()> {
-    feed_with(queue, how, None, durability, stop, tally)
-}
-
-fn feed_with(
-    queue: &Queue,
-    how: &args::Input,
-    dedup: Option<Dedup<'_>>,
-    durability: Durability,
-    stop: &Stop,
-    tally: &Tally,
-) -> Result<()> {
-    let mut feeder = Feeder { queue, how, dedup, durability, pending: Vec::new(), tally };
-    let fed = feeder.take_all(&Input::standard(stop)?, if how.null { 0 } else { b'\n' });
-    // However it ended, what was submitted counts.
-    let settled = feeder.settle().map_err(Error::from);
-    let accepted = tally.enqueued.load(Ordering::Relaxed);
-    fed.and(settled).with_context(|| format!("input ends at item {} ({accepted} accepted before it)", accepted + 1))
+/// Enqueues every item of standard input, beside workers that make room where the queue is full.
+pub fn feed(queue: &Queue, how: &args::Input, stop: &Stop, tally: &Tally) -> Result<()> {
+    let durability = Durability::Power;
+    Feeder { queue, how, dedup: None, durability, waits: Some(stop), pending: Vec::new(), tally }.feed(stop)
 }
 
 struct Feeder<'a> {
@@ -65,11 +57,22 @@ struct Feeder<'a> {
     how: &'a args::Input,
     dedup: Option<Dedup<'a>>,
     durability: Durability,
+    /// Waits for room under a bound until this is asked for; `None`: as long as the queue says.
+    waits: Option<&'a Stop>,
     pending: Vec<Pending<TaskId>>,
     tally: &'a Tally,
 }
 
 impl Feeder<'_> {
+    /// An item that can be read is accepted before more input is waited for.
+    fn feed(mut self, stop: &Stop) -> Result<()> {
+        let fed = self.take_all(&Input::standard(stop)?, if self.how.null { 0 } else { b'\n' });
+        // However it ended, what was submitted counts.
+        let settled = self.settle().map_err(Error::from);
+        let accepted = self.tally.enqueued.load(Ordering::Relaxed);
+        fed.and(settled).with_context(|| format!("input ends at item {} ({accepted} accepted before it)", accepted + 1))
+    }
+
     fn take_all(&mut self, input: &Input, end: u8) -> Result<()> {
         let bytes_max = self.queue.task_bytes_max();
         let mut items = Items::new(end, usize::try_from(bytes_max).unwrap_or(usize::MAX));
@@ -81,8 +84,9 @@ impl Feeder<'_> {
             }
             match piece.context("standard input can't be read")? {
                 Piece::Bytes(bytes) => {
-                    let cut = items.cut(&bytes, |item| self.submit(item).map_err(Refusal::Queue));
-                    cut.map_err(|refusal| refusal.explain(bytes_max))?;
+                    if let Err(refusal) = items.cut(&bytes, |item| self.submit(item)) {
+                        return refusal.ends_with(bytes_max);
+                    }
                 }
                 Piece::Later => {}
                 Piece::End => break,
@@ -90,13 +94,11 @@ impl Feeder<'_> {
                 Piece::Stopped => return Ok(()),
             }
         }
-        match items.rest() {
-            Some(last) => self.submit(&last).map_err(|error| Refusal::Queue(error).explain(bytes_max)),
-            None => Ok(()),
-        }
+        let last = items.rest().map_or(Ok(()), |last| self.submit(&last));
+        last.or_else(|refusal| refusal.ends_with(bytes_max))
     }
 
-    fn submit(&mut self, item: &[u8]) -> Result<(), lanelog::Error> {
+    fn submit(&mut self, item: &[u8]) -> Result<(), Refusal> {
         let mut task = Task::new(item).lane(LaneId(self.how.lane)).durability(self.durability);
         if let Some(delay) = self.how.delay {
             task = task.delay(delay);
@@ -113,8 +115,33 @@ impl Feeder<'_> {
             task = dedup.time.map_or(task.clone(), |time| task.dedup_for(time));
             task = if dedup.until_settled { task.dedup_until_settled() } else { task };
         }
-        self.pending.push(self.queue.submit(task)?);
-        if self.pending.len() >= PENDING_MAX { self.settle() } else { Ok(()) }
+        let submitted = self.submitted(task)?;
+        self.pending.push(submitted);
+        if self.pending.len() >= PENDING_MAX {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn submitted(&mut self, task: Task<'_>) -> Result<Pending<TaskId>, Refusal> {
+        use lanelog::Error::{Full, OverBound};
+        // What waits for its commit is handed to nobody, and so makes no room.
+        if !self.pending.is_empty() {
+            match self.queue.submit(task.clone().wait(Duration::ZERO)) {
+                Err(OverBound { .. } | Full { .. }) => self.settle()?,
+                submitted => return Ok(submitted?),
+            }
+        }
+        let Some(stop) = self.waits else { return Ok(self.queue.submit(task)?) };
+        let mut looks_left = LOOKS_FOR_A_SEGMENT;
+        loop {
+            match self.queue.submit(task.clone().wait(LOOK)) {
+                Err(OverBound { .. }) if stop.is_asked() => return Err(Refusal::Stopped),
+                Err(OverBound { .. }) => {}
+                Err(Full { .. }) if looks_left > 0 => looks_left -= 1,
+                submitted => return Ok(submitted?),
+            }
+        }
     }
 
     fn settle(&mut self) -> Result<(), lanelog::Error> {
@@ -138,7 +165,15 @@ impl Dedup<'_> {
 /// Why an item did not become a task.
 enum Refusal {
     Endless,
+    /// There was no room yet as the work should end.
+    Stopped,
     Queue(lanelog::Error),
+}
+
+impl From<lanelog::Error> for Refusal {
+    fn from(error: lanelog::Error) -> Self {
+        Refusal::Queue(error)
+    }
 }
 
 impl From<Endless> for Refusal {
@@ -148,13 +183,15 @@ impl From<Endless> for Refusal {
 }
 
 impl Refusal {
-    fn explain(self, bytes_max: u64) -> Error {
+    /// How the input ends by that.
+    fn ends_with(self, bytes_max: u64) -> Result<()> {
         match self {
+            Refusal::Stopped => Ok(()),
             Refusal::Endless | Refusal::Queue(lanelog::Error::TaskTooLarge { .. }) => {
                 let room = bytes_max.saturating_sub(32);
-                anyhow!("it is longer than {room} bytes, the most a task can be; enqueue the names of files instead")
+                bail!("it is longer than {room} bytes, the most a task can be; enqueue the names of files instead")
             }
-            Refusal::Queue(error) => error.into(),
+            Refusal::Queue(error) => Err(error.into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use lanelog::{DeadFilter, LaneId, Options, Queue, TaskState, inspect};
 
-use crate::args::{Dead, DeadMove, Letters, OfLane, OfTask, Snapshot};
+use crate::args::{Dead, DeadMove, Letters, OfLane, OfTask, Park, Snapshot};
 use crate::look;
 use crate::queue;
 
@@ -56,6 +56,18 @@ pub fn dead(args: &Dead) -> Result<u8> {
             look::say(&format!("dropped {moved}\n"))
         }
     }
+}
+
+/// `lanelog park`.
+pub fn park(args: &Park) -> Result<u8> {
+    let parked = change(&args.task.queue, |queue| queue.park(GROUP, args.task.id, &args.reason))?;
+    Ok(u8::from(!parked))
+}
+
+/// `lanelog kick`.
+pub fn kick(which: &Letters) -> Result<u8> {
+    let kicked = change(&which.queue, |queue| queue.kick(GROUP, &filter(which)))?;
+    look::say(&format!("kicked {kicked}\n"))
 }
 
 /// `lanelog snapshot`.

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         Command::Resume(of) => hand::resume(&of),
         Command::Purge(of) => hand::purge(&of),
         Command::Dead(dead) => hand::dead(&dead),
+        Command::Park(park) => hand::park(&park),
+        Command::Kick(which) => hand::kick(&which),
         Command::Group(group) => group::group(&group),
         Command::Snapshot(snapshot) => hand::snapshot(&snapshot),
         Command::Cancel(of) => hand::cancel(&of),

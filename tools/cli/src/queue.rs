@@ -8,7 +8,7 @@ use crate::output;
 
 /// Opens the queue, making it if need be, and says what is wrong with it.
 pub fn open(place: &Place, options: Options) -> Result<Queue> {
-    let options = options.sigbus_guard(true);
+    let options = place.rules.apply(options).sigbus_guard(true);
     let options = match place.lanes {
         Some(lanes) => options.lanes(lanes),
         None => options,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lanelog::{Damage, Durability, Options, Queue};
+use lanelog::{Damage, Options, Queue};
 
 use crate::args::{Run, Running, Work};
 use crate::child::Template;
@@ -21,7 +21,7 @@ pub fn run(args: &Run) -> Result<u8> {
     let session = Session::new(queue, stop);
     let crew = Crew::new(&session, &template, &args.running)?;
     let outcome = crew.work(|| {
-        let fed = feed::feed(&session.queue, &args.input, Durability::Power, &session.stop, &session.tally);
+        let fed = feed::feed(&session.queue, &args.input, &session.stop, &session.tally);
         crew.end_when_empty();
         fed
     });

@@ -82,3 +82,17 @@ fn what_can_not_be_is_refused_in_one_line() {
         assert!(said.err.contains(told) && said.err.trim().lines().count() == 1, "{args}: {}", said.err);
     }
 }
+
+#[test]
+fn a_parked_task_is_not_run_until_it_is_kicked() {
+    let place = place();
+    place.lanelog("enqueue", "a\nb\n").ends_with(0);
+    let id = place.records()[0]["id"].as_str().unwrap().to_owned();
+    place.lanelog(&format!("park {id} --reason later"), "").ends_with(0);
+    place.lanelog(&format!("park {id}"), "").ends_with(1);
+    assert!(place.lanelog("dump", "").ends_with(0).text().contains("later"));
+    assert_eq!(place.lanelog("work --until-empty -- echo {}", "").ends_with(0).text(), "b\n");
+    assert_eq!(place.lanelog("kick --reason sooner", "").ends_with(0).text(), "kicked 0\n");
+    assert_eq!(place.lanelog("kick", "").ends_with(0).text(), "kicked 1\n");
+    assert_eq!(place.lanelog("work --until-empty -- echo {}", "").ends_with(0).text(), "a\n");
+}
