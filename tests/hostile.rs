@@ -55,6 +55,7 @@ fn open_with_little_memory(path: &Path) {
     assert_eq!(texts(&served).len(), served.len(), "nothing twice");
     served.iter().for_each(|_| _ = say("serve", 0, Ok(())));
     queue.damage().iter().for_each(|_| _ = say("damage", 0, Ok(())));
+    say("sync", 0, queue.sync());
     say("enqueue", 0, queue.enqueue(Task::new("goes on")));
     say("close", 0, queue.close());
 }
@@ -154,6 +155,7 @@ fn told_or_served(path: &Path, what: &str) -> bool {
     }
     let (served, damage) = (count("serve"), count("damage"));
     assert!(served == TASKS || damage > 0, "{what}: {served} served, and nothing is reported");
+    assert!(!said.answers("sync").is_empty(), "{what}: a sync returns");
     assert_eq!(said.answers("close"), ["done"].into(), "{what}: {}", said.first_error("close"));
     true
 }

@@ -41,8 +41,11 @@ fn segments_whose_tasks_are_acked_are_given_back() {
         for _ in 0..20 {
             queue.enqueue(Task::new(&payload).durability(Durability::Process)).unwrap();
         }
-        let taken = consumer.reserve(Reserve::new().tasks(20)).unwrap();
-        assert_eq!(taken.len(), 20);
+        // The queue's own marks are appends too, and may hold up a task for a moment.
+        let mut taken = Vec::new();
+        while taken.len() < 20 {
+            taken.extend(consumer.reserve(Reserve::new().tasks(20).wait(Duration::from_secs(20))).unwrap());
+        }
         consumer.ack_batch(taken).unwrap();
         most = most.max(queue.stats().lanes[0].segments);
     }
@@ -67,7 +70,8 @@ fn what_lives_is_the_same_to_who_has_the_queue_open_and_who_looks() {
     let written = |stats: &Stats| (stats.lanes[0].live_bytes, stats.lanes[0].dead_bytes);
     assert_eq!(written(&open), written(&looked));
     let (live, dead) = written(&open);
-    assert!(live >= 30 * 100 && live <= 3 * dead + 30, "{open:?}");
+    // With a mark or two, which count as live.
+    assert!((30 * 100..4 * dead).contains(&live), "{open:?}");
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn payloads_stay_valid_while_they_are_held_and_their_segments_are_listed() {
     for round in 0..60_u8 {
         queue.enqueue(Task::new(&[round; 900])).unwrap();
     }
-    drain(&queue);
+    assert_eq!(drain(&queue).len(), 60);
     queue.checkpoint().unwrap();
     let pins = queue.pins().held;
     assert_eq!((pins.len(), kept.as_ref()), (1, b"keep me".as_ref()), "{pins:?}");

@@ -157,9 +157,10 @@ impl Engine {
             waits,
         };
         let retained = self.lanes.all().flat_map(|(_, log)| log.segments());
-        let held = retained.filter(|segment| segment.held() > 0).map(|segment| pin(&segment, segment.held(), false));
-        let mut pins: Vec<Pin> = held.collect();
-        pins.extend(self.retired.lock().iter().map(|segment| pin(segment, segment.borrowers(), true)));
+        let mut pins: Vec<Pin> = retained.map(|segment| pin(&segment, segment.held(), false)).collect();
+        pins.extend(self.retired.lock().iter().map(|segment| pin(segment, segment.held(), true)));
+        // What a thread of the queue's own still looks at is given back in a moment.
+        pins.retain(|pin| pin.held > 0);
         pins
     }
 }

@@ -208,9 +208,11 @@ impl Segment {
         self.start + u64::from(offset)
     }
 
-    /// Log position behind the file.
+    /// Log position behind the file; of one that was cut, behind what is known to have been in it, so that no position of it
+    /// waits for a sync.
     pub(crate) fn next_start(&self) -> u64 {
-        self.start + self.header.size.max(self.file_bytes)
+        let end = self.sealed().map_or(0, |sealed| u64::from(sealed.end));
+        self.start + self.header.size.max(self.file_bytes).max(end)
     }
 
     /// Offset where extents must end.

@@ -139,7 +139,8 @@ impl Consumer {
 
     /// Takes tasks on loan: those due again first, then new ones, the most urgent lane first. Waits for a first
     /// one as long as the ask says, spinning briefly and then parked; the list is empty if none came. Blocks for
-    /// nothing else; the attempts are journaled in memory that survives the process.
+    /// nothing else; the attempts are journaled in memory that survives the process. Within a lane nothing is handed out
+    /// before what another thread is just appending in front of it, so without a wait a list may be empty for that moment.
     ///
     /// # Errors
     /// [`Error::NoSuchGroup`] for the group `default` where it was removed before, [`Error::GroupRemoved`] if the consumer's group

@@ -180,7 +180,7 @@ impl Run<'_> {
                     // What could not be read just now is told of. What a crash cut is no damage for such an open either.
                     let mut read: Vec<Damage> = engine.damage();
                     read.retain(|one| one.kind != DamageKind::Unreadable);
-                    damage_is_where_it_was_done(&read, &before)?;
+                    damage_is_where_it_was_done(&mut self.model.told, &read, &before)?;
                 }
                 Err(error) => {
                     fail_open(&disk, &error)?;

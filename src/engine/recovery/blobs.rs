@@ -27,7 +27,8 @@ pub(super) struct Base {
     pub fallback: bool,
 }
 
-pub(super) const OTHER_ROOT: &str = "; an older checkpoint or a full scan is used: tasks may come again, none is lost";
+pub(super) const OTHER_ROOT: &str = "; an older checkpoint or a full scan is used: tasks may come again, none is lost, \
+     and a segment that it had let go may be told of as missing or damaged";
 
 pub(super) fn checkpoint_damage(offset: u64, bytes: u64, what: String) -> Damage {
     let file = Store::FILE.to_owned();
