@@ -16,6 +16,7 @@
 mod actor;
 mod disk;
 mod exhaust;
+mod files;
 mod flips;
 mod mishaps;
 mod model;

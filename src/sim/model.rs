@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::files::Files;
 use super::once::Ids;
 use super::operation::How;
 use crate::delivery::workers::WorkerId;
@@ -394,8 +395,7 @@ pub(super) struct Model {
     /// Those in which an id gave a task that was there before.
     pub with_hits: BTreeSet<u32>,
     pub ids: Ids,
-    /// Segments that opens with an older checkpoint told of.
-    pub told: BTreeSet<String>,
+    pub files: Files,
     pub payloads: u32,
     pub groups: u32,
     /// How far the wall clock was ahead of the boot clock at most.

@@ -7,17 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::actor::{PULSE, ask, dead_of, later};
+use super::files::damage_is_where_it_was_done;
 use super::model::{Held, Mine, Model, Side, Sure, Transaction, Verdict, Violation, WORN_OUT, ensure};
 use super::once::{IDS, Survival, fingerprint};
 use super::operation::How;
 use super::schedule::Setting;
-use crate::checkpoint::Store;
 use crate::engine::Engine;
 use crate::engine::deliver::Handed;
 use crate::engine::pause::Pausable;
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
-use crate::error::{Damage, DamageKind};
+use crate::error::Damage;
 use crate::types::{LaneId, LaneSet, Now, Seq};
 
 /// What may have happened to the queue before it was opened.
@@ -84,7 +84,7 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
         shown.push(show(model, engine, side, late)?);
     }
     let damage = engine.damage();
-    damage_is_where_it_was_done(&mut model.told, &damage, before)?;
+    damage_is_where_it_was_done(&mut model.files, &damage, before)?;
     if before.forgets() {
         // An older checkpoint may bring back what was in doubt and did not seem to have survived.
         for (side, shown) in model.sides.iter_mut().zip(&shown) {
@@ -124,7 +124,7 @@ pub(super) struct Meanwhile<'a> {
 /// each by itself and wholly.
 pub(super) fn check_meanwhile(told: Meanwhile<'_>, engine: &Engine, before: &Before, now: Now) -> Verdict {
     let wrong = |error: crate::error::Error| Violation(format!("a snapshot refuses: {error}"));
-    damage_is_where_it_was_done(&mut told.known.told.clone(), &engine.damage(), before)?;
+    damage_is_where_it_was_done(&mut told.known.files.clone(), &engine.damage(), before)?;
     let paused = engine.paused();
     let groups = paused.groups.into_iter().map(Pausable::Group);
     for what in paused.lanes.into_iter().map(Pausable::Lane).chain(groups) {
@@ -153,7 +153,7 @@ pub(super) fn check_meanwhile(told: Meanwhile<'_>, engine: &Engine, before: &Bef
         }
         all.push(shown);
     }
-    damage_is_where_it_was_done(&mut told.known.told.clone(), &engine.damage(), before)?;
+    damage_is_where_it_was_done(&mut told.known.files.clone(), &engine.damage(), before)?;
     transactions_are_whole(&after, &all, before)
 }
 
@@ -288,24 +288,6 @@ fn show(model: &Model, engine: &Engine, side: &Side, late: Now) -> Verdict<Shown
     }
     let dead = dead_of(engine, &cell);
     Ok(Shown { handed, buried, dead })
-}
-
-/// Damage is reported where it was done and nowhere else. What a crash tears is no damage. `told` are segments that an open with
-/// an older checkpoint told of: a newer one may have let such a segment go, and its file to the next life, of which some
-/// records survived and the first sector did not. It is told of until it goes. That nothing is lost by it, `nothing_is_missing`
-/// sees to.
-pub(super) fn damage_is_where_it_was_done(told: &mut BTreeSet<String>, damage: &[Damage], before: &Before) -> Verdict {
-    let hurt = before.hurt.as_ref().map(|harm| harm.file.as_str());
-    for one in damage {
-        let torn = one.kind == DamageKind::Torn && (before.power_lost || before.write_failed);
-        let of_root = before.degraded && one.file == Store::FILE;
-        if one.lane.is_some() && matches!(one.kind, DamageKind::Missing | DamageKind::Corrupt) && before.degraded {
-            told.insert(one.file.clone());
-        }
-        let known = torn || of_root || told.contains(&one.file);
-        ensure!(known || hurt == Some(one.file.as_str()), "damage where none was done: {one:?}");
-    }
-    Ok(())
 }
 
 /// Right after an open nothing is due before the rest, so each lane comes in the order of its sequences, key by key.

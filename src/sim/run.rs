@@ -6,9 +6,10 @@
 
 use super::actor::{Actor, Flow, open};
 use super::disk::{Call, Failing, Loss, SimDisk, Which};
+use super::files::damage_is_where_it_was_done;
 use super::model::{Model, Verdict, Violation, ensure};
 use super::operation::{Crash, Fault, How, Hurt, Op};
-use super::oracle::{Before, Harm, check, damage_is_where_it_was_done};
+use super::oracle::{Before, Harm, check};
 use super::schedule::{Room, Schedule, Setting, Stretch};
 use super::space::check_space;
 use crate::checkpoint::Store;
@@ -154,6 +155,7 @@ impl Run<'_> {
             } else {
                 // Everything stops here, producers between claim and publish included: the disk is as it is now.
                 disk.crash();
+                actor.model.files.note(&actor.engine);
                 return Ok(false);
             }
         }
@@ -180,7 +182,7 @@ impl Run<'_> {
                     // What could not be read just now is told of. What a crash cut is no damage for such an open either.
                     let mut read: Vec<Damage> = engine.damage();
                     read.retain(|one| one.kind != DamageKind::Unreadable);
-                    damage_is_where_it_was_done(&mut self.model.told, &read, &before)?;
+                    damage_is_where_it_was_done(&mut self.model.files, &read, &before)?;
                 }
                 Err(error) => {
                     fail_open(&disk, &error)?;
