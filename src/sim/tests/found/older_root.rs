@@ -358,3 +358,33 @@ fn life_that_is_torn_at_its_first_record_stays_so_behind_a_recovery_that_kept_th
         Setting { lanes: 2, expired_are_dead: true, load: Load::Turning, keyed: Keyed::Keys, ..Setting::plain(4096) };
     keeps_its_promises_in(setting, 24, &[one], None);
 }
+
+/// The next life's first records survived, and its first sector did not. What they lie over is settled, as the root that
+/// can't be read knew: it is told of as corrupt, in every open until it goes, and nothing is lost.
+#[test]
+fn file_that_the_next_life_overwrote_in_part_is_told_of_and_costs_nothing() {
+    let ops = [
+        enqueue(0, 8, true),
+        batch(3, 400, false, false),
+        enqueue(0, 400, false),
+        batch(6, 400, false, true),
+        Op::Portions { seed: 1_667_324_630, meanwhile: 37 },
+        enqueue(0, 400, false),
+        batch(5, 400, true, false),
+        Op::Batch { lane: 1, tasks: 3, bytes: 700, power: false, wait: false },
+        Op::Checkpoint,
+        Op::Batch { lane: 1, tasks: 1, bytes: 700, power: false, wait: false },
+        Op::Batch { lane: 1, tasks: 4, bytes: 700, power: false, wait: false },
+        reserve(16),
+        settle(How::Ack, 40, true),
+        Op::Portions { seed: 125, meanwhile: 2 },
+        Op::Prepare,
+        enqueue(1, 40, true),
+        enqueue(1, 40, true),
+        enqueue(1, 40, true),
+    ];
+    let mut one = stretch(&ops, POWERLESS);
+    one.hindrance = Some(Fault::ReadsFail { skipped: 6, times: 2 });
+    let setting = Setting { lanes: 2, attempts_max: 3, load: Load::Turning, loans_max: 6, ..Setting::plain(8192) };
+    keeps_its_promises_in(setting, 120, &[one], None);
+}
