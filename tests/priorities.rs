@@ -91,17 +91,18 @@ fn a_weighted_lane_that_comes_late_saved_nothing_up() {
 fn aging_is_strict_until_a_lane_waited_too_long_and_then_lets_one_task_of_it_pass() {
     let place = place();
     let longest_wait = Duration::from_millis(200);
+    let began = Instant::now();
     let queue = aging(longest_wait).open(&place.path).unwrap();
+    // A lane's wait began after the first of these and before the second; the queue's clock counts milliseconds.
+    let mut served = [(began, Instant::now() + Duration::from_millis(2)); 3];
     let consumer = queue.consumer();
     for lane in 0..3 {
         fill(&queue, lane, 200);
     }
-    // A lane was served after the first of these and before the second.
-    let mut served = [(Instant::now(), Instant::now()); 3];
     let mut patient = 0;
     while patient < 10 {
         let before = Instant::now();
-        let overdue = served.map(|(_, since)| before.duration_since(since) > longest_wait);
+        let overdue = served.map(|(_, since)| before.saturating_duration_since(since) > longest_wait);
         let lanes = take(&consumer, 3, 3);
         let after = Instant::now();
         for lane in 1..3 {
@@ -114,7 +115,7 @@ fn aging_is_strict_until_a_lane_waited_too_long_and_then_lets_one_task_of_it_pas
             patient += count;
         }
         for lane in lanes {
-            served[usize::from(lane)] = (before, after);
+            served[usize::from(lane)] = (before, after + Duration::from_millis(2));
         }
         fill(&queue, 0, 3);
     }
