@@ -69,10 +69,13 @@ impl Model {
         for (at, one) in candidates.iter().enumerate().rev().filter(|(_, one)| !one.lost) {
             if gave == Some((one.lane, one.seq)) {
                 ensure!(self.may_count(one, wall), "id {id} is over for {one:?} and gives it, at {}", wall.0);
+                // Of those whose time was over before the clock jumped back any may count again, and after a restart another.
+                let most = self.ids.wall_most;
+                let may_come = |one: &Accepted| one.lost || (one.ends != UNTIL_SETTLED && one.ends.0 <= most);
                 if let Some(left) = self.ids.accepted.get_mut(&id) {
-                    let lost = left.split_off(at + 1).into_iter().filter(|one| one.lost);
+                    let later = left.split_off(at + 1).into_iter().filter(may_come);
                     left.iter_mut().skip(at).for_each(|one| one.known = true);
-                    left.extend(lost);
+                    left.extend(later);
                 }
                 return Ok(());
             }
