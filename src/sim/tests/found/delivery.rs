@@ -243,3 +243,25 @@ fn task_that_came_back_while_a_copy_was_made_may_be_dead_in_it() {
     };
     keeps_its_promises_in(setting, 4, &[stretch(&first, POWERLESS), stretch(&second, KILLED)], None);
 }
+
+/// Both were over before the clock jumped back. The queue gave the older one then, for it had forgotten the newer; a restart
+/// met that in its segment.
+#[test]
+fn of_two_tasks_of_an_id_that_are_over_either_may_count_once_the_clock_jumped_back() {
+    let once =
+        |lane, tasks, bytes, id, window_ms, power, wait| Op::Once { lane, tasks, bytes, id, window_ms, power, wait };
+    let ops = [
+        Op::Portions { seed: 374_532_610, meanwhile: 13 },
+        once(1, 6, 1, 5, 19, false, true),
+        once(1, 3, 561, 2, 892, true, false),
+        Op::Clock { boot_ms: 120, wall_ms: 120 },
+        Op::Settle { group: 1, pick: 30, count: 3, how: How::Extend { lease_ms: 700 }, power: true },
+        once(0, 6, 659, 4, 7, false, true),
+        Op::Portions { seed: 383_721_255, meanwhile: 5 },
+        Op::Portions { seed: 1_375_261_993, meanwhile: 2 },
+        Op::Clock { boot_ms: 34, wall_ms: -589 },
+        once(0, 1, 45, 5, 100_000, false, true),
+    ];
+    let setting = Setting { keyed: Keyed::Keys, loans_max: 1, ..Setting::plain(8192) };
+    keeps_its_promises_in(setting, 4, &[stretch(&ops, KILLED)], None);
+}
