@@ -59,7 +59,8 @@ fn segments_whose_tasks_are_acked_are_given_back() {
 #[test]
 fn what_lives_is_the_same_to_who_has_the_queue_open_and_who_looks() {
     let place = place();
-    let queue = small().open(&place.path).unwrap();
+    // Without syncs of the queue's own no mark is written, which would count as live.
+    let queue = small().sync_interval(Duration::from_secs(3_600)).open(&place.path).unwrap();
     let consumer = queue.consumer();
     for _ in 0..40 {
         queue.enqueue(Task::new(&[7; 100]).durability(Durability::Process)).unwrap();
@@ -70,8 +71,7 @@ fn what_lives_is_the_same_to_who_has_the_queue_open_and_who_looks() {
     let written = |stats: &Stats| (stats.lanes[0].live_bytes, stats.lanes[0].dead_bytes);
     assert_eq!(written(&open), written(&looked));
     let (live, dead) = written(&open);
-    // With a mark or two, which count as live.
-    assert!((30 * 100..4 * dead).contains(&live), "{open:?}");
+    assert!(live >= 30 * 100 && live <= 3 * dead + 30, "{open:?}");
 }
 
 #[test]

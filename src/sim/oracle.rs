@@ -124,7 +124,8 @@ pub(super) struct Meanwhile<'a> {
 /// each by itself and wholly.
 pub(super) fn check_meanwhile(told: Meanwhile<'_>, engine: &Engine, before: &Before, now: Now) -> Verdict {
     let wrong = |error: crate::error::Error| Violation(format!("a snapshot refuses: {error}"));
-    damage_is_where_it_was_done(&mut told.known.files.clone(), &engine.damage(), before)?;
+    let mut files = told.known.files.clone();
+    damage_is_where_it_was_done(&mut files, &engine.damage(), before)?;
     let paused = engine.paused();
     let groups = paused.groups.into_iter().map(Pausable::Group);
     for what in paused.lanes.into_iter().map(Pausable::Lane).chain(groups) {
@@ -153,7 +154,7 @@ pub(super) fn check_meanwhile(told: Meanwhile<'_>, engine: &Engine, before: &Bef
         }
         all.push(shown);
     }
-    damage_is_where_it_was_done(&mut told.known.files.clone(), &engine.damage(), before)?;
+    damage_is_where_it_was_done(&mut files, &engine.damage(), before)?;
     transactions_are_whole(&after, &all, before)
 }
 

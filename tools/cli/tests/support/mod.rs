@@ -53,6 +53,14 @@ impl Place {
         say(self.command(args), input.as_ref())
     }
 
+    /// The command refuses each of these with exit status 2, in one line that holds the text beside it.
+    pub fn refuses(&self, calls: &[(&str, &str)], input: &str) {
+        for (args, told) in calls {
+            let said = self.lanelog(args, input).ends_with(2);
+            assert!(said.err.contains(told) && said.err.trim().lines().count() == 1, "{args}: {}", said.err);
+        }
+    }
+
     /// Starts the command and leaves its input open.
     pub fn start(&self, args: &str) -> Running {
         let mut command = self.command(args);
