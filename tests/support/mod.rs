@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper fails the test that called it")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,18 +80,33 @@ pub fn texts(payloads: &[Vec<u8>]) -> BTreeSet<String> {
     payloads.iter().map(|payload| String::from_utf8(payload.clone()).unwrap()).collect()
 }
 
-/// A copy of a queue's directory as the death of its process would leave it, while the process goes on.
+/// A copy of a queue's directory as the death of its process would leave it now, while the process goes on.
 pub fn as_a_death_leaves_it(place: &Place) -> PathBuf {
     copy(&place.path, "copy")
 }
 
-/// A copy of a directory beside it.
+/// A copy of a directory beside it, as it was at one instant: files are read one after the other, so what a thread of
+/// the queue's changes between two of them (a checkpoint that replaces another) would make a state that never was.
+/// Hence read until twice the same was read.
 pub fn copy(path: &std::path::Path, extension: &str) -> PathBuf {
     let copy = path.with_extension(extension);
     std::fs::create_dir(&copy).unwrap();
-    for entry in std::fs::read_dir(path).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    let mut files = contents(path);
+    loop {
+        let again = contents(path);
+        if files.is_some() && files == again {
+            break;
+        }
+        files = again;
+    }
+    for (name, content) in files.unwrap() {
+        std::fs::write(copy.join(name), content).unwrap();
     }
     copy
+}
+
+/// Each file of a directory, by name; none if one went while they were read.
+fn contents(path: &std::path::Path) -> Option<BTreeMap<OsString, Vec<u8>>> {
+    let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| std::fs::read(path.join(&name)).ok().map(|content| (name, content))).collect()
 }
