@@ -447,6 +447,30 @@ impl Group {
         self.lanes.get(lane).is_some_and(|own| own.done.contains(&base))
     }
 
+    /// Where its cursor stands in the lane, if in a life: base, index of the next record, log position.
+    pub(crate) fn reached(&self, lane: LaneId) -> Option<(u64, u32, u64)> {
+        self.lanes.get(lane)?.cursor.place()
+    }
+
+    /// True if everything before a place that the cursor reached is settled. False too where that takes long to find out:
+    /// a task that waits for anything but its consumer, or very many on loan.
+    pub(crate) fn has_settled_before(&self, lane: LaneId, base: u64, index: u32) -> bool {
+        let Some(own) = self.lanes.get(lane) else { return false };
+        if own.lives.range(..base).any(|(_, life)| life.open > 0) {
+            return false;
+        }
+        let open = own.lives.get(&base).map_or(0, |life| life.open);
+        if open == 0 {
+            return true;
+        }
+        // All that is open in the life must be on loan, and behind the place.
+        let end = own.lives.range(base + 1..).next().map_or(u64::MAX, |(next, _)| *next);
+        let Some(mut slots) = self.slots.few(SLOTS_LOOKED_AT) else { return false };
+        let in_life = |slot: &&Slot| slot.lane == lane && (base..end).contains(&slot.seq.0);
+        slots.by_ref().filter(in_life).try_fold(0, |found: u32, slot| (slot.index >= index).then_some(found + 1))
+            == Some(open)
+    }
+
     /// True if the group has nothing to do in a life that begins at `base` and ends below `end`.
     pub(crate) fn is_done(&self, lane: LaneId, base: u64, end: u64) -> bool {
         self.starts.get(&lane).is_some_and(|start| end <= start.0)
@@ -454,6 +478,9 @@ impl Group {
             || (on(Bug::DoneWithoutReader) && self.lanes.get(lane).is_none())
     }
 }
+
+/// The most slots that a look at what is settled goes through, for it holds the group meanwhile.
+const SLOTS_LOOKED_AT: usize = 4096;
 
 /// How many dead letters and how many parked tasks of a lane there are.
 pub(crate) fn count_dead_in(dead: &BTreeMap<TaskKey, DeadNote>, lane: LaneId) -> (u64, u64) {

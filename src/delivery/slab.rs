@@ -84,6 +84,11 @@ impl<T> Slab<T> {
         (0..).zip(&self.slots).filter_map(|(slot, entry)| Some((slot, entry.value.as_ref()?)))
     }
 
+    /// All of them, unless there are or were more than so many: then to look at them takes too long.
+    pub(crate) fn few(&self, most: usize) -> Option<impl Iterator<Item = &T>> {
+        (self.slots.len() <= most).then(|| self.slots.iter().filter_map(|entry| entry.value.as_ref()))
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -50,6 +50,7 @@ mod space;
 pub(crate) mod stats;
 pub(crate) mod task;
 pub(crate) mod transaction;
+pub(crate) mod unsettled;
 pub(crate) mod workers;
 
 #[cfg(test)]

@@ -65,6 +65,12 @@ impl Cursor {
         self.at.as_ref().map_or(self.from_base, |at| at.source.segment.base())
     }
 
+    /// Where the cursor stands, if it is in a life: base, index of the next record, log position.
+    pub(crate) fn place(&self) -> Option<(u64, u32, u64)> {
+        let at = self.at.as_ref()?;
+        Some((at.source.segment.base(), at.index, at.source.segment.position(at.offset)))
+    }
+
     /// True if the cursor is in the middle of the life that begins at `base`.
     pub(crate) fn stands_in(&self, base: u64) -> bool {
         self.at.as_ref().is_some_and(|at| at.source.segment.base() == base)

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::engine::unsettled::Looks;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::storage::disk::clock;
@@ -114,16 +115,16 @@ fn janitor(core: &Core) {
 }
 
 fn committer(core: &Core) {
-    let interval = Duration::from_millis(core.engine.settings().sync_interval_ms);
-    let settings = core.engine.settings();
-    let most = settings.recovered_lane_bytes().min(settings.unsynced_max);
+    // What is not settled within half of the interval, counted from the look before, is synced within the whole of it.
+    let half = Duration::from_millis(core.engine.settings().sync_interval_ms) / 2;
+    let mut looks = Looks::default();
     let mut outcome = Ok(());
     while !core.closed.load(Ordering::SeqCst) {
         // After a failure nothing becomes durable any more, however much waits.
-        rest(core, interval, if outcome.is_ok() { most } else { u64::MAX });
+        let is_crowded = rest(core, half, &mut looks, outcome.is_ok());
         let busy = core.has_unsynced();
         // An error poisons the engine, and everybody learns it from there.
-        outcome = core.sync_published();
+        outcome = if is_crowded { core.sync_published() } else { core.sync_unsettled(&mut looks) };
         // Producers may wait for that.
         core.ready.wake_all();
         if outcome.is_ok() && !busy {
@@ -132,17 +133,26 @@ fn committer(core: &Core) {
     }
 }
 
-/// Sleeps for the interval, or until so many bytes wait for their sync.
-fn rest(core: &Core, interval: Duration, most: u64) {
+/// Sleeps for so long, or until too much waits for its sync, which is true then.
+fn rest(core: &Core, span: Duration, looks: &mut Looks, is_well: bool) -> bool {
+    let settings = core.engine.settings();
+    let most = settings.recovered_lane_bytes().min(settings.unsynced_max);
     let began = clock::nanos();
     loop {
         let enrolled = core.commit_word.enrol();
-        let unsynced = core.engine.unsynced_bytes();
-        let left = interval.saturating_sub(Duration::from_nanos(clock::nanos().saturating_sub(began)));
-        if left.is_zero() || unsynced > most || core.closed.load(Ordering::SeqCst) {
-            return;
+        let journal = core.engine.journal();
+        let journal_waits = journal.published().saturating_sub(journal.durable());
+        let (mut unsettled, mut all) = (journal_waits, journal_waits);
+        for (lane, log) in core.engine.lanes().all().filter(|(_, log)| log.has_unsynced()) {
+            let waits = core.engine.look_at(looks, lane, log);
+            (unsettled, all) = (unsettled + waits.0, all + waits.1);
         }
-        enrolled.sleep(Some(left.min(if unsynced > 0 { LOOK } else { IDLE_LOOK })));
+        let is_crowded = unsettled > most || all > core.engine.settled_unsynced_max();
+        let left = span.saturating_sub(Duration::from_nanos(clock::nanos().saturating_sub(began)));
+        if left.is_zero() || (is_crowded && is_well) || core.closed.load(Ordering::SeqCst) {
+            return is_crowded;
+        }
+        enrolled.sleep(Some(left.min(if all > 0 { LOOK } else { IDLE_LOOK })));
     }
 }
 
@@ -161,6 +171,20 @@ impl Core {
     /// Waits until everything that was accepted so far is durable, in every log.
     pub(super) fn sync_all(&self) -> Result<()> {
         self.sync_to(Log::filled)
+    }
+
+    /// The same, but for lanes whose tasks are settled as fast as they come. Once in half an interval.
+    fn sync_unsettled(&self, looks: &mut Looks) -> Result<()> {
+        for (lane, log) in self.engine.lanes().all() {
+            if log.has_unsynced() && self.engine.is_sync_due(looks, lane, log) {
+                self.wait_durable(log, log.published())?;
+            }
+        }
+        let journal = self.engine.journal();
+        if journal.has_unsynced() {
+            self.wait_durable(journal, journal.published())?;
+        }
+        self.engine.check_poison()
     }
 
     /// Waits until what is published without a gap is durable, in every log: a producer that stands still between

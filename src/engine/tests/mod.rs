@@ -10,4 +10,5 @@ mod flaky;
 mod hostile;
 mod races;
 mod snapshot;
+mod unsettled;
 mod world;
