@@ -5,7 +5,9 @@
 //! them, because what a checksum keeps out is not what a decoder has to survive. Nothing comes back: a door that
 //! panics, loops or takes more memory than its input deserves has found something.
 //!
-//! Absent: results, and anything that ships.
+//! One door is for benchmarks ([`Steps`]): single steps of the engine, which callers can't take.
+//!
+//! Absent: results of the fuzzers' doors, and anything that ships.
 
 mod checkpoint;
 mod directory;
@@ -13,6 +15,7 @@ mod journal;
 mod operations;
 mod record;
 mod segment;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -22,3 +25,4 @@ pub use journal::decode_journal;
 pub use operations::run_operations;
 pub use record::decode_record;
 pub use segment::decode_segment;
+pub use steps::{Loans, Steps, decode_record_of, encode_record};

@@ -246,7 +246,8 @@ impl Options {
         self
     }
 
-    /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms.
+    /// How long `Process` data waits for its sync at most, 1 ms to 1 h; default 100 ms. Tasks that every group has settled by
+    /// then need none: a lane whose tasks are acked as fast as they come is synced when it comes to rest.
     #[must_use]
     pub fn sync_interval(mut self, interval: Duration) -> Self {
         self.sync_interval = Some(interval);

@@ -33,7 +33,6 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
 pub(crate) use disk::Loss;
 pub(crate) use disk::SimDisk;
 pub use exhaust::{Walked, exhaust, workloads};
