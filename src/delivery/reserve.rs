@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::format::journal::{DeadCause, Run};
 use crate::format::record::{Found, Header, Kind};
 use crate::log::{Lanes, Log, Segment, Source};
@@ -46,11 +48,11 @@ pub(crate) struct Grant {
     pub header: Header,
 }
 
-/// What a reserve gave. The lives stand apart, for a batch lies in one or two of them.
+/// What a reserve gave. The lives stand apart, for a batch lies in one or two of them. A single task needs no allocation.
 #[derive(Default)]
 pub(crate) struct Granted {
-    pub grants: Vec<Grant>,
-    pub sources: Vec<Source>,
+    pub grants: SmallVec<[Grant; 1]>,
+    pub sources: SmallVec<[Source; 1]>,
 }
 
 /// Something that could not be handed out and must be reported.
@@ -87,7 +89,7 @@ impl Group {
         self.tick(rules, now, changes);
         // No lease without a fence of its own.
         let ask = &Ask { tasks: ask.tasks.min(self.fences.left()), ..*ask };
-        let grants = Vec::with_capacity(ask.tasks.min(1024));
+        let grants = SmallVec::with_capacity(ask.tasks.min(1024));
         let mut granted = Granted { grants, ..Granted::default() };
         let (mut bytes_left, changed) = (ask.bytes, changes.as_slice().len().saturating_sub(1));
         let mut available = logs.started().and(&ask.lanes);

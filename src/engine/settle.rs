@@ -58,6 +58,35 @@ impl Engine {
         how: Settle<'_>,
         now: Now,
     ) -> Result<Settled> {
+        let mut answers = Vec::with_capacity(receipts.size_hint().0);
+        let end = self.settle_each(cell, receipts, how, now, |answer| answers.push(answer))?;
+        Ok(Settled { answers, end })
+    }
+
+    /// The same for a single receipt, without a list. Gives the position of the journal behind the entry.
+    ///
+    /// Errors: as for [`Engine::settle`], and what its answer would be.
+    pub(crate) fn settle_lease(
+        &self,
+        cell: &GroupCell,
+        receipt: Receipt,
+        how: Settle<'_>,
+        now: Now,
+    ) -> Result<Option<u64>> {
+        let mut answer = Ok(());
+        let end = self.settle_each(cell, std::iter::once(receipt), how, now, |given| answer = given)?;
+        answer.map(|()| end)
+    }
+
+    #[inline]
+    fn settle_each(
+        &self,
+        cell: &GroupCell,
+        receipts: impl Iterator<Item = Receipt>,
+        how: Settle<'_>,
+        now: Now,
+        mut answer: impl FnMut(Result<()>),
+    ) -> Result<Option<u64>> {
         self.check_poison()?;
         let mut work = cell.state.lock();
         let work = &mut *work;
@@ -65,7 +94,9 @@ impl Engine {
         if !on(Bug::LeaseAfterExpiry) {
             work.group.tick(&self.settings.rules, now, &mut work.changes);
         }
-        let answers = receipts.map(|receipt| self.settle_one(work, &receipt, how, now)).collect();
+        for receipt in receipts {
+            answer(self.settle_one(work, &receipt, how, now));
+        }
         let end = self.write_changes(work, now.wall);
         if end.is_err() {
             work.changes.clear();
@@ -76,7 +107,7 @@ impl Engine {
         if woken || makes_room || !matches!(how, Settle::Ack | Settle::Extend { .. }) {
             self.arrivals.wake_all();
         }
-        Ok(Settled { answers, end: end.map_err(Error::in_doubt)? })
+        end.map_err(Error::in_doubt)
     }
 
     fn settle_one(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::delivery::Ask;
 use crate::engine::groups::GroupCell;
 use crate::engine::receipt::Receipt;
-use crate::engine::settle::{Settle, Settled};
+use crate::engine::settle::Settle;
 use crate::error::{Error, Result};
 use crate::storage::disk::clock;
 use crate::sync::atomic::Ordering;
@@ -247,8 +247,7 @@ pub(super) fn settle_one(
 ) -> Result<Pending<()>> {
     core.check(durability)?;
     let cell = core.engine.group_by_id(receipt.group).ok_or_else(|| core.engine.no_group_of(receipt))?;
-    let Settled { answers, end } = core.engine.settle(&cell, std::iter::once(*receipt), how, clock::now())?;
-    answers.into_iter().collect::<Result<Vec<()>>>()?;
+    let end = core.engine.settle_lease(&cell, *receipt, how, clock::now())?;
     Ok(follow_up(core, durability, end))
 }
 

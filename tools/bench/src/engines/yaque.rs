@@ -1,10 +1,16 @@
 //! yaque: a queue of one sender and one receiver, kept in segment files that it never syncs.
+//!
+//! Its receiver saves its position now and then, into a file that is emptied first: a kill undoes acks, and not only those
+//! since the last save. Its documentation leaves it to the application to know again what it has done. So tasks are
+//! numbered here, and an ack writes the number to a file of its own.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use yaque::{Receiver, Sender, TryRecvError};
 
 use super::bell::Bell;
@@ -22,8 +28,8 @@ impl Engine for Yaque {
     }
 
     fn settings(&self, _durability: Durability) -> String {
-        "a queue per lane, all defaults: the receiver's position is saved at every 250th task and when it is closed, so \
-         that a kill undoes acks (and more often it can't be saved safely: its file is emptied first)"
+        "defaults, a queue per lane; tasks are numbered, and an ack writes the number to a small file, since a kill undoes \
+         yaque's own acks"
             .to_owned()
     }
 
@@ -55,89 +61,126 @@ struct Opened {
 }
 
 struct Lane {
+    sending: Mutex<Sending>,
+    taking: Mutex<Taking>,
+}
+
+struct Sending {
+    sender: Sender,
+    /// Of the next task. The upper bits are those of the store's life.
+    number: u64,
+}
+
+struct Taking {
     dir: PathBuf,
-    sender: Mutex<Sender>,
     /// Opened by the first take, since it has a thread that is woken by every send.
-    receiver: Mutex<Option<Receiver>>,
+    receiver: Option<Receiver>,
+    /// The file: 8 bytes for the life, 8 for the last task that is acked.
+    acks: File,
+    acked: u64,
 }
 
 impl Lane {
     fn open(dir: PathBuf) -> std::io::Result<Lane> {
-        let sender = Mutex::new(Sender::open(&dir)?);
-        Ok(Lane { dir, sender, receiver: Mutex::new(None) })
+        let sender = Sender::open(&dir)?;
+        let acks = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("acks"))?;
+        let (mut life, mut acked) = ([0; 8], [0; 8]);
+        let known = acks.read_at(&mut life, 0)? + acks.read_at(&mut acked, 8)? == 16;
+        let (life, acked) = if known { (u64::from_le_bytes(life) + 1, u64::from_le_bytes(acked)) } else { (1, 0) };
+        acks.write_all_at(&life.to_le_bytes(), 0)?;
+        acks.write_all_at(&acked.to_le_bytes(), 8)?;
+        Ok(Lane {
+            sending: Mutex::new(Sending { sender, number: life << 40 }),
+            taking: Mutex::new(Taking { dir, receiver: None, acks, acked }),
+        })
     }
+}
 
-    /// Shows and commits at most so many; gives their number.
-    fn take(&self, tasks: usize, see: &mut dyn FnMut(&[u8]) -> Settle) -> anyhow::Result<usize> {
-        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = match &mut *receiver {
+impl Sending {
+    fn send(&mut self, tasks: &[&[u8]]) -> anyhow::Result<()> {
+        let mut number = |task: &&[u8]| {
+            self.number += 1;
+            [&self.number.to_le_bytes(), *task].concat()
+        };
+        if let [one] = tasks {
+            self.sender.try_send(number(one)).map_err(|error| anyhow!("{error}"))?;
+        } else {
+            self.sender.try_send_batch(tasks.iter().map(number)).map_err(|error| anyhow!("{error}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Taking {
+    /// Shows and acks at most so many; gives their number.
+    fn take(&mut self, tasks: usize, see: &mut dyn FnMut(&[u8]) -> Settle) -> anyhow::Result<usize> {
+        let receiver = match &mut self.receiver {
             Some(receiver) => receiver,
             unopened => unopened.insert(Receiver::open(&self.dir)?),
         };
-        let taken = if tasks == 1 {
-            receiver.try_recv().map(|task| {
-                see(&task);
-                task.commit().map(|()| 1)
-            })
-        } else {
-            receiver.try_recv_batch_up_to(tasks).map(|batch| {
-                for task in batch.iter() {
-                    see(task);
-                }
-                let count = batch.len();
-                batch.commit().map(|()| count)
-            })
+        let mut count = 0;
+        let mut enter = |numbered: &[u8]| {
+            let (number, task) = numbered.split_first_chunk().context("a task without its number")?;
+            let number = u64::from_le_bytes(*number);
+            // Else it comes again: it was acked before a kill.
+            if number > self.acked {
+                see(task);
+                self.acked = number;
+                count += 1;
+            }
+            anyhow::Ok(())
         };
-        match taken {
-            Ok(count) => Ok(count?),
-            Err(TryRecvError::QueueEmpty) => Ok(0),
-            Err(TryRecvError::Io(error)) => Err(error.into()),
+        // Again, if all of them were acked.
+        while count == 0 {
+            let received = if tasks == 1 {
+                receiver.try_recv().map(|task| enter(&task).and_then(|()| Ok(task.commit()?)))
+            } else {
+                let enter_all = |batch: &[Vec<u8>]| batch.iter().try_for_each(|task| enter(task));
+                receiver.try_recv_batch_up_to(tasks).map(|batch| enter_all(&batch).and_then(|()| Ok(batch.commit()?)))
+            };
+            match received {
+                Ok(committed) => committed?,
+                Err(TryRecvError::QueueEmpty) => return Ok(0),
+                Err(TryRecvError::Io(error)) => return Err(error.into()),
+            }
         }
+        self.acks.write_all_at(&self.acked.to_le_bytes(), 8)?;
+        Ok(count)
     }
 }
 
 impl Store for Opened {
     fn producer(&self) -> anyhow::Result<Box<dyn Producer + '_>> {
-        Ok(Box::new(Sending { store: self }))
+        Ok(Box::new(To(self)))
     }
 
     fn consumer(&self) -> anyhow::Result<Box<dyn Consumer + '_>> {
-        Ok(Box::new(Taking { store: self }))
+        Ok(Box::new(From(self)))
     }
 }
 
-struct Sending<'a> {
-    store: &'a Opened,
-}
+struct To<'a>(&'a Opened);
 
-impl Producer for Sending<'_> {
+impl Producer for To<'_> {
     fn send(&mut self, lane: u8, tasks: &[&[u8]]) -> anyhow::Result<()> {
-        let Some(lane) = self.store.lanes.get(usize::from(lane)) else { bail!("no lane {lane}") };
-        let mut sender = lane.sender.lock().unwrap_or_else(PoisonError::into_inner);
-        if let [one] = tasks {
-            sender.try_send(one).map_err(|error| anyhow!("{error}"))?;
-        } else {
-            sender.try_send_batch(tasks).map_err(|error| anyhow!("{error}"))?;
-        }
-        drop(sender);
-        self.store.bell.ring();
+        let Some(lane) = self.0.lanes.get(usize::from(lane)) else { bail!("no lane {lane}") };
+        lane.sending.lock().unwrap_or_else(PoisonError::into_inner).send(tasks)?;
+        self.0.bell.ring();
         Ok(())
     }
 }
 
-struct Taking<'a> {
-    store: &'a Opened,
-}
+struct From<'a>(&'a Opened);
 
-impl Consumer for Taking<'_> {
+impl Consumer for From<'_> {
     fn take(&mut self, tasks: usize, wait: Duration, see: &mut dyn FnMut(&[u8]) -> Settle) -> anyhow::Result<usize> {
-        let taken = self.store.bell.wait_until(wait, || {
+        let taken = self.0.bell.wait_until(wait, || {
             let mut count = 0;
-            for lane in &self.store.lanes {
+            for lane in &self.0.lanes {
                 if count == tasks {
                     break;
                 }
-                count += lane.take(tasks - count, see)?;
+                count += lane.taking.lock().unwrap_or_else(PoisonError::into_inner).take(tasks - count, see)?;
             }
             Ok((count > 0).then_some(count))
         })?;
