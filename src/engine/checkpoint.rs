@@ -181,6 +181,7 @@ impl Engine {
             || grown >= self.settings.checkpoint_bytes
             || lanes_grown >= self.settings.recovered_lane_bytes()
             || ((changed || self.evacuation.waiting() > 0) && age >= self.settings.checkpoint_interval_ms)
+            || (changed && self.recycling_wanted.load(Ordering::Relaxed))
             || (changed && self.reclaimable() >= self.settings.reclaim_waiting_max)
             || self.evacuation.waiting() >= self.settings.reclaim_waiting_max
     }

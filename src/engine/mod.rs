@@ -117,6 +117,8 @@ pub(crate) struct Engine {
     first_base: Seq,
     /// Size of a segment that an append waits for and that its lane would not get by itself; 0 is none.
     large_wanted: AtomicU64,
+    /// A checkpoint is to give back a segment that a lane wants next.
+    recycling_wanted: AtomicBool,
     /// Lives that left their log and whose bytes somebody still borrows.
     retired: Mutex<Vec<Arc<Segment>>>,
     /// What was moved, and waits for checkpoints.

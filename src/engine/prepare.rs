@@ -30,6 +30,9 @@ pub(crate) enum Needed {
 /// Segments set aside for the journal: one to roll into, and one for what comes while the first fills.
 pub(super) const JOURNAL_READY: usize = 2;
 
+/// The most that are set aside of those that come back: a checkpoint lets go of several at once.
+pub(super) const JOURNAL_KEPT: usize = 4;
+
 impl Engine {
     /// Makes the most wanted segment ready, if one is wanted. True if there may be more to do.
     pub(crate) fn prepare(&self) -> Result<bool> {
@@ -59,7 +62,16 @@ impl Engine {
             // A lane in bulk rolls faster than a file is made: two ahead.
             pool.count(*bytes) < same.min(2).max(1 + usize::from(*bulk))
         });
-        missing.map(|(bytes, bulk)| Needed::Lane { bytes: *bytes, bulk: *bulk })
+        let (bytes, bulk) = *missing?;
+        drop(pool);
+        // A checkpoint gives one back that is resident already, sooner than a file is made. If one came in between and gave
+        // none, a file is made after all.
+        let waited = self.recycling_wanted.swap(false, Ordering::Relaxed);
+        if !waited && self.reclaimable_of(bytes) > 0 {
+            self.recycling_wanted.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(Needed::Lane { bytes, bulk })
     }
 
     /// The next segment's size of every lane in use, and whether it is for bulk appends. Before the first

@@ -10,7 +10,7 @@ use crate::sync::atomic::Ordering;
 use crate::types::LaneId;
 
 use super::Engine;
-use super::prepare::JOURNAL_READY;
+use super::prepare::JOURNAL_KEPT;
 use super::scratch::ScratchFile;
 
 /// A segment of which somebody holds payloads: it can't be given back before they are dropped.
@@ -119,7 +119,7 @@ impl Engine {
         // A file that was cut and is as long as it seems to have been made holds no entry.
         let least = self.settings.journal_segment_bytes(None);
         let most = self.settings.journal_segment_bytes(self.journal.newest_bytes()).max(least);
-        (least..=most).contains(&bytes) && self.journal_pool.lock().len() < JOURNAL_READY
+        (least..=most).contains(&bytes) && self.journal_pool.lock().len() < JOURNAL_KEPT
     }
 
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue
@@ -134,6 +134,18 @@ impl Engine {
 
     /// How many sealed lives no group needs any more and wait for a checkpoint.
     pub(super) fn reclaimable(&self) -> usize {
+        self.count_reclaimable(|_| true)
+    }
+
+    /// How many of them can be recycled in place of a new segment of so many bytes.
+    pub(super) fn reclaimable_of(&self, bytes: u64) -> usize {
+        let is_local = self.storage.medium() == Medium::Local;
+        self.count_reclaimable(|segment| {
+            is_local && segment.header().size == bytes && segment.borrowers() == 0 && !segment.is_cold()
+        })
+    }
+
+    fn count_reclaimable(&self, counts: impl Fn(&Segment) -> bool) -> usize {
         let groups = self.groups();
         let finished = |lane: LaneId, segment: &Segment| {
             let Some(sealed) = segment.sealed() else { return false };
@@ -142,7 +154,8 @@ impl Engine {
         };
         let mut count = 0;
         for (lane, log) in self.lanes.all() {
-            count += log.segments().iter().take(8).filter(|segment| finished(lane, segment)).count();
+            let oldest = log.segments().into_iter().take(8);
+            count += oldest.filter(|segment| counts(segment) && finished(lane, segment)).count();
         }
         count
     }

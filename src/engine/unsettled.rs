@@ -30,6 +30,8 @@ pub(crate) struct Looks {
 struct LaneLook {
     /// Log position behind what was published when the interval began.
     published: u64,
+    /// The same at the last look.
+    seen: u64,
     /// Of each group, by its id.
     groups: BTreeMap<u32, GroupLook>,
 }
@@ -44,11 +46,14 @@ struct GroupLook {
 }
 
 impl Engine {
-    /// Looks at the lane. Gives how many bytes wait for their sync: unsettled ones, and all.
+    /// Looks at the lane. Gives how many bytes wait for their sync: those that were there at the last look and are not
+    /// settled, and all.
     pub(crate) fn look_at(&self, looks: &mut Looks, lane: LaneId, log: &Log) -> (u64, u64) {
         let (published, durable) = (log.published(), log.durable());
-        let settled = self.settled_to(looks.lanes.entry(lane).or_default(), lane);
-        (published.saturating_sub(settled.max(durable)), published.saturating_sub(durable))
+        let look = looks.lanes.entry(lane).or_default();
+        let settled = self.settled_to(look, lane);
+        let seen = std::mem::replace(&mut look.seen, published);
+        (seen.saturating_sub(settled.max(durable)), published.saturating_sub(durable))
     }
 
     /// True if the lane is to be synced now that an interval is over: something that was published when it began is not

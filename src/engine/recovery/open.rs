@@ -145,6 +145,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         blocks: Mutex::new(Blocks { next: picture.next_base, ceiling: picture.next_base + CEILING_STEP }),
         first_base: Seq(picture.next_base),
         large_wanted: AtomicU64::new(0),
+        recycling_wanted: AtomicBool::new(false),
         retired: Mutex::new(Vec::new()),
         strays: Mutex::new(picture.strays),
         scratch,

@@ -19,6 +19,10 @@ const PAGE_BYTES: usize = 4096;
 /// What one call faults in: whoever maps or unmaps anything meanwhile, an allocator too, waits for it.
 const POPULATE_BYTES: usize = 1 << 20;
 
+/// From this many bytes on a sync first lets go of the pages' entries in the page table, all at once. The kernel would
+/// take the right to write from each by itself, and tell the other cores each time.
+const UNMAP_BYTES: usize = 16 << 10;
+
 /// A map and the directory's lock: who borrows bytes keeps others out of the directory.
 pub(super) struct Held {
     /// Before the map, because it must be dropped before the map is.
@@ -39,9 +43,21 @@ impl Held {
         if from >= to {
             return Ok(());
         }
+        self.unmap_pages(from, to / PAGE_BYTES * PAGE_BYTES);
         // SAFETY: [from, to) lies in the map (clamped), which `self` keeps; syncing changes no contents.
         unsafe { msync(self.map.as_mut_ptr().add(from).cast(), to - from, MsyncFlags::SYNC) }?;
         Ok(())
+    }
+
+    /// Takes whole pages out of the page table, where that is worth a call: they stay in the page cache, dirty as they are,
+    /// and who reads them next maps them again, many at once. The page at the end stays, for it is written on.
+    fn unmap_pages(&self, from: usize, to: usize) {
+        if from.saturating_add(UNMAP_BYTES) <= to {
+            // SAFETY: [from, to) lies in the map (the caller's), which `self` keeps. Of a shared map this drops table entries
+            // and no contents: the file's pages have them.
+            let _slower =
+                unsafe { madvise(self.map.as_mut_ptr().add(from).cast(), to - from, RawAdvice::LinuxDontNeed) };
+        }
     }
 }
 

@@ -80,12 +80,16 @@ impl Lane {
         // The bound is for an append, and so for a batch.
         options.message_max_bytes(BATCH_BYTES_MAX);
         let log = Mutex::new(CommitLog::new(options)?);
-        let position = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("position"))?;
+        let position =
+            File::options().read(true).write(true).create(true).truncate(false).open(dir.join("position"))?;
         let mut bytes = [0; 8];
         let known = position.read_at(&mut bytes, 0)? == bytes.len();
         let next = if known { u64::from_le_bytes(bytes) } else { 0 };
         let message_bytes = payload_bytes + HEADER_BYTES;
-        Ok(Lane { log, reading: Mutex::new(Reading { position, next, ahead: Vec::new(), taken_bytes: 0, message_bytes }) })
+        Ok(Lane {
+            log,
+            reading: Mutex::new(Reading { position, next, ahead: Vec::new(), taken_bytes: 0, message_bytes }),
+        })
     }
 
     fn log(&self) -> MutexGuard<'_, CommitLog> {

@@ -49,7 +49,7 @@ impl Engine for Okaywal {
 }
 
 /// The defaults are a MiB and 16 KiB.
-const SEGMENT_BYTES: u32 = 16 << 20;
+const SEGMENT_BYTES: u32 = 4 << 20;
 const BUFFER_BYTES: usize = 128 << 10;
 
 struct Opened {

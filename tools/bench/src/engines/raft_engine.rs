@@ -133,7 +133,7 @@ impl Sending<'_> {
         if let Some((full, _)) = begun {
             self.store.queue().closed(full);
         }
-        let group = Group { life: self.store.life, lane, producer: self.number, serial: self.groups }.id();
+        let group = group_of(self.store.life, lane, self.number, self.groups);
         self.groups += 1;
         Ok((group, 1))
     }
@@ -251,9 +251,9 @@ impl Queue {
         let mut queue = Queue { lanes: BTreeMap::new(), groups: HashMap::new(), over: Vec::new() };
         let mut groups: Vec<_> = log.raft_groups().into_iter().filter(|id| *id != LIVES).collect();
         groups.sort_unstable();
-        for together in groups.chunk_by(|one, other| Group::of(*one).is_with(Group::of(*other))) {
-            let producers = together.iter().map(|id| Group::of(*id).producer);
-            let one_producer = producers.clone().min() == producers.max();
+        for together in groups.chunk_by(|one, other| one >> LANE_BITS_AT == other >> LANE_BITS_AT) {
+            let producer = |group: Option<&u64>| group.map(|group| group >> PRODUCER_BITS_AT);
+            let one_producer = producer(together.first()) == producer(together.last());
             let mut waiting = Vec::new();
             for &group in together {
                 let (Some(floor), Some(last)) = (log.first_index(group), log.last_index(group)) else {
@@ -280,7 +280,7 @@ impl Queue {
     }
 
     fn lane(&mut self, group: u64) -> &mut VecDeque<Span> {
-        self.lanes.entry(Group::of(group).lane).or_default()
+        self.lanes.entry(lane_of(group)).or_default()
     }
 
     fn push(&mut self, span: Span) {
@@ -289,7 +289,7 @@ impl Queue {
         self.lane(span.group).push_back(span);
     }
 
-    /// No more is written to the group.
+    /// No more is written to this group.
     fn closed(&mut self, group: u64) {
         if let Some(acks) = self.groups.get_mut(&group) {
             acks.closed = true;
@@ -298,7 +298,7 @@ impl Queue {
     }
 
     fn end_if_over(&mut self, group: u64) {
-        if self.groups.get(&group).is_some_and(|acks| acks.closed && acks.floor == acks.end) {
+        if self.groups.get(&group).is_some_and(|acks| acks.closed && acks.floor_with(&[]) == acks.end) {
             self.groups.remove(&group);
             self.over.push(group);
         }
@@ -313,7 +313,9 @@ impl Queue {
     fn pop(&mut self, most: u64) -> Option<Vec<Span>> {
         let (mut left, mut taken) = (most, Vec::new());
         for lane in self.lanes.values_mut() {
-            while left > 0 && let Some(span) = lane.front_mut() {
+            while left > 0
+                && let Some(span) = lane.front_mut()
+            {
                 let end = span.end.min(span.first + left);
                 left -= end - span.first;
                 join(&mut taken, Span { end, ..*span });
@@ -332,9 +334,8 @@ impl Queue {
         self.clean(batch);
         let mut floors = Vec::new();
         for spans in acked.chunk_by(|one, other| one.group == other.group) {
-            let Some((group, acks)) = spans.first().and_then(|span| Some((span.group, self.groups.get(&span.group)?))) else {
-                continue;
-            };
+            let Some(&Span { group, .. }) = spans.first() else { continue };
+            let acks = self.groups.get(&group).context("an ack for a group that is over")?;
             let floor = acks.floor_with(spans);
             if floor > acks.floor {
                 batch.add_command(group, Command::Compact { index: floor });
@@ -353,7 +354,7 @@ impl Queue {
     /// Notes what was composed, once it is written: no floor rises over acks that are not.
     fn acked(&mut self, acked: &[Span], floors: &[u64]) {
         for (spans, floor) in acked.chunk_by(|one, other| one.group == other.group).zip(floors) {
-            let Some(group) = spans.first().map(|span| span.group) else { continue };
+            let Some(&Span { group, .. }) = spans.first() else { continue };
             let Some(acks) = self.groups.get_mut(&group) else { continue };
             acks.beyond.extend(spans.iter().flat_map(|span| span.first.max(*floor)..span.end));
             if *floor > acks.floor {
@@ -438,35 +439,15 @@ const GROUP_ENTRIES_MAX: u64 = 960;
 /// The group whose only key has the number of lives.
 const LIVES: u64 = 0;
 
-/// What the number of a group says.
-#[derive(Clone, Copy)]
-struct Group {
-    life: u16,
-    lane: u8,
-    producer: u16,
-    /// 24 bits of it.
-    serial: u32,
+/// From the top: 16 bits of life, 8 of lane, 16 of producer, and 24 of how many groups the producer began before.
+fn group_of(life: u16, lane: u8, producer: u16, begun: u32) -> u64 {
+    u64::from(life) << 48 | u64::from(lane) << LANE_BITS_AT | u64::from(producer) << PRODUCER_BITS_AT | u64::from(begun)
 }
 
-impl Group {
-    fn id(self) -> u64 {
-        let ([life, fe], [by, producer], [_, a, b, c]) =
-            (self.life.to_be_bytes(), self.producer.to_be_bytes(), self.serial.to_be_bytes());
-        u64::from_be_bytes([life, fe, self.lane, by, producer, a, b, c])
-    }
-
-    fn of(id: u64) -> Group {
-        let [life, fe, lane, by, producer, a, b, c] = id.to_be_bytes();
-        Group {
-            life: u16::from_be_bytes([life, fe]),
-            lane,
-            producer: u16::from_be_bytes([by, producer]),
-            serial: u32::from_be_bytes([0, a, b, c]),
-        }
-    }
-
-    /// Whether the other is of the same life and lane.
-    fn is_with(self, other: Group) -> bool {
-        (self.life, self.lane) == (other.life, other.lane)
-    }
+fn lane_of(group: u64) -> u8 {
+    let [_, _, lane, ..] = group.to_be_bytes();
+    lane
 }
+
+const LANE_BITS_AT: u32 = 40;
+const PRODUCER_BITS_AT: u32 = 24;

@@ -23,10 +23,8 @@ impl Engine for RocksDb {
 
     fn settings(&self, durability: Durability) -> String {
         let sync = durability == Durability::Power;
-        format!(
-            "WAL, sync={sync}, SingleDelete, no compression, 4 write buffers of {} MiB, of which 2 merge, recycled logs",
-            WRITE_BUFFER_BYTES >> 20
-        )
+        let mib = WRITE_BUFFER_BYTES >> 20;
+        format!("WAL, sync={sync}, recycled logs, SingleDelete, no compression, 4 write buffers of {mib} MiB")
     }
 
     fn can(&self, _durability: Durability, needs: &[Need]) -> Result<(), String> {
@@ -39,28 +37,11 @@ impl Engine for RocksDb {
         options.set_compression_type(DBCompressionType::None);
         options.set_write_buffer_size(WRITE_BUFFER_BYTES);
         options.set_max_write_buffer_number(4);
-        // A task and its deletion vanish together if they meet before they are flushed.
-        options.set_min_write_buffer_number_to_merge(2);
         // The blocks of a log that is written over are allocated: its sync has no metadata to write.
         options.set_recycle_log_file_num(4);
-        let e = |k: &str, d: usize| std::env::var(k).ok().map_or(d, |v| v.parse().unwrap());
-        options.set_write_buffer_size(e("WB", 64) << 20);
-        options.set_max_write_buffer_number(e("WN", 4) as i32);
-        options.set_min_write_buffer_number_to_merge(e("WM", 2) as i32);
-        options.set_recycle_log_file_num(e("RC", 4));
-        options.set_allow_concurrent_memtable_write(e("CM", 1) == 1);
-        options.set_enable_pipelined_write(e("PW", 0) == 1);
-        options.set_enable_write_thread_adaptive_yield(e("AY", 1) == 1);
-        if e("UW",0) == 1 { options.set_unordered_write(true); }
-        options.set_wal_bytes_per_sync((e("WS", 0) as u64) << 10);
-        options.set_bytes_per_sync((e("BS", 0) as u64) << 10);
-        if e("HP", 0) > 0 { options.set_memtable_huge_page_size(e("HP",0) << 20); }
-        options.set_arena_block_size(e("AB", 1024) << 10);
-        if e("NC", 0) == 1 { options.set_disable_auto_compactions(true); }
         let db = DB::open(&options, setup.dir.join("rocksdb"))?;
         let mut write = WriteOptions::default();
         write.set_sync(setup.durability == Durability::Power);
-        if e("IH", 0) == 1 { write.set_memtable_insert_hint_per_batch(true); }
         keyed::store(Opened { db, write }, setup.lanes)
     }
 }
@@ -95,16 +76,6 @@ impl Keys for Opened {
             }
             return Ok(());
         }
-        if std::env::var_os("MG").is_some() {
-            let keys: Vec<_> = run.keys().map(u64::to_be_bytes).collect();
-            let got = self.db.multi_get(&keys);
-            for (k, v) in run.positions.clone().zip(got) { if let Some(v) = v? { see(k, &v); } }
-            return Ok(());
-        }
-        if std::env::var_os("GP").is_some() {
-            for (at, k) in run.positions.clone().zip(run.keys()) { if let Some(v) = self.db.get_pinned(k.to_be_bytes())? { see(at, &v); } }
-            return Ok(());
-        }
         let mut entries = self.db.raw_iterator_opt(within(run));
         entries.seek_to_first();
         while let Some((key, payload)) = entries.item() {
@@ -116,8 +87,6 @@ impl Keys for Opened {
 
     fn remove(&self, runs: &[Run]) -> anyhow::Result<()> {
         let mut batch = WriteBatch::default();
-        if std::env::var_os("DR").is_some() { for r in runs { if !r.is_single() { batch.delete_range(r.byte_keys().start, r.byte_keys().end); } else { batch.single_delete(r.byte_keys().start); } } return Ok(self.db.write_opt(batch, &self.write)?); }
-        if std::env::var_os("DD").is_some() { for key in runs.iter().flat_map(Run::keys) { batch.delete(key.to_be_bytes()); } return Ok(self.db.write_opt(batch, &self.write)?); }
         for key in runs.iter().flat_map(Run::keys) {
             // Each key is put once between two deletions, as this one demands.
             batch.single_delete(key.to_be_bytes());

@@ -25,10 +25,13 @@ impl Engine for Walrus {
 
     fn settings(&self, durability: Durability) -> String {
         let schedule = match durability {
-            Durability::Process => "NoFsync",
-            Durability::Power => "SyncEach, and a sync of the directory after each read, which it leaves out",
+            Durability::Process => "NoFsync, batches as single appends (batches always sync)",
+            Durability::Power => "SyncEach, the directory synced after each read (walrus leaves it out)",
         };
-        format!("{schedule}, StrictlyAtOnce (acked as read, before it is seen), a topic per lane, {READ_NOTE}")
+        format!(
+            "{schedule}, StrictlyAtOnce: acked as read, before it is seen; a topic per lane; reads of less than \
+             payload/{HEADER_BYTES} tasks (larger ones skip tasks)"
+        )
     }
 
     fn can(&self, _durability: Durability, needs: &[Need]) -> Result<(), String> {
@@ -40,7 +43,9 @@ impl Engine for Walrus {
                 Need::Lanes | Need::Producers | Need::Consumers => {}
                 Need::Keep => return Err("a read settles all that it gives".to_owned()),
                 Need::Outstanding => return Err("an append is over when it returns".to_owned()),
-                Need::Reopen => return Err("it numbers blocks anew at each open, and then takes one for another".to_owned()),
+                Need::Reopen => {
+                    return Err("it numbers blocks anew at each open, and then takes one for another".to_owned());
+                }
             }
         }
         Ok(())
@@ -59,7 +64,11 @@ impl Engine for Walrus {
             ReadConsistency::StrictlyAtOnce,
             schedule,
         )?;
-        let lanes = (0..setup.lanes).map(|lane| Lane { topic: lane.to_string(), sending: Mutex::new(()), reading: Mutex::new(()) });
+        let lanes = (0..setup.lanes).map(|lane| Lane {
+            topic: lane.to_string(),
+            sending: Mutex::new(()),
+            reading: Mutex::new(()),
+        });
         Ok(Box::new(Opened {
             log,
             lanes: lanes.collect(),
@@ -74,9 +83,6 @@ impl Engine for Walrus {
 
 /// In front of each payload in the log.
 const HEADER_BYTES: usize = 64;
-/// The limit of a batch read counts payloads where it was planned with headers: one that stops within a block goes on
-/// behind that block if the limit has room for a further payload, and what lies between is lost.
-const READ_NOTE: &str = "reads of at most payload/64 tasks, since larger ones skip some";
 
 struct Opened {
     log: walrus_rust::Walrus,
@@ -84,6 +90,9 @@ struct Opened {
     /// At power: what a read renames in it is only then durable.
     dir: Option<File>,
     entry_bytes: usize,
+    /// The limit of a batch read is of entries where they are read, and of payloads where they are counted. A read that
+    /// stops within a block goes on behind it if the headers left room for one more payload, and what lies between is lost:
+    /// 9,614 of 20,000 tasks of 1 KiB, read by 64. So the headers of one read must be less than a payload.
     read_tasks_max: usize,
     bell: Bell,
     _link: Link,
@@ -129,8 +138,11 @@ impl Producer for Sending<'_> {
     fn send(&mut self, lane: u8, tasks: &[&[u8]]) -> anyhow::Result<()> {
         let Some(lane) = self.store.lanes.get(usize::from(lane)) else { bail!("no lane {lane}") };
         let sending = lane.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let [one] = tasks {
-            self.store.log.append_for_topic(&lane.topic, one)?;
+        if self.store.dir.is_none() || tasks.len() == 1 {
+            // Not as a batch at process: that syncs in any case.
+            for task in tasks {
+                self.store.log.append_for_topic(&lane.topic, task)?;
+            }
         } else {
             for batch in tasks.chunks(BATCH_TASKS_MAX) {
                 self.store.log.batch_append_for_topic(&lane.topic, batch)?;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use yaque::{Receiver, Sender, TryRecvError};
 
 use super::bell::Bell;
@@ -50,7 +50,8 @@ impl Engine for Yaque {
     }
 
     fn open(&self, setup: &Setup) -> anyhow::Result<Box<dyn Store>> {
-        let lanes = (0..setup.lanes).map(|lane| Lane::open(setup.dir.join(lane.to_string()))).collect::<Result<_, _>>()?;
+        let lanes =
+            (0..setup.lanes).map(|lane| Lane::open(setup.dir.join(lane.to_string()))).collect::<Result<_, _>>()?;
         Ok(Box::new(Opened { lanes, bell: Bell::default() }))
     }
 }
@@ -75,23 +76,17 @@ struct Taking {
     dir: PathBuf,
     /// Opened by the first take, since it has a thread that is woken by every send.
     receiver: Option<Receiver>,
-    /// The file: 8 bytes for the life, 8 for the last task that is acked.
-    acks: File,
-    acked: u64,
+    acks: Acks,
 }
 
 impl Lane {
     fn open(dir: PathBuf) -> std::io::Result<Lane> {
         let sender = Sender::open(&dir)?;
-        let acks = File::options().read(true).write(true).create(true).truncate(false).open(dir.join("acks"))?;
-        let (mut life, mut acked) = ([0; 8], [0; 8]);
-        let known = acks.read_at(&mut life, 0)? + acks.read_at(&mut acked, 8)? == 16;
-        let (life, acked) = if known { (u64::from_le_bytes(life) + 1, u64::from_le_bytes(acked)) } else { (1, 0) };
-        acks.write_all_at(&life.to_le_bytes(), 0)?;
-        acks.write_all_at(&acked.to_le_bytes(), 8)?;
+        let acks =
+            Acks::open(File::options().read(true).write(true).create(true).truncate(false).open(dir.join("acks"))?)?;
         Ok(Lane {
-            sending: Mutex::new(Sending { sender, number: life << 40 }),
-            taking: Mutex::new(Taking { dir, receiver: None, acks, acked }),
+            sending: Mutex::new(Sending { sender, number: acks.life << 40 }),
+            taking: Mutex::new(Taking { dir, receiver: None, acks }),
         })
     }
 }
@@ -119,33 +114,62 @@ impl Taking {
             unopened => unopened.insert(Receiver::open(&self.dir)?),
         };
         let mut count = 0;
-        let mut enter = |numbered: &[u8]| {
-            let (number, task) = numbered.split_first_chunk().context("a task without its number")?;
-            let number = u64::from_le_bytes(*number);
-            // Else it comes again: it was acked before a kill.
-            if number > self.acked {
-                see(task);
-                self.acked = number;
-                count += 1;
-            }
-            anyhow::Ok(())
-        };
-        // Again, if all of them were acked.
+        // Again, if all that came were acked before.
         while count == 0 {
-            let received = if tasks == 1 {
-                receiver.try_recv().map(|task| enter(&task).and_then(|()| Ok(task.commit()?)))
+            let committed = if tasks == 1 {
+                receiver.try_recv().map(|task| {
+                    count += self.acks.show(&task, see);
+                    task.commit()
+                })
             } else {
-                let enter_all = |batch: &[Vec<u8>]| batch.iter().try_for_each(|task| enter(task));
-                receiver.try_recv_batch_up_to(tasks).map(|batch| enter_all(&batch).and_then(|()| Ok(batch.commit()?)))
+                receiver.try_recv_batch_up_to(tasks).map(|batch| {
+                    count += batch.iter().map(|task| self.acks.show(task, see)).sum::<usize>();
+                    batch.commit()
+                })
             };
-            match received {
+            match committed {
                 Ok(committed) => committed?,
                 Err(TryRecvError::QueueEmpty) => return Ok(0),
                 Err(TryRecvError::Io(error)) => return Err(error.into()),
             }
         }
-        self.acks.write_all_at(&self.acked.to_le_bytes(), 8)?;
+        self.acks.write()?;
         Ok(count)
+    }
+}
+
+/// The file that has what yaque forgets: 8 bytes for the store's life, and 8 for the last task that is acked.
+struct Acks {
+    file: File,
+    life: u64,
+    acked: u64,
+}
+
+impl Acks {
+    fn open(file: File) -> std::io::Result<Acks> {
+        let (mut life, mut acked) = ([0; 8], [0; 8]);
+        let known = file.read_at(&mut life, 0)? + file.read_at(&mut acked, 8)? == 16;
+        let (life, acked) = if known { (u64::from_le_bytes(life) + 1, u64::from_le_bytes(acked)) } else { (1, 0) };
+        file.write_all_at(&life.to_le_bytes(), 0)?;
+        let acks = Acks { file, life, acked };
+        acks.write()?;
+        Ok(acks)
+    }
+
+    fn write(&self) -> std::io::Result<()> {
+        self.file.write_all_at(&self.acked.to_le_bytes(), 8)
+    }
+
+    /// Shows the task, unless it comes again after a kill; gives how many were shown.
+    fn show(&mut self, numbered: &[u8], see: &mut dyn FnMut(&[u8]) -> Settle) -> usize {
+        let Some((number, task)) = numbered.split_first_chunk() else { return 0 };
+        let number = u64::from_le_bytes(*number);
+        if number <= self.acked {
+            return 0;
+        }
+        see(task);
+        self.acked = number;
+        1
     }
 }
 
