@@ -218,12 +218,8 @@ impl Consumer {
     /// Returns when there may be a task, at `until` (nanoseconds since boot) at the latest.
     fn wait_for_task(&self, cell: &GroupCell, lanes: &LaneSet, until: u64) {
         let core = self.queue.core();
-        let spin_until = clock::nanos().saturating_add(nanos(core.spin)).min(until);
-        while clock::nanos() < spin_until {
-            if core.engine.may_reserve(cell, lanes, self.number) {
-                return;
-            }
-            std::hint::spin_loop();
+        if core.spin(until, || core.engine.may_reserve(cell, lanes, self.number)) {
+            return;
         }
         let enrolled = core.engine.arrivals.enrol();
         if core.engine.may_reserve(cell, lanes, self.number) || core.closed.load(Ordering::SeqCst) {

@@ -26,6 +26,9 @@ pub(super) struct Core {
     journal_turnstile: Turnstile,
     pub append_wait: Duration,
     pub spin: Duration,
+    /// How many consumers spin now, and how many may: one core is left to whoever they wait for.
+    spinning: AtomicU64,
+    spinning_max: u64,
     on_volatile: OnVolatile,
     fork: ForkGuard,
     pub closed: AtomicBool,
@@ -45,7 +48,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(engine: Engine, append_wait: Duration, spin: Duration, on_volatile: OnVolatile) -> Result<Self> {
-        let one_core = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let fork = ForkGuard::new().map_err(|error| Error::io(".", "map a page", error))?;
         let lanes = engine.lanes().count().min(LANES_MAX);
         Ok(Core {
@@ -53,7 +56,9 @@ impl Core {
             turnstiles: (0..lanes).map(|_| Turnstile::default()).collect(),
             journal_turnstile: Turnstile::default(),
             append_wait,
-            spin: if one_core { Duration::ZERO } else { spin },
+            spin,
+            spinning: AtomicU64::new(0),
+            spinning_max: cores as u64 - 1,
             on_volatile,
             fork,
             closed: AtomicBool::new(false),
@@ -84,6 +89,19 @@ impl Core {
             };
         }
         Ok(())
+    }
+
+    /// Asks again and again for a short time, unless too many do so already. True as soon as the answer is.
+    pub(super) fn spin(&self, until: u64, mut ask: impl FnMut() -> bool) -> bool {
+        let spin_until = clock::nanos().saturating_add(nanos(self.spin)).min(until);
+        let may_spin = self.spinning.fetch_add(1, Ordering::Relaxed) < self.spinning_max;
+        let mut answer = false;
+        while may_spin && !answer && clock::nanos() < spin_until {
+            answer = ask();
+            std::hint::spin_loop();
+        }
+        self.spinning.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 
     /// True in a child of the process that opened the queue.

@@ -299,8 +299,8 @@ impl Options {
         self
     }
 
-    /// How long a waiting consumer looks for tasks before it sleeps; default 20 µs, and none on one core. Spinning
-    /// takes a core for that long, and saves the 15 µs of a wake-up. Not stored.
+    /// How long a waiting consumer looks for tasks before it sleeps; default 20 µs. Spinning takes a core for that long, and
+    /// saves the 15 µs of a wake-up; so at any moment fewer consumers spin than there are cores. Not stored.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Self {
         self.spin = Some(spin);
