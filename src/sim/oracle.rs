@@ -105,6 +105,8 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     let (power_lost, forgets, hurt) = (before.power_lost, before.forgets(), before.hurt.is_some());
     model.ids_survive(&Survival { shown: &is_shown, power_lost, forgets, hurt });
     take_over(model, &shown, before);
+    // What is dead now may come back before anybody looks again, and its id may be free all the same.
+    model.observe_ids(before.setting);
     for (id, gave) in gave {
         model.id_gave(id, now.wall, before.setting, gave)?;
     }
