@@ -208,7 +208,8 @@ impl<'a> Task<'a> {
     }
 
     /// The dedup id counts until every group settled this task: acked it, or made a dead letter of it; or it expired, or
-    /// was cancelled or purged. A parked task is not settled.
+    /// was cancelled or purged. A parked task is not settled. Once it is over, the id may count again or not where a dead
+    /// letter comes back.
     #[must_use]
     pub fn dedup_until_settled(mut self) -> Self {
         self.asks().dedup = Lifetime::UntilSettled;

@@ -18,6 +18,7 @@ mod disk;
 mod exhaust;
 mod files;
 mod flips;
+mod lost;
 mod mishaps;
 mod model;
 mod once;

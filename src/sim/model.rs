@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::Files;
+use super::lost::Lost;
 use super::once::Ids;
 use super::operation::How;
 use crate::delivery::workers::WorkerId;
@@ -319,6 +320,7 @@ pub(super) struct Side {
     /// It began behind the newest task.
     pub newest: bool,
     pub mine: BTreeMap<Seq, Mine>,
+    pub lost: Lost,
     pub loans: Vec<Loan>,
     /// Receipts of leases that are over.
     pub stale: Vec<Receipt>,
@@ -348,6 +350,7 @@ impl Side {
             retains_powerless: vec![Retention::default()],
             newest: false,
             mine: BTreeMap::new(),
+            lost: Lost::default(),
             loans: Vec::new(),
             stale: Vec::new(),
             newest_met: BTreeMap::new(),

@@ -85,13 +85,9 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     }
     let damage = engine.damage();
     damage_is_where_it_was_done(&mut model.files, &damage, before)?;
-    if before.forgets() {
-        // An older checkpoint may bring back what was in doubt and did not seem to have survived.
-        for (side, shown) in model.sides.iter_mut().zip(&shown) {
-            for seq in shown.handed.iter().map(|one| one.receipt.task.seq).chain(shown.dead.iter().copied()) {
-                side.mine.entry(seq).or_default();
-            }
-        }
+    for (side, shown) in model.sides.iter_mut().zip(&shown).filter(|_| before.forgets()) {
+        let handed = shown.handed.iter().map(|one| one.receipt.task.seq);
+        handed.chain(shown.dead.iter().copied()).for_each(|seq| side.may_be_back(seq));
     }
     for (side, shown) in model.sides.iter().zip(&shown) {
         in_order(model, side, shown)?;
@@ -105,6 +101,8 @@ pub(super) fn check(model: &mut Model, engine: &Engine, before: &Before, now: No
     let (power_lost, forgets, hurt) = (before.power_lost, before.forgets(), before.hurt.is_some());
     model.ids_survive(&Survival { shown: &is_shown, power_lost, forgets, hurt });
     take_over(model, &shown, before);
+    // What is dead now may come back before anybody looks again, and its id may be free all the same.
+    model.observe_ids(before.setting);
     for (id, gave) in gave {
         model.id_gave(id, now.wall, before.setting, gave)?;
     }
@@ -477,6 +475,7 @@ fn take_over(model: &mut Model, shown: &[Shown], before: &Before) {
                 if mine.must && mine.acked <= Sure::Maybe {
                     lost.insert(*seq);
                 }
+                side.lost.note(*seq, mine, before.power_lost);
                 Mine { acked: Sure::Power, dead: Sure::No, transaction: 0, purged: false, ..*mine }
             };
         }

@@ -1,9 +1,10 @@
 //! Which ids are over, and what a checkpoint copies of the others, without anybody waiting for more than a portion of it.
 //!
-//! An id that is over stays over, so it may be found so while nobody holds the index, and forgotten behind that. Slices don't
-//! change, so one is read and made anew beside the index and takes its place if that is still the same one's. The head does:
-//! it is copied a portion at a time, and what is inserted meanwhile is noted and comes on top at the instant that the
-//! checkpoint is of ([`Index::take`]). Entries that went meanwhile were over; that the checkpoint has them does no harm.
+//! An id that is over may be forgotten, even if a dead letter comes back meanwhile; so it may be found over while nobody
+//! holds the index, and forgotten behind that. Slices don't change, so one is read and made anew beside the index and takes
+//! its place if that is still the same one's. The head does: it is copied a portion at a time, and what is inserted meanwhile
+//! is noted and comes on top at the instant that the checkpoint is of ([`Index::take`]). Entries that went meanwhile were
+//! over; that the checkpoint has them does no harm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What groups are owed, and what there is room for.
 
 use super::*;
+use crate::engine::hand::Move;
 
 #[test]
 fn group_from_the_newest_task_on_does_not_see_what_could_not_be_read_as_it_began() {
@@ -264,4 +265,19 @@ fn of_two_tasks_of_an_id_that_are_over_either_may_count_once_the_clock_jumped_ba
     ];
     let setting = Setting { keyed: Keyed::Keys, loans_max: 1, ..Setting::plain(8192) };
     keeps_its_promises_in(setting, 4, &[stretch(&ops, KILLED)], None);
+}
+
+/// The machine stopped before the rejection was answered, and it survived: the queue that opened showed a dead letter, and had
+/// forgotten the id. That it comes back then gives it no id again.
+#[test]
+fn id_of_a_dead_letter_that_a_restart_showed_may_be_free_once_it_comes_back() {
+    let once = Op::Once { lane: 0, tasks: 1, bytes: 18, id: 4, window_ms: 0, power: true, wait: true };
+    let ops = [once, reserve(1), settle(How::Reject, 1, true)];
+    for how in [Move::Kick, Move::Redrive] {
+        let back = Op::Shelf { group: 0, pick: 0, how, power: true };
+        for at in 8..24 {
+            let first = stretch(&ops, Crash { at: Some(at), loss: Loss::Power });
+            keeps_its_promises(12, &[first, stretch(&[back], POWERLESS)], None);
+        }
+    }
 }

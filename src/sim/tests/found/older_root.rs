@@ -1,6 +1,7 @@
 //! Opens that can't use the newest root, and what a newer one had let go.
 
 use super::*;
+use crate::engine::hand::Move;
 
 #[test]
 fn checkpoint_after_a_crash_writes_nowhere_where_a_root_may_come_back() {
@@ -387,4 +388,31 @@ fn file_that_the_next_life_overwrote_in_part_is_told_of_and_costs_nothing() {
     one.hindrance = Some(Fault::ReadsFail { skipped: 6, times: 2 });
     let setting = Setting { lanes: 2, attempts_max: 3, load: Load::Turning, loans_max: 6, ..Setting::plain(8192) };
     keeps_its_promises_in(setting, 120, &[one], None);
+}
+
+/// Nothing of the life before the task's survived, so the first recovery cut the log there. The next one could not read the
+/// root that knew that: the task came back, whole, and so did what was told of it, that it was parked, or dead, or handed out
+/// as often as it may be.
+#[test]
+fn task_that_one_recovery_cut_comes_back_as_it_was_told_with_an_older_root() {
+    let (park, commit) = (Op::Park { group: 0, pick: 7 }, Op::Commit { lane: None });
+    let dropped = Op::Shelf { group: 0, pick: 0, how: Move::Drop, power: false };
+    let any = Setting { lanes: 1, ..Setting::plain(4096) };
+    let one = Setting { attempts_max: 1, ..any };
+    for (setting, said) in [
+        (any, &[park, Op::Checkpoint][..]),
+        (any, &[Op::Checkpoint, park, commit]),
+        (any, &[Op::Checkpoint, park, commit, dropped]),
+        (any, &[Op::Checkpoint, reserve(9), settle(How::Reject, 9, true)]),
+        (one, &[reserve(9), Op::Checkpoint]),
+        (one, &[Op::Checkpoint, reserve(9), commit]),
+    ] {
+        let fills = [batch(6, 900, false, false), enqueue(0, 900, false), enqueue(0, 200, false)];
+        let first = stretch(&[&fills[..], said].concat(), POWERLESS);
+        for skipped in 0..5 {
+            let mut second = stretch(&[], POWERLESS);
+            second.fault = Some(Fault::ReadsFail { skipped, times: 2 });
+            keeps_its_promises_in(setting, 60, &[first.clone(), second], None);
+        }
+    }
 }
