@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(12);
 /// Likewise while nothing does.
 const IDLE_LOOK: Duration = Duration::from_millis(100);
 
+/// Of so many lanes as much may wait for its sync as of one, because all in them is settled.
+const LANES_COUNTED: u64 = 4;
+
 /// How long the mover rests when there was nothing to move.
 const MOVER_ROUND: Duration = Duration::from_millis(200);
 
@@ -142,12 +145,14 @@ fn rest(core: &Core, span: Duration, looks: &mut Looks, is_well: bool) -> bool {
         let enrolled = core.commit_word.enrol();
         let journal = core.engine.journal();
         let journal_waits = journal.published().saturating_sub(journal.durable());
-        let (mut unsettled, mut all) = (journal_waits, journal_waits);
+        let (mut unsettled, mut all, mut most_of_a_lane) = (journal_waits, journal_waits, 0);
         for (lane, log) in core.engine.lanes().all().filter(|(_, log)| log.has_unsynced()) {
             let waits = core.engine.look_at(looks, lane, log);
-            (unsettled, all) = (unsettled + waits.0, all + waits.1);
+            (unsettled, all, most_of_a_lane) = (unsettled + waits.0, all + waits.1, waits.1.max(most_of_a_lane));
         }
-        let is_crowded = unsettled > most || all > core.engine.settled_unsynced_max();
+        let settled_max = core.engine.settled_unsynced_max();
+        let all_max = settled_max.saturating_mul(LANES_COUNTED).min(settings.unsynced_max);
+        let is_crowded = unsettled > most || most_of_a_lane > settled_max || all > all_max;
         let left = span.saturating_sub(Duration::from_nanos(clock::nanos().saturating_sub(began)));
         if left.is_zero() || (is_crowded && is_well) || core.closed.load(Ordering::SeqCst) {
             return is_crowded;
