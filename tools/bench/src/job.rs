@@ -96,7 +96,11 @@ impl Job {
     /// What the engine must be able to.
     pub fn needs(&self) -> Vec<Need> {
         let mut needs = Vec::new();
-        let mut add = |is: bool, need| if is { needs.push(need) };
+        let mut add = |is: bool, need| {
+            if is {
+                needs.push(need)
+            }
+        };
         add(matches!(self.workload, Workload::Lanes | Workload::IdleLanes), Need::Lanes);
         add(self.workload == Workload::Stragglers, Need::Keep);
         add(self.workload == Workload::Reopen, Need::Reopen);

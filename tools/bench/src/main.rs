@@ -81,7 +81,11 @@ fn show(args: &Args) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         let command = format!("lanelog-bench {command}");
-        let title = report::Title { command, machine: machine(), when: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string() };
+        let title = report::Title {
+            command,
+            machine: machine(),
+            when: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+        };
         std::fs::write(path, report::page(&title, &rows)).with_context(|| path.display().to_string())?;
     }
     Ok(())
@@ -92,7 +96,9 @@ fn earlier(args: &Args) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for path in &args.from {
         let mut text = String::new();
-        std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text)).with_context(|| path.display().to_string())?;
+        std::fs::File::open(path)
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .with_context(|| path.display().to_string())?;
         for (number, line) in text.lines().enumerate() {
             rows.push(serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), number + 1))?);
         }

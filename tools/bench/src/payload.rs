@@ -176,9 +176,10 @@ impl Ledger {
     /// What is missing, came twice, or was never sent.
     pub fn audit(&self, acknowledged: &[u64]) -> Result<(), String> {
         let due: u64 = acknowledged.iter().sum();
-        let all_came = acknowledged.iter().enumerate().all(|(producer, &tasks)| {
-            self.seen.get(producer).map_or(0, |words| prefix(words)) >= tasks
-        });
+        let all_came = acknowledged
+            .iter()
+            .enumerate()
+            .all(|(producer, &tasks)| self.seen.get(producer).map_or(0, |words| prefix(words)) >= tasks);
         if all_came && self.doubled == 0 && self.foreign == 0 {
             return Ok(());
         }
@@ -208,7 +209,9 @@ mod tests {
 
     fn sent(patterns: &Patterns, tasks: usize) -> Vec<Vec<u8>> {
         let mut writer = patterns.writer(1);
-        (0..tasks).flat_map(|at| writer.with(1, at as u64, |all| all.iter().map(|one| one.to_vec()).collect::<Vec<_>>())).collect()
+        (0..tasks)
+            .flat_map(|at| writer.with(1, at as u64, |all| all.iter().map(|one| one.to_vec()).collect::<Vec<_>>()))
+            .collect()
     }
 
     #[test]

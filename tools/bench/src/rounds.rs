@@ -29,9 +29,8 @@ pub fn run(args: &Args) -> anyhow::Result<Vec<Row>> {
         .with_context(|| format!("a directory in {}", args.dir.display()))?;
     let take_part = |cell: &Cell| engines.iter().filter(|engine| plan::takes_part(**engine, cell)).count();
     let steps: usize = cells.iter().map(take_part).sum::<usize>() * usize::from(args.rounds());
-    let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} rounds, {elapsed} of about {duration}, {msg}",
-    )?);
+    let bar = ProgressBar::new(steps as u64)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} rounds, {elapsed} of about {duration}, {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(500));
     let mut rows = Vec::new();
     for cell in &cells {

@@ -141,7 +141,15 @@ impl Row {
     /// Whether another row measures the same, by another engine.
     pub fn is_comparable(&self, other: &Row) -> bool {
         let key = |row: &Row| {
-            (row.workload.clone(), row.durability, row.payload, row.producers, row.consumers, row.batch, row.outstanding)
+            (
+                row.workload.clone(),
+                row.durability,
+                row.payload,
+                row.producers,
+                row.consumers,
+                row.batch,
+                row.outstanding,
+            )
         };
         key(self) == key(other)
     }
@@ -162,11 +170,8 @@ impl Row {
 /// Fills in the ratios: of rates, or of median latencies, where more than 1 is better than what it is held against.
 pub fn compare(rows: &mut [Row]) {
     let ratio = |row: &Row, with: &Row| {
-        let ratio = if row.is_rate() {
-            row.tasks_per_s / with.tasks_per_s
-        } else {
-            count(with.p50_ns) / count(row.p50_ns)
-        };
+        let ratio =
+            if row.is_rate() { row.tasks_per_s / with.tasks_per_s } else { count(with.p50_ns) / count(row.p50_ns) };
         Some(ratio).filter(|ratio| ratio.is_finite() && row.verified && with.verified)
     };
     let others = rows.to_vec();

@@ -106,7 +106,9 @@ impl Consumer for Taking {
     fn take(&mut self, tasks: usize, wait: Duration, see: &mut dyn FnMut(&[u8]) -> Settle) -> anyhow::Result<usize> {
         let mut taken = self.consumer.reserve(Reserve::new().tasks(tasks).wait(wait).lanes(LaneSet::ALL))?;
         let count = taken.len();
-        if count == 1 && let Some(one) = taken.pop() {
+        if count == 1
+            && let Some(one) = taken.pop()
+        {
             match see(one.payload()) {
                 Settle::Ack => one.ack()?,
                 Settle::Keep => self.kept.push(one),
