@@ -465,10 +465,10 @@ impl Group {
         }
         // All that is open in the life must be on loan, and behind the place.
         let end = own.lives.range(base + 1..).next().map_or(u64::MAX, |(next, _)| *next);
-        let Some(mut slots) = self.slots.few(SLOTS_LOOKED_AT) else { return false };
+        let Some(slots) = self.slots.few(SLOTS_LOOKED_AT) else { return false };
         let in_life = |slot: &&Slot| slot.lane == lane && (base..end).contains(&slot.seq.0);
-        slots.by_ref().filter(in_life).try_fold(0, |found: u32, slot| (slot.index >= index).then_some(found + 1))
-            == Some(open)
+        let behind = |found: u32, slot: &Slot| (slot.index >= index).then_some(found + 1);
+        slots.filter(in_life).try_fold(0, behind) == Some(open)
     }
 
     /// True if the group has nothing to do in a life that begins at `base` and ends below `end`.

@@ -86,7 +86,7 @@ impl<T> Slab<T> {
 
     /// All of them, unless there are or were more than so many: then to look at them takes too long.
     pub(crate) fn few(&self, most: usize) -> Option<impl Iterator<Item = &T>> {
-        (self.slots.len() <= most).then(|| self.slots.iter().filter_map(|entry| entry.value.as_ref()))
+        (self.slots.len() <= most).then(|| self.iter().map(|(_, value)| value))
     }
 
     #[cfg(test)]

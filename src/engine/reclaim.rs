@@ -95,10 +95,8 @@ impl Engine {
 
     fn reuse(&self, segment: Segment) {
         let (number, bytes) = (segment.header().file, segment.file_bytes());
-        // Pages that were put in place of lost ones would stay in the map for the next life.
-        let whole = segment.header().size == bytes && !segment.has_failed() && !segment.is_cold();
         let (for_journal, for_lanes) = (self.journal_wants(bytes), self.pool_wants(bytes));
-        let recyclable = whole && self.storage.medium() == Medium::Local && (for_journal || for_lanes);
+        let recyclable = self.is_whole(&segment) && (for_journal || for_lanes);
         if recyclable && let Some((file, region)) = segment.into_region() {
             let pool = if for_journal { &self.journal_pool } else { &self.pool };
             if !for_journal && self.wants_bulk(bytes) {
@@ -112,6 +110,13 @@ impl Engine {
         // A name that can't be removed now is swept at the next open: no checkpoint lists it.
         let _swept = self.storage.remove(&file_name(number));
         self.counts.removed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// True if another life may begin in its file as it is.
+    fn is_whole(&self, segment: &Segment) -> bool {
+        // Pages that were put in place of lost ones would stay in the map for the next life.
+        let whole = segment.header().size == segment.file_bytes() && !segment.has_failed() && !segment.is_cold();
+        whole && self.storage.medium() == Medium::Local
     }
 
     /// The journal's own segments come first: without them nothing could be acked on a full disk.
@@ -139,9 +144,8 @@ impl Engine {
 
     /// How many of them can be recycled in place of a new segment of so many bytes.
     pub(super) fn reclaimable_of(&self, bytes: u64) -> usize {
-        let is_local = self.storage.medium() == Medium::Local;
         self.count_reclaimable(|segment| {
-            is_local && segment.header().size == bytes && segment.borrowers() == 0 && !segment.is_cold()
+            segment.file_bytes() == bytes && segment.borrowers() == 0 && self.is_whole(segment)
         })
     }
 

@@ -59,12 +59,13 @@ impl Engine {
     /// True if the lane is to be synced now that an interval is over: something that was published when it began is not
     /// settled, or nothing came since, or too much waits. To be asked once in an interval.
     pub(crate) fn is_sync_due(&self, looks: &mut Looks, lane: LaneId, log: &Log) -> bool {
-        let (_, waiting) = self.look_at(looks, lane, log);
-        let published = log.published();
         let look = looks.lanes.entry(lane).or_default();
+        let (published, durable) = (log.published(), log.durable());
+        let settled = self.settled_to(look, lane);
+        look.seen = published;
         let before = std::mem::replace(&mut look.published, published);
-        let is_settled = look.groups.values().all(|group| group.settled >= before) && !look.groups.is_empty();
-        !(is_settled || log.durable() >= before) || published == before || waiting > self.settled_unsynced_max()
+        let waiting = published.saturating_sub(durable);
+        settled.max(durable) < before || published == before || waiting > self.settled_unsynced_max()
     }
 
     /// Bytes of a lane that may wait for their sync though all are settled.

@@ -25,7 +25,7 @@ pub(super) struct Core {
     turnstiles: Box<[Turnstile]>,
     journal_turnstile: Turnstile,
     pub append_wait: Duration,
-    pub spin: Duration,
+    spin: Duration,
     /// How many consumers spin now, and how many may: one core is left to whoever they wait for.
     spinning: AtomicU64,
     spinning_max: u64,

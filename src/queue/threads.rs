@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::storage::disk::clock;
 use crate::sync::atomic::Ordering;
-use crate::types::LogId;
+use crate::types::{LaneId, LogId};
 
 use super::core::Core;
 
@@ -175,32 +175,23 @@ fn mover(core: &Core) {
 impl Core {
     /// Waits until everything that was accepted so far is durable, in every log.
     pub(super) fn sync_all(&self) -> Result<()> {
-        self.sync_to(Log::filled)
-    }
-
-    /// The same, but for lanes whose tasks are settled as fast as they come. Once in half an interval.
-    fn sync_unsettled(&self, looks: &mut Looks) -> Result<()> {
-        for (lane, log) in self.engine.lanes().all() {
-            if log.has_unsynced() && self.engine.is_sync_due(looks, lane, log) {
-                self.wait_durable(log, log.published())?;
-            }
-        }
-        let journal = self.engine.journal();
-        if journal.has_unsynced() {
-            self.wait_durable(journal, journal.published())?;
-        }
-        self.engine.check_poison()
+        self.sync_to(Log::filled, |_, _| true)
     }
 
     /// Waits until what is published without a gap is durable, in every log: a producer that stands still between
     /// claim and publish does not hold this up.
     fn sync_published(&self) -> Result<()> {
-        self.sync_to(Log::published)
+        self.sync_to(Log::published, |_, _| true)
     }
 
-    fn sync_to(&self, end: impl Fn(&Log) -> u64) -> Result<()> {
-        for (_, log) in self.engine.lanes().all() {
-            if log.has_unsynced() {
+    /// The same, but for lanes whose tasks are settled as fast as they come. Once in half an interval.
+    fn sync_unsettled(&self, looks: &mut Looks) -> Result<()> {
+        self.sync_to(Log::published, |lane, log| self.engine.is_sync_due(looks, lane, log))
+    }
+
+    fn sync_to(&self, end: impl Fn(&Log) -> u64, mut is_due: impl FnMut(LaneId, &Log) -> bool) -> Result<()> {
+        for (lane, log) in self.engine.lanes().all() {
+            if log.has_unsynced() && is_due(lane, log) {
                 self.wait_durable(log, end(log))?;
             }
         }
