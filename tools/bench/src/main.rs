@@ -21,7 +21,7 @@ mod table;
 mod units;
 mod workload;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             println!("{}", serde_json::to_string(&workload::run(engine, job))?);
             Ok(())
         }),
-        "hold-a-backlog" => child(workload::hold_a_backlog),
+        rounds::HOLD_A_BACKLOG => child(workload::hold_a_backlog),
         _ => show(&Args::parse()),
     };
     match done {
@@ -95,10 +95,7 @@ fn show(args: &Args) -> anyhow::Result<()> {
 fn earlier(args: &Args) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     for path in &args.from {
-        let mut text = String::new();
-        std::fs::File::open(path)
-            .and_then(|mut file| file.read_to_string(&mut text))
-            .with_context(|| path.display().to_string())?;
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         for (number, line) in text.lines().enumerate() {
             rows.push(serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), number + 1))?);
         }

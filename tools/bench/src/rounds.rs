@@ -17,6 +17,9 @@ use crate::row::{Rounds, Row};
 /// The hidden command of the child that measures.
 pub const MEASURE: &str = "measure";
 
+/// That of the one that is killed with a backlog in its store.
+pub const HOLD_A_BACKLOG: &str = "hold-a-backlog";
+
 /// Runs all of it; gives a row for each engine and cell.
 ///
 /// # Errors
@@ -96,18 +99,7 @@ impl Contender {
             return;
         }
         let flow = Job { workload: Workload::Flow, ..self.job.clone() };
-        let known = before.iter().find(|row| {
-            (row.workload.as_str(), &row.engine, row.durability, row.payload, row.producers, row.consumers, row.batch)
-                == (
-                    flow.workload.name(),
-                    &flow.engine,
-                    flow.durability,
-                    flow.payload_bytes,
-                    flow.producers,
-                    flow.consumers,
-                    flow.batch,
-                )
-        });
+        let known = before.iter().find(|row| row.is_of(&flow));
         let rate = known.map(|row| row.tasks_per_s).filter(|&rate| rate > 0.0).unwrap_or_else(|| {
             let outcome = in_a_child(&flow, place);
             crate::row::count(outcome.tasks) / outcome.seconds.max(1e-9)
@@ -139,13 +131,7 @@ fn in_a_child(job: &Job, place: &Path) -> Outcome {
 }
 
 fn measured(job: &Job) -> anyhow::Result<Outcome> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg(MEASURE)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("the process that measures")?;
-    writeln!(child.stdin.take().context("its input")?, "{}", serde_json::to_string(job)?)?;
+    let mut child = start(MEASURE, job)?;
     let mut output = child.stdout.take().context("its output")?;
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -155,6 +141,21 @@ fn measured(job: &Job) -> anyhow::Result<Outcome> {
     let text = reader.join().unwrap_or_else(|_| Ok(String::new()))?;
     let last = text.lines().last().unwrap_or_default();
     serde_json::from_str(last).with_context(|| format!("the process that measures ended with {status}"))
+}
+
+/// Starts a child of this program's with one of the hidden commands, which finds its job on standard input.
+///
+/// # Errors
+/// It can't be started.
+pub fn start(command: &str, job: &Job) -> anyhow::Result<Child> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg(command)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("a process for {command}"))?;
+    writeln!(child.stdin.take().context("its input")?, "{}", serde_json::to_string(job)?)?;
+    Ok(child)
 }
 
 /// Waits for a child; ends one that takes longer.

@@ -138,6 +138,14 @@ impl Row {
         }
     }
 
+    /// Whether it is what this job gave.
+    pub fn is_of(&self, job: &Job) -> bool {
+        let own = (self.workload.as_str(), &self.engine, self.durability, self.payload);
+        let threads = (self.producers, self.consumers, self.batch, self.outstanding);
+        own == (job.workload.name(), &job.engine, job.durability, job.payload_bytes)
+            && threads == (job.producers, job.consumers, job.batch, job.outstanding)
+    }
+
     /// Whether another row measures the same, by another engine.
     pub fn is_comparable(&self, other: &Row) -> bool {
         let key = |row: &Row| {

@@ -1,7 +1,6 @@
 //! A deep backlog: built, drained, and found again after a kill.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -11,6 +10,7 @@ use crate::engine::{Consumer, Engine, Settle, Store};
 use crate::job::{Job, Outcome, Workload};
 use crate::kernel::Peak;
 use crate::payload::{Ledger, PATTERNS, Patterns};
+use crate::rounds;
 
 use super::meter::Meter;
 use super::{curve, histogram, setup};
@@ -53,14 +53,7 @@ pub fn run(engine: &dyn Engine, job: &Job) -> anyhow::Result<Outcome> {
 
 /// A child builds a backlog and is killed; timed is the open up to the sight of the first task. Then all must come.
 pub fn reopen(engine: &dyn Engine, job: &Job) -> anyhow::Result<Outcome> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("hold-a-backlog")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("the child that is killed")?;
-    let mut stdin = child.stdin.take().context("its input")?;
-    writeln!(stdin, "{}", serde_json::to_string(job)?)?;
+    let mut child = rounds::start(rounds::HOLD_A_BACKLOG, job)?;
     let mut said = String::new();
     BufReader::new(child.stdout.take().context("its output")?).read_line(&mut said)?;
     child.kill()?;
