@@ -107,8 +107,12 @@ fn options() -> Options {
 }
 
 fn at_open(path: &Path, case: &Case) {
-    // Dropped, not closed: the open recovers.
-    work(&options().open(path).unwrap(), 0..20);
+    // Dropped, not closed: the open recovers, from a checkpoint and the journal behind it.
+    let queue = options().open(path).unwrap();
+    work(&queue, 0..10);
+    queue.checkpoint().unwrap();
+    work(&queue, 10..20);
+    drop(queue);
     fail(case.failing);
     if let Some(queue) = say("open", 0, options().open(path)) {
         work(&queue, 20..40);

@@ -107,6 +107,17 @@ pub(crate) trait File: Send + Sync {
     }
 }
 
+/// A mapped page that can't be had though its file reaches so far. The kernel says no more.
+#[derive(Debug, thiserror::Error)]
+#[error("a page can't be had: {0}")]
+pub(crate) struct NoPage(pub &'static str);
+
+/// True if the medium failed, which may be for once: it said so itself, or a page of a map can't be had.
+pub(crate) fn is_read_error(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO) || error.get_ref().is_some_and(|inner| inner.is::<NoPage>())
+}
+
 /// True for what a full disk, a quota or a limit says: what was to be written is not there, and everything else is as
 /// it was.
 pub(crate) fn is_want_of_room(error: &io::Error) -> bool {

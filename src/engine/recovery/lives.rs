@@ -11,7 +11,7 @@ use crate::format::meta::ListedLife;
 use crate::format::segment::{BadPrelude, LifeHeader, PRELUDE_BYTES, file_name, parse_file_name};
 use crate::log::scan::{Flaw, Scan};
 use crate::sabotage::{Bug, on};
-use crate::storage::{File, Storage};
+use crate::storage::{File, Storage, is_read_error};
 use crate::types::{LogId, QueueId, Seq, Timestamp};
 
 use super::draft::{Draft, proven_durable, read_footer};
@@ -372,12 +372,6 @@ fn read_prelude(storage: &dyn Storage, name: &str) -> io::Result<(Arc<dyn File>,
 fn is_damage(error: &io::Error) -> bool {
     const ELOOP: i32 = 40;
     is_read_error(error) || error.raw_os_error().is_none_or(|code| code == ELOOP)
-}
-
-/// True if the medium failed, which may be for once.
-fn is_read_error(error: &io::Error) -> bool {
-    const EIO: i32 = 5;
-    error.raw_os_error() == Some(EIO)
 }
 
 /// What the prelude of a listed life said, as far as anything depends on it.

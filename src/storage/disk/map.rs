@@ -13,7 +13,7 @@ use rustix::mm::{Advice as RawAdvice, MsyncFlags, madvise, msync};
 
 use super::guard::{Guard, Watch};
 use super::lock::Lock;
-use crate::storage::{Health, Populated, Prepare, Region};
+use crate::storage::{Health, NoPage, Populated, Prepare, Region};
 
 const PAGE_BYTES: usize = 4096;
 /// What one call faults in: whoever maps or unmaps anything meanwhile, an allocator too, waits for it.
@@ -160,10 +160,10 @@ fn advise(start: NonNull<u8>, bytes: usize, range: Range<usize>, advice: RawAdvi
 fn no_page(errno: Errno) -> io::Error {
     match errno {
         // The kernel says "bad address" where an access would raise SIGBUS.
-        Errno::FAULT => io::Error::other(
-            "a page can't be had: the device failed, the file system has no room for it, or the file was cut",
-        ),
-        Errno::HWPOISON => io::Error::other("a page can't be had: its memory is broken"),
+        Errno::FAULT => {
+            io::Error::other(NoPage("the device failed, the file system has no room for it, or the file was cut"))
+        }
+        Errno::HWPOISON => io::Error::other(NoPage("its memory is broken")),
         _ => errno.into(),
     }
 }
