@@ -92,7 +92,17 @@ pub struct Job {
     pub dir: PathBuf,
 }
 
+/// What must be equal for two measurements to be held side by side: workload, durability, bytes, threads that send and
+/// that take, tasks of a call, outstanding ones.
+pub type Key<'a> = (&'a str, Durability, usize, [usize; 2], usize, usize);
+
 impl Job {
+    /// What is measured, whoever does it.
+    pub fn key(&self) -> Key<'_> {
+        let threads = [self.producers, self.consumers];
+        (self.workload.name(), self.durability, self.payload_bytes, threads, self.batch, self.outstanding)
+    }
+
     /// What the engine must be able to.
     pub fn needs(&self) -> Vec<Need> {
         let mut needs = Vec::new();
@@ -143,4 +153,12 @@ pub struct Outcome {
     pub verified: bool,
     /// Why not.
     pub fault: Option<String>,
+}
+
+impl Outcome {
+    /// The same, with what the audit of its tasks gave.
+    pub fn audited(self, audit: Result<(), String>) -> Outcome {
+        let fault = audit.err();
+        Outcome { verified: fault.is_none(), fault, ..self }
+    }
 }

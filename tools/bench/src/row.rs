@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Durability;
-use crate::job::{Job, Outcome, Workload};
+use crate::job::{Job, Key, Outcome, Workload};
 
 /// One line of `--json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// What was done: a [`Workload`]'s name, or a limit's.
+    /// What was done: a [`Workload`]'s name.
     pub workload: String,
     /// By whom; `limit` for what the machine itself does.
     pub engine: String,
@@ -140,26 +140,17 @@ impl Row {
 
     /// Whether it is what this job gave.
     pub fn is_of(&self, job: &Job) -> bool {
-        let own = (self.workload.as_str(), &self.engine, self.durability, self.payload);
-        let threads = (self.producers, self.consumers, self.batch, self.outstanding);
-        own == (job.workload.name(), &job.engine, job.durability, job.payload_bytes)
-            && threads == (job.producers, job.consumers, job.batch, job.outstanding)
+        self.engine == job.engine && self.key() == job.key()
     }
 
     /// Whether another row measures the same, by another engine.
     pub fn is_comparable(&self, other: &Row) -> bool {
-        let key = |row: &Row| {
-            (
-                row.workload.clone(),
-                row.durability,
-                row.payload,
-                row.producers,
-                row.consumers,
-                row.batch,
-                row.outstanding,
-            )
-        };
-        key(self) == key(other)
+        self.key() == other.key()
+    }
+
+    fn key(&self) -> Key<'_> {
+        let threads = [self.producers, self.consumers];
+        (&self.workload, self.durability, self.payload, threads, self.batch, self.outstanding)
     }
 
     /// Whether this is the bare sync that an append at `Power` is held against: its payload matters little.

@@ -37,6 +37,14 @@ fn payload(producer: usize, number: usize) -> Vec<u8> {
     payload
 }
 
+/// Sends so many of the first producer's, each by itself.
+fn send_each(store: &dyn Store, count: usize) {
+    let mut producer = store.producer().unwrap();
+    for number in 0..count {
+        producer.send(0, &[&payload(0, number)]).unwrap();
+    }
+}
+
 /// Takes until so many came, or nothing more does.
 fn take_all(store: &dyn Store, count: usize, batch: usize) -> Vec<Vec<u8>> {
     let mut consumer = store.consumer().unwrap();
@@ -134,10 +142,7 @@ fn what_is_submitted_comes() {
 fn what_is_kept_does_not_come_again_and_urgent_lanes_go_first() {
     each(&[Need::Keep], |engine, setup| {
         let store = engine.open(setup).unwrap();
-        let mut producer = store.producer().unwrap();
-        for number in 0..60 {
-            producer.send(0, &[&payload(0, number)]).unwrap();
-        }
+        send_each(store.as_ref(), 60);
         let mut consumer = store.consumer().unwrap();
         let mut seen = 0;
         while seen < 60 {
@@ -151,7 +156,6 @@ fn what_is_kept_does_not_come_again_and_urgent_lanes_go_first() {
         let again = consumer.take(8, Duration::from_millis(50), &mut |_| Settle::Ack).unwrap();
         assert_eq!((seen, again), (60, 0), "{}", engine.name());
         drop(consumer);
-        drop(producer);
         store.close().unwrap();
     });
     each(&[Need::Lanes], |engine, setup| {
@@ -171,11 +175,7 @@ fn what_is_kept_does_not_come_again_and_urgent_lanes_go_first() {
 fn store_that_is_opened_again_has_what_was_not_acked() {
     each(&[Need::Reopen], |engine, setup| {
         let store = engine.open(setup).unwrap();
-        let mut producer = store.producer().unwrap();
-        for number in 0..50 {
-            producer.send(0, &[&payload(0, number)]).unwrap();
-        }
-        drop(producer);
+        send_each(store.as_ref(), 50);
         assert_eq!(take_all(store.as_ref(), 20, 1).len(), 20);
         store.close().unwrap();
         let store = engine.open(setup).unwrap();

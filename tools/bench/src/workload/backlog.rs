@@ -40,9 +40,7 @@ pub fn run(engine: &dyn Engine, job: &Job) -> anyhow::Result<Outcome> {
             if job.workload == Workload::BacklogDrain {
                 outcome = meter.outcome((began, drained), tasks, 0)?;
             }
-            outcome.fault = ledger.audit(&[tasks]).err();
-            outcome.verified = outcome.fault.is_none();
-            Ok::<_, anyhow::Error>(outcome)
+            Ok::<_, anyhow::Error>(outcome.audited(ledger.audit(&[tasks])))
         };
         let outcome = run();
         let peak_bytes = peak.end().saturating_sub(base_bytes);
@@ -77,10 +75,9 @@ pub fn reopen(engine: &dyn Engine, job: &Job) -> anyhow::Result<Outcome> {
     drain(consumer.as_mut(), &patterns, &mut ledger, left)?;
     drop(consumer);
     store.close()?;
-    let fault = ledger.audit(&[tasks]).err();
     let seconds = crate::row::count(first_ns - began_ns) / 1e9;
-    let verified = fault.is_none();
-    Ok(Outcome { tasks: 1, seconds, curve: curve(&latencies), peak_anon_bytes, verified, fault, ..Outcome::default() })
+    let outcome = Outcome { tasks: 1, seconds, curve: curve(&latencies), peak_anon_bytes, ..Outcome::default() };
+    Ok(outcome.audited(ledger.audit(&[tasks])))
 }
 
 /// The child of [`reopen`]: builds, says so, and waits for its death.

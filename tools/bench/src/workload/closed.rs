@@ -85,8 +85,7 @@ pub fn run(engine: &dyn Engine, job: &Job) -> anyhow::Result<Outcome> {
         shared.note(|| shared.consume(store.consumer()?.as_mut(), 0));
     }
     store.close()?;
-    shared.audit(&mut outcome, engine.is_limit() && job.consumers == 0);
-    Ok(outcome)
+    Ok(outcome.audited(shared.audit(engine.is_limit() && job.consumers == 0)))
 }
 
 impl<'a> Shared<'a> {
@@ -223,13 +222,15 @@ impl<'a> Shared<'a> {
         Ok(())
     }
 
-    /// Whether all that was acknowledged came. Of what a limit overwrote, nothing can.
-    fn audit(&self, outcome: &mut Outcome, overwrites: bool) {
+    /// Whether all that was acknowledged came, and no thread failed. Of what a limit overwrote, nothing can come.
+    fn audit(&self, overwrites: bool) -> Result<(), String> {
+        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = faults.first() {
+            return Err(format!("{error:#}"));
+        }
         let acknowledged: Vec<u64> = self.sent.iter().map(|count| count.0.load(Ordering::Relaxed)).collect();
         let audited = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).audit(&acknowledged);
-        let faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        outcome.fault = faults.first().map(|error| format!("{error:#}")).or(audited.err().filter(|_| !overwrites));
-        outcome.verified = outcome.fault.is_none();
+        if overwrites { Ok(()) } else { audited }
     }
 }
 

@@ -106,9 +106,7 @@ fn run(
     let (ledger, handoffs) = seen?;
     outcome.curve = curve(&sent?.unwrap_or(handoffs));
     store.close()?;
-    outcome.fault = ledger.audit(&[shared.sent.load(Ordering::Relaxed)]).err();
-    outcome.verified = outcome.fault.is_none();
-    Ok(outcome)
+    Ok(outcome.audited(ledger.audit(&[shared.sent.load(Ordering::Relaxed)])))
 }
 
 /// Takes until the producer ended and all came.
