@@ -30,9 +30,6 @@ pub(crate) enum Needed {
 /// Segments set aside for the journal: one to roll into, and one for what comes while the first fills.
 pub(super) const JOURNAL_READY: usize = 2;
 
-/// From this size on a segment that a checkpoint gives back is awaited: a smaller file is made sooner than that.
-const AWAITED_BYTES: u64 = 1 << 20;
-
 /// The most that are set aside of those that come back: a checkpoint lets go of several at once.
 pub(super) const JOURNAL_KEPT: usize = 4;
 
@@ -70,7 +67,7 @@ impl Engine {
         // A checkpoint gives one back that is resident already, sooner than a file is made. If one came in between and gave
         // none, a file is made after all.
         let waited = self.recycling_wanted.swap(false, Ordering::Relaxed);
-        if !waited && bytes >= AWAITED_BYTES && self.reclaimable_of(bytes) > 0 {
+        if !waited && self.reclaimable_of(bytes) > 0 {
             self.recycling_wanted.store(true, Ordering::Relaxed);
             return None;
         }
