@@ -140,14 +140,15 @@ pub use types::{
 
 // Looking.
 pub use engine::hand::DeadFilter;
-pub use engine::holds::Holds;
 pub use engine::inspect::{Inspection, inspect};
 pub use engine::lookup::Explanation;
 pub use engine::pins::{GroupPin, Oldest, Pins};
 pub use engine::reclaim::Pin;
 pub use engine::stats::{DeadLetter, GroupLaneStats, GroupStats, LaneStats, Stats, WorkerStats};
 pub use engine::task::{TaskRecord, TaskState};
+pub use engine::times::Times;
 pub use format::journal::DeadCause;
+pub use storage::{SyncChoice, SyncPath};
 
 // What went wrong.
 pub use error::{Damage, DamageKind, Error, Result};

@@ -54,6 +54,8 @@ pub enum Bug {
     FailedSyncRetried,
     /// A failed sync does not keep the next commit from counting.
     OverlappingSync,
+    /// Where several logs are synced at once nobody asks how each sync ended.
+    SyncOfManyTrusted,
     /// Recovery believes the page cache: what it keeps is synced and not written again.
     CacheTrusted,
     /// What a checkpoint left unproven is not written again.
@@ -175,6 +177,8 @@ pub enum Bug {
     WakeWithoutFence,
     /// Who was woken and needs no commit any more goes without waking anybody.
     KeptWakeUp,
+    /// Who takes a task and sees another one does not wake the next consumer.
+    ConsumerNotWoken,
     /// A commit ends without waking a leader for those who gathered.
     NoSuccessor,
 }
@@ -182,7 +186,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 78] = [
+    pub const SIMULATED: [Bug; 79] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -206,6 +210,7 @@ impl Bug {
         Bug::HoleEndsLog,
         Bug::FailedSyncRetried,
         Bug::OverlappingSync,
+        Bug::SyncOfManyTrusted,
         Bug::CacheTrusted,
         Bug::CheckpointTrusted,
         Bug::SealBeforeRewrite,

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::segment::file_name;
-use crate::log::{Ends, Log, map_failed};
+use crate::log::{Begun, Ends, Failed, Log, map_failed};
 use crate::sabotage::{Bug, on};
+use crate::storage::Unsynced;
 use crate::sync::atomic::Ordering;
 use crate::types::{LogId, Seq, TaskId, Timestamp};
 
@@ -20,16 +21,47 @@ impl Engine {
     /// One commit of `log`: everything published before the call is durable when it returns the new mark.
     pub(crate) fn commit(&self, log: &Log, time: Timestamp) -> Result<u64> {
         self.check_poison()?;
-        let durable = log
-            .commit(time, self.settings.pad_commits)
-            .map_err(|(file, error)| self.poisoned_by(Error::io(file, "sync", error)))?;
-        self.counts.commits.fetch_add(1, Ordering::Relaxed);
+        let _timed = self.timed(&self.counts.commit_times);
+        let durable = log.commit(time, self.settings.pad_commits).map_err(|failed| self.sync_failed(failed))?;
+        self.committed(1);
+        // A commit that succeeded beside one that failed elsewhere still counts: their files are apart.
+        Ok(durable)
+    }
+
+    /// One commit of each of these logs that nobody else commits now, their files synced side by side where the storage
+    /// can. What fails is not durable; what is, counts as if it had been committed alone.
+    pub(crate) fn commit_together<'a>(&self, logs: impl Iterator<Item = &'a Log>, time: Timestamp) -> Result<()> {
+        self.check_poison()?;
+        let _timed = self.timed(&self.counts.commit_times);
+        let begun = logs.filter_map(|log| log.try_begin_commit(time, self.settings.pad_commits).transpose());
+        let begun: Vec<Begun<'_>> = begun.collect::<Result<_, _>>().map_err(|failed| self.sync_failed(failed))?;
+        let unsynced: Vec<Unsynced> = begun.iter().flat_map(Begun::unsynced).collect();
+        let mut outcomes = self.storage.sync_ranges(&unsynced).into_iter();
+        let (mut committed, mut first_failed) = (0, None);
+        for commit in begun {
+            let own = commit.unsynced().count();
+            match commit.end_with(outcomes.by_ref().take(own).collect()) {
+                Ok(_) => committed += 1,
+                Err(failed) => first_failed = first_failed.or(Some(failed)),
+            }
+        }
+        self.committed(committed);
+        first_failed.map_or(Ok(()), |failed| Err(self.sync_failed(failed)))
+    }
+
+    fn committed(&self, commits: u64) {
+        self.counts.commits.fetch_add(commits, Ordering::Relaxed);
         if self.undecided.settle(|log| self.durable_of(log)) {
             // Tasks of transactions became deliverable, in other lanes too.
             self.arrivals.wake_all();
+        } else if commits > 0 {
+            // Tasks enqueued at `Power` became deliverable.
+            self.arrivals.wake_one();
         }
-        // A commit that succeeded beside one that failed elsewhere still counts: their files are apart.
-        Ok(durable)
+    }
+
+    fn sync_failed(&self, (file, error): Failed) -> Error {
+        self.poisoned_by(Error::io(file, "sync", error))
     }
 
     /// Log position below which everything of a log is on stable storage.
@@ -79,21 +111,13 @@ impl Engine {
 
     /// Bytes of all logs that are published without a gap and wait for their sync.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
-        let logs = self.lanes.all().map(|(_, log)| log).chain([&self.journal]);
-        logs.map(|log| log.published().saturating_sub(log.durable())).sum()
+        self.logs().map(|log| log.published().saturating_sub(log.durable())).sum()
     }
 
     /// Commits the journal and every lane that has something to commit.
     #[cfg(any(test, feature = "sim"))]
     pub(crate) fn sync_all(&self, time: Timestamp) -> Result<()> {
-        for (_, log) in self.lanes.all() {
-            if log.has_unsynced() {
-                self.commit(log, time)?;
-            }
-        }
-        if self.journal.has_unsynced() {
-            self.commit(&self.journal, time)?;
-        }
+        self.commit_together(self.logs().filter(|log| log.has_unsynced()), time)?;
         self.check_poison()
     }
 

@@ -119,6 +119,7 @@ impl Engine {
             };
             find_room(&group);
             self.next_group.store(id + 1, Ordering::Relaxed);
+            self.arrivals.set_groups(groups.len() + 1);
             groups.insert(id, Arc::new(GroupCell::new(group)));
             Ok(end)
         })

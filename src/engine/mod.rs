@@ -21,6 +21,7 @@
 //! [`crate::storage::Storage`].
 
 pub(crate) mod append;
+pub(crate) mod arrivals;
 pub(crate) mod bounds;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
@@ -30,7 +31,6 @@ pub(crate) mod deliver;
 pub(crate) mod evacuate;
 pub(crate) mod groups;
 pub(crate) mod hand;
-pub(crate) mod holds;
 pub(crate) mod inspect;
 pub(crate) mod lookup;
 pub(crate) mod pause;
@@ -49,6 +49,7 @@ pub(crate) mod snapshot;
 mod space;
 pub(crate) mod stats;
 pub(crate) mod task;
+pub(crate) mod times;
 pub(crate) mod transaction;
 pub(crate) mod unsettled;
 pub(crate) mod workers;
@@ -71,6 +72,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{LogId, Now, QueueId, Seq};
 
+use arrivals::Arrivals;
 use bounds::Bounds;
 use checkpoint::Checkpoints;
 use damage::DamageList;
@@ -81,6 +83,7 @@ use pause::Pauses;
 use recovery::lives::Strays;
 use scratch::ScratchFile;
 use settings::Settings;
+use times::TimeCounts;
 
 /// An open queue without threads.
 pub(crate) struct Engine {
@@ -139,7 +142,7 @@ pub(crate) struct Engine {
     /// Some group or log changed since the last checkpoint.
     changed: AtomicBool,
     /// Woken when a task may have become deliverable.
-    pub(crate) arrivals: WaitWord,
+    pub(crate) arrivals: Arrivals,
     /// Woken when a bound on what waits has room again.
     pub(crate) room: WaitWord,
     /// Woken when a segment was taken, so that the next one is made ready.
@@ -169,7 +172,9 @@ pub(crate) struct Counts {
     /// Bytes of its file. Apart from the file, so that nobody who looks waits for a snapshot.
     pub checkpoint_bytes: AtomicU64,
     /// How long checkpoints held locks.
-    holds: holds::HoldCounts,
+    holds: TimeCounts,
+    /// How long commits took.
+    commit_times: TimeCounts,
 }
 
 impl Counts {
@@ -227,6 +232,11 @@ impl Engine {
     /// A lane's log, if the lane was used, or the journal.
     pub(crate) fn log_of(&self, id: LogId) -> Option<&Arc<Log>> {
         id.lane().map_or(Some(&self.journal), |lane| self.lanes.log(lane))
+    }
+
+    /// Every lane's that was used, in order, and the journal.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = &Log> {
+        self.lanes.all().map(|(_, log)| log).chain([&self.journal]).map(AsRef::as_ref)
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {

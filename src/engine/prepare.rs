@@ -21,8 +21,8 @@ use super::Engine;
 /// For whom a segment is made ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Needed {
-    /// For a lane: of this many bytes, for bulk appends or small commits.
-    Lane { bytes: u64, bulk: bool },
+    /// For a lane: of this many bytes, made so.
+    Lane { bytes: u64, how: Prepare },
     /// Set aside for the journal.
     Journal,
 }
@@ -53,16 +53,16 @@ impl Engine {
         let large = self.large_wanted.load(Ordering::Relaxed);
         if large > 0 {
             if !pool.has_at_least(large) {
-                return Some(Needed::Lane { bytes: large, bulk: false });
+                return Some(Needed::Lane { bytes: large, how: Prepare::Small });
             }
             self.large_wanted.store(0, Ordering::Relaxed);
         }
-        let missing = wants.iter().find(|(bytes, bulk)| {
+        let missing = wants.iter().find(|(bytes, how)| {
             let same = wants.iter().filter(|(other, _)| other == bytes).count();
-            // A lane in bulk rolls faster than a file is made: two ahead.
-            pool.count(*bytes) < same.min(2).max(1 + usize::from(*bulk))
+            // A lane of which much is written rolls faster than a file is made: two ahead.
+            pool.count(*bytes) < same.min(2).max(1 + usize::from(*how != Prepare::Small))
         });
-        let (bytes, bulk) = *missing?;
+        let (bytes, how) = *missing?;
         drop(pool);
         // A checkpoint gives one back that is resident already, sooner than a file is made. If one came in between and gave
         // none, a file is made after all.
@@ -71,39 +71,32 @@ impl Engine {
             self.recycling_wanted.store(true, Ordering::Relaxed);
             return None;
         }
-        Some(Needed::Lane { bytes, bulk })
+        Some(Needed::Lane { bytes, how })
     }
 
-    /// The next segment's size of every lane in use, and whether it is for bulk appends. Before the first
-    /// use, that of a lane to come.
-    fn lane_wants(&self) -> Vec<(u64, bool)> {
-        let mut wants: Vec<(u64, bool)> = self
+    /// The next segment's size of every lane in use, and how it is best made. Before the first use, that of a lane to come.
+    fn lane_wants(&self) -> Vec<(u64, Prepare)> {
+        let mut wants: Vec<(u64, Prepare)> = self
             .lanes
             .all()
             .map(|(_, log)| {
                 let newest = log.newest_bytes();
                 let bytes = self.settings.lane_segment_bytes(newest);
-                (bytes, log.is_bulk())
+                (bytes, log.suited_by())
             })
             .collect();
         if wants.is_empty() {
-            wants.push((self.settings.lane_segment_bytes(None), false));
+            wants.push((self.settings.lane_segment_bytes(None), Prepare::Small));
         }
         wants
     }
 
-    /// True if a lane in bulk takes a segment of `bytes` next.
-    pub(super) fn wants_bulk(&self, bytes: u64) -> bool {
-        self.lane_wants().contains(&(bytes, true))
-    }
-
     /// Makes one segment ready.
     pub(crate) fn prepare_one(&self, needed: Needed) -> Result<()> {
-        let (bytes, bulk) = match needed {
-            Needed::Journal => (self.settings.journal_segment_bytes(self.journal.newest_bytes()), false),
-            Needed::Lane { bytes, bulk } => (bytes, bulk),
+        let (bytes, how) = match needed {
+            Needed::Journal => (self.settings.journal_segment_bytes(self.journal.newest_bytes()), Prepare::Small),
+            Needed::Lane { bytes, how } => (bytes, how),
         };
-        let how = if bulk { Prepare::Bulk } else { Prepare::Small };
         let made = self.make_segment(bytes, how);
         self.evacuation.short_of_disk.store(made.is_err(), Ordering::Relaxed);
         let ready = made?;

@@ -40,6 +40,7 @@ impl Engine {
         let end = self.append_journal(&payload, now.wall)?;
         let mut ended = self.end_group(&mut work, now);
         groups.remove(&cell.id);
+        self.arrivals.set_groups(groups.len());
         if on(Bug::GroupNumberReused) {
             let next = groups.keys().next_back().map_or(0, |last| last + 1);
             self.next_group.store(next, Ordering::Relaxed);

@@ -57,7 +57,7 @@ impl ScratchFile {
     }
 
     fn make(&self) -> io::Result<Arc<dyn File>> {
-        let create = || self.storage.create(SCRATCH_FILE, FIRST_BYTES, Prepare::Bulk);
+        let create = || self.storage.create(SCRATCH_FILE, FIRST_BYTES, Prepare::Rare);
         let file = match create() {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Self::sweep(&*self.storage);

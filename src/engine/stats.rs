@@ -5,13 +5,14 @@ use std::sync::Arc;
 use crate::delivery::Group;
 use crate::format::journal::DeadCause;
 use crate::log::{Log, Segment};
+use crate::storage::SyncChoice;
 use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId, Now, QueueId, Retention, TaskId, Timestamp};
 
 use super::Engine;
 use super::groups::GroupCell;
-use super::holds::Holds;
 use super::space::Written;
+use super::times::Times;
 
 /// What a queue holds and did. Numbers are taken one after the other, so under load they are only roughly of
 /// one moment.
@@ -47,11 +48,17 @@ pub struct Stats {
     /// Bytes of the queue on disk.
     pub disk_bytes: u64,
     /// How long checkpoints held what producers and consumers may wait for, since the open.
-    pub checkpoint_holds: Holds,
+    pub checkpoint_holds: Times,
     /// Checkpoints written since the open.
     pub checkpoints: u64,
     /// Commits made since the open.
     pub commits: u64,
+    /// How long they took, each with its sync; those of several logs that were synced side by side count as one.
+    pub commit_times: Times,
+    /// Bytes that they gave to the device, in whole pages; what the file system wrote of its own comes on top.
+    pub commit_bytes: u64,
+    /// How several files are synced at once, and why.
+    pub sync_choice: SyncChoice,
     /// Times that an append found no ready segment since the open.
     pub stalls: u64,
     /// Segments recycled and removed since the open.
@@ -237,8 +244,11 @@ impl Engine {
             + stats.pinned_bytes
             + stats.superseded_bytes
             + stats.scratch_bytes;
-        stats.checkpoint_holds = self.checkpoint_holds();
         let counts = &self.counts;
+        stats.checkpoint_holds = counts.holds.times();
+        stats.commit_times = counts.commit_times.times();
+        stats.commit_bytes = self.logs().map(Log::synced_bytes).sum();
+        stats.sync_choice = self.storage.sync_choice();
         stats.checkpoints = counts.checkpoints.load(Ordering::Relaxed);
         stats.commits = counts.commits.load(Ordering::Relaxed);
         stats.stalls = counts.stalls.load(Ordering::Relaxed);

@@ -1,15 +1,19 @@
 //! The commit that moves a log's durable mark, and what is known of the marks.
 //!
 //! One at a time: a mark for what the commit before made durable goes in; the contiguous published prefix is taken; every
-//! file of it is synced; only then, and if no map of them failed, the mark moves.
+//! file of it is synced; only then, and if no map of them failed, the mark moves. Between the taking and the sync a commit
+//! can be held in the hand ([`Begun`]), so that the files of several logs are synced side by side.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::append::{Committing, Counted, Draft, Log, offset_of};
 use super::segment::{Place, Segment, map_failed, refuse_failed};
 use crate::format::record::{self, Kind};
 use crate::sabotage::{Bug, on};
+use crate::storage::Unsynced;
+use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
 use crate::types::Timestamp;
 
@@ -19,6 +23,18 @@ const BLOCK_BYTES: u32 = 4096;
 /// Lives, each with the end of what is published of it.
 pub(crate) type Published = Vec<(Arc<Segment>, u32)>;
 
+/// A file, and why it could not be synced.
+pub(crate) type Failed = (String, io::Error);
+
+/// A commit that has begun: the published prefix is taken, and nothing of it synced. No other commit of the log begins
+/// meanwhile; one that is dropped has done nothing.
+pub(crate) struct Begun<'a> {
+    log: &'a Log,
+    committing: MutexGuard<'a, Committing>,
+    prefix: Vec<(Arc<Segment>, Place)>,
+    claimed: Counted,
+}
+
 impl Log {
     /// One commit. Returns the durable mark, which covers everything published before the call began. With `pad` it ends
     /// at a physical block.
@@ -26,23 +42,29 @@ impl Log {
     /// After an error the bytes of the file may be lost even though memory still shows them, so the caller
     /// poisons the engine; the mark moved no further than to the end of the life before it. A map that failed is such an
     /// error, whatever the sync says.
-    pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
-        let mut committing = self.committing.lock();
+    pub(crate) fn commit(&self, time: Timestamp, pad: bool) -> Result<u64, Failed> {
+        match self.begin(self.committing.lock(), time, pad)? {
+            Some(begun) => begun.sync(),
+            None => Ok(self.durable()),
+        }
+    }
+
+    /// Begins a commit, for whoever syncs the files of several logs at once. `None` if there is nothing to sync, or somebody
+    /// else commits: who has begun one log waits for no other.
+    pub(crate) fn try_begin_commit(&self, time: Timestamp, pad: bool) -> Result<Option<Begun<'_>>, Failed> {
+        self.committing.try_lock().map_or(Ok(None), |committing| self.begin(committing, time, pad))
+    }
+
+    fn begin<'a>(
+        &'a self,
+        mut committing: MutexGuard<'a, Committing>,
+        time: Timestamp,
+        pad: bool,
+    ) -> Result<Option<Begun<'a>>, Failed> {
         if let Some(file) = committing.failed.as_ref().filter(|_| !on(Bug::OverlappingSync)) {
             // Whoever waited for the lock meanwhile would be told by the kernel that all is well now.
             return Err((file.clone(), io::Error::other("an earlier sync of this log failed")));
         }
-        let outcome = self.commit_with(&mut committing, time, pad);
-        if let Err((file, _)) = &outcome {
-            if on(Bug::OverlappingSync) {
-                return Ok(self.durable());
-            }
-            committing.failed = Some(file.clone());
-        }
-        outcome
-    }
-
-    fn commit_with(&self, committing: &mut Committing, time: Timestamp, pad: bool) -> Result<u64, (String, io::Error)> {
         let durable = self.durable();
         if committing.marked < durable && self.filled.load(Ordering::Relaxed) > committing.marked {
             let place = self.durable_place().0;
@@ -60,34 +82,13 @@ impl Log {
         let claimed = self.claimed();
         let prefix = self.published_prefix();
         // Before the prefix is believed: zeros in a failed map end it, and whoever waits for more would wait for ever.
-        refuse_failed(&prefix)?;
-        let Some((last, place)) = prefix.last() else { return Ok(durable) };
-        let target = last.position(place.offset);
+        committing.remember(refuse_failed(&prefix))?;
+        let target = prefix.last().map_or(0, |(last, place)| last.position(place.offset));
         if target <= durable {
-            return Ok(durable);
+            return Ok(None);
         }
         self.syncing.store(target, Ordering::SeqCst);
-        for (at, (segment, place)) in prefix.iter().enumerate() {
-            if on(Bug::AckBeforeSync) || (on(Bug::OneLaneSynced) && self.id.lane().is_some_and(|lane| lane.0 > 0)) {
-                continue;
-            }
-            let mut synced = segment.sync_to(place.offset);
-            if synced.is_err() && on(Bug::FailedSyncRetried) {
-                synced = segment.sync_to(place.offset);
-            }
-            synced.map_err(|error| (segment.file_name(), error))?;
-            // Much may have gathered where the disk is slow; a checkpoint need not wait for all of it to list this as durable.
-            if at + 1 < prefix.len() {
-                refuse_failed(prefix.get(..=at).unwrap_or_default())?;
-                self.move_mark(*place, segment.position(place.offset), None);
-            }
-        }
-        // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
-        refuse_failed(&prefix)?;
-        let target = if on(Bug::LateAck) { self.published() } else { target };
-        self.move_mark(*place, target, Some(claimed).filter(|claimed| claimed.place <= *place));
-        self.forget_synced(target);
-        Ok(target)
+        Ok(Some(Begun { log: self, committing, prefix, claimed }))
     }
 
     /// Everything below is durable; `counted` is a place there with its counts, if one is known.
@@ -204,6 +205,11 @@ impl Log {
         self.durable.load(Ordering::Acquire)
     }
 
+    /// Bytes that commits gave to the device since the open, in whole pages.
+    pub(crate) fn synced_bytes(&self) -> u64 {
+        self.synced_bytes.load(Ordering::Relaxed)
+    }
+
     /// Log position that the commit running now, or the last one, covers.
     pub(crate) fn syncing(&self) -> u64 {
         self.syncing.load(Ordering::SeqCst)
@@ -234,5 +240,83 @@ impl Log {
     pub(crate) fn wants_mark(&self) -> bool {
         let marked = self.committing.lock().marked;
         self.filled.load(Ordering::Relaxed).min(self.durable()) > marked
+    }
+}
+
+impl Begun<'_> {
+    /// Syncs one file after the other, and ends.
+    fn sync(self) -> Result<u64, Failed> {
+        self.count();
+        let only_some = on(Bug::OneLaneSynced) && self.log.id.lane().is_some_and(|lane| lane.0 > 0);
+        self.end(|segment, place| {
+            if on(Bug::AckBeforeSync) || only_some {
+                return Ok(());
+            }
+            let synced = segment.sync_to(place.offset);
+            if synced.is_err() && on(Bug::FailedSyncRetried) { segment.sync_to(place.offset) } else { synced }
+        })
+    }
+
+    /// What is to be synced, in the order in which [`Begun::end_with`] is told of it.
+    pub(crate) fn unsynced(&self) -> impl Iterator<Item = Unsynced> {
+        self.prefix.iter().filter_map(|(segment, place)| segment.unsynced_to(place.offset))
+    }
+
+    /// Ends, now that so became of the syncs: of its own, and of all of them.
+    pub(crate) fn end_with(self, outcomes: Vec<io::Result<()>>) -> Result<u64, Failed> {
+        self.count();
+        let mut outcomes = outcomes.into_iter();
+        self.end(|segment, place| {
+            if segment.unsynced_to(place.offset).is_none() {
+                return Ok(());
+            }
+            let outcome = outcomes.next().unwrap_or_else(|| Err(io::Error::other("nothing was said of this sync")));
+            let outcome = if on(Bug::SyncOfManyTrusted) { Ok(()) } else { outcome };
+            outcome.map(|()| segment.synced_to(place.offset))
+        })
+    }
+
+    fn count(&self) {
+        let block = u64::from(BLOCK_BYTES);
+        let whole = |Range { start, end }: Range<u64>| end.next_multiple_of(block) - start / block * block;
+        let bytes = self.unsynced().map(|unsynced| whole(unsynced.range)).sum();
+        self.log.synced_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.log.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(mut self, sync: impl FnMut(&Segment, Place) -> io::Result<()>) -> Result<u64, Failed> {
+        let outcome = self.sync_each(sync);
+        if outcome.is_err() && on(Bug::OverlappingSync) {
+            return Ok(self.log.durable());
+        }
+        self.committing.remember(outcome)
+    }
+
+    fn sync_each(&self, mut sync: impl FnMut(&Segment, Place) -> io::Result<()>) -> Result<u64, Failed> {
+        let Begun { log, prefix, claimed, .. } = self;
+        let Some(((last, end), before)) = prefix.split_last() else { return Ok(log.durable()) };
+        for (at, (segment, place)) in before.iter().enumerate() {
+            sync(segment, *place).map_err(|error| (segment.file_name(), error))?;
+            // Much may have gathered where the disk is slow; a checkpoint need not wait for all of it to list this as durable.
+            refuse_failed(prefix.get(..=at).unwrap_or_default())?;
+            log.move_mark(*place, segment.position(place.offset), None);
+        }
+        sync(last, *end).map_err(|error| (last.file_name(), error))?;
+        // A sync passes over pages that are not the file's any more. What fails from here on was not promised.
+        refuse_failed(prefix)?;
+        let target = if on(Bug::LateAck) { log.published() } else { last.position(end.offset) };
+        log.move_mark(*end, target, Some(*claimed).filter(|claimed| claimed.place <= *end));
+        log.forget_synced(target);
+        Ok(target)
+    }
+}
+
+impl Committing {
+    /// Keeps in mind that a commit failed.
+    fn remember<T>(&mut self, outcome: Result<T, Failed>) -> Result<T, Failed> {
+        if let Err((file, _)) = &outcome {
+            self.failed = Some(file.clone());
+        }
+        outcome
     }
 }

@@ -38,6 +38,16 @@ struct At {
     readable: u32,
     /// Bytes below were checked a moment ago: reading them raises no signal.
     checked: u32,
+    /// What the record at that offset was seen to wait for.
+    waits: Option<(u32, Waits)>,
+}
+
+/// What has to become durable before a task is handed out.
+enum Waits {
+    /// The log, up to that position.
+    Log(u64),
+    /// The decision at that place, with all that it names.
+    Decision(Place),
 }
 
 /// What a step found.
@@ -91,6 +101,7 @@ impl Cursor {
     pub(crate) fn may_have_more(&self, log: &Log) -> bool {
         match &self.at {
             None => log.segment_from(self.from_base).is_some(),
+            Some(at) if at.is_held_up(log) => false,
             Some(at) => {
                 at.offset < at.readable
                     || at.source.segment.sealed().is_some()
@@ -159,7 +170,14 @@ impl Cursor {
         match segment.region() {
             Ok(region) => {
                 let offset = offset_of(crate::format::segment::PRELUDE_BYTES);
-                self.at = Some(At { source: Source { segment, region }, offset, index: 0, readable: 0, checked: 0 });
+                self.at = Some(At {
+                    source: Source { segment, region },
+                    offset,
+                    index: 0,
+                    readable: 0,
+                    checked: 0,
+                    waits: None,
+                });
                 Step::Entered
             }
             Err(error) => {
@@ -213,6 +231,7 @@ impl At {
             Found::Record(header) if header.kind == Kind::Task => {
                 let end = segment.position(self.offset + header.bytes);
                 if header.is_power() && end > durable && !on(Bug::DeliveredBeforeDurable) {
+                    self.waits = Some((self.offset, Waits::Log(end)));
                     return Some(Step::End);
                 }
                 if header.bytes > self.readable - self.offset {
@@ -222,7 +241,11 @@ impl At {
                 if let Err(error) = self.check(header.bytes) {
                     return Some(self.unreadable(error));
                 }
-                if header.is_power() && header.is_special() && self.is_undecided(log, &header) {
+                if header.is_power()
+                    && header.is_special()
+                    && let Some(decision) = self.undecided(log, &header)
+                {
+                    self.waits = Some((self.offset, Waits::Decision(decision)));
                     return Some(Step::End);
                 }
                 self.offset += header.bytes;
@@ -244,13 +267,24 @@ impl At {
         }
     }
 
-    /// True if the task belongs to a transaction that is not durable yet. What does not verify is found damaged when it is
-    /// handed out, whatever its fields say.
-    fn is_undecided(&self, log: &Log, header: &Header) -> bool {
+    /// The decision of the transaction that the task belongs to, if that is not durable yet. What does not verify is found
+    /// damaged when it is handed out, whatever its fields say.
+    fn undecided(&self, log: &Log, header: &Header) -> Option<Place> {
         let fields = self.source.region.slice(header.fields_range()).unwrap_or_default();
-        let decision = Traits::decode(fields).decision;
-        decision.is_some_and(|(base, offset)| log.undecided.contains(Place { base, offset }))
-            && !on(Bug::DeliveredUndecided)
+        let (base, offset) = Traits::decode(fields).decision?;
+        let place = Place { base, offset };
+        (log.undecided.contains(place) && !on(Bug::DeliveredUndecided)).then_some(place)
+    }
+
+    /// True if the next record is a task that waits still for what it was seen to wait for.
+    fn is_held_up(&self, log: &Log) -> bool {
+        match &self.waits {
+            Some((offset, waits)) if *offset == self.offset => match waits {
+                Waits::Log(end) => log.durable() < *end,
+                Waits::Decision(place) => log.undecided.contains(*place),
+            },
+            _ => false,
+        }
     }
 
     /// Makes sure that `bytes` bytes from here on, as far as they are readable, can be read without a signal.

@@ -41,7 +41,7 @@ mod walk;
 mod tests;
 
 pub(crate) use append::{Appended, Birth, Counted, Draft, Log, NotAppended};
-pub(crate) use commit::Published;
+pub(crate) use commit::{Begun, Failed, Published};
 pub(crate) use cursor::{Cursor, Source, Step};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use extent::Stalled;

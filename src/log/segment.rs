@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::format::record::{self, Found, Life};
 use crate::format::segment::{Footer, LifeHeader, SEEK_STRIDE, file_name, record_limit, seek_table};
-use crate::storage::{File, Region};
+use crate::storage::{File, Region, Unsynced};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{Mutex, OnceLock};
 use crate::types::{LogId, Seq};
@@ -394,12 +394,21 @@ impl Segment {
 
     /// Makes everything below `end` durable. Not to be called by two threads at once.
     pub(crate) fn sync_to(&self, end: u32) -> io::Result<()> {
-        let from = self.synced.load(Ordering::Relaxed);
-        if from < end {
-            self.file.sync_range(u64::from(from)..u64::from(end))?;
-            self.synced.store(end, Ordering::Relaxed);
+        match self.unsynced_to(end) {
+            Some(unsynced) => unsynced.file.sync_range(unsynced.range).map(|()| self.synced_to(end)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What a sync has to cover so that everything below `end` is durable, if anything.
+    pub(super) fn unsynced_to(&self, end: u32) -> Option<Unsynced> {
+        let from = self.synced.load(Ordering::Relaxed);
+        (from < end).then(|| Unsynced { file: Arc::clone(&self.file), range: u64::from(from)..u64::from(end) })
+    }
+
+    /// That was synced.
+    pub(super) fn synced_to(&self, end: u32) {
+        self.synced.store(end, Ordering::Relaxed);
     }
 
     /// True if an I/O error hit the map.

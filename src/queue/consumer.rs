@@ -163,9 +163,12 @@ impl Consumer {
             let now = clock::now();
             let durability = self.options.durability;
             let make = |handed| Delivery::new(self.queue.clone(), handed, durability);
-            let taken = core.engine.reserve(cell, &engine_ask, now, make)?;
-            if !taken.is_empty() || ask.tasks == 0 || ask.wait.is_zero() {
-                return Ok(taken);
+            let taken = core.engine.reserve(cell, &engine_ask, now, make);
+            let may_wait = taken.as_ref().is_ok_and(Vec::is_empty) && ask.tasks > 0 && !ask.wait.is_zero();
+            if !may_wait {
+                // What woke this one may have been more than it took.
+                core.engine.arrivals.pass_on(|| core.engine.may_reserve(cell, &LaneSet::ALL, self.number));
+                return taken;
             }
             let until = *until.get_or_insert_with(|| clock::nanos().saturating_add(nanos(ask.wait)));
             if clock::nanos() >= until {
@@ -221,7 +224,7 @@ impl Consumer {
         if core.spin(until, || core.engine.may_reserve(cell, lanes, self.number)) {
             return;
         }
-        let enrolled = core.engine.arrivals.enrol();
+        let enrolled = core.engine.arrivals.enrol(self.heartbeat.is_none() && *lanes == LaneSet::ALL);
         if core.engine.may_reserve(cell, lanes, self.number) || core.closed.load(Ordering::SeqCst) {
             return;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::{Attempt, Engine};
 use crate::error::{Error, Result};
-use crate::log::{Ends, Log};
+use crate::log::Log;
 use crate::storage::Medium;
 use crate::storage::disk::clock;
 use crate::storage::disk::fork::ForkGuard;
@@ -118,14 +118,7 @@ impl Core {
 
     /// Waits until everything of `log` below position `end` is on stable storage, committing if nobody does.
     pub(super) fn wait_durable(&self, log: &Log, end: u64) -> Result<()> {
-        self.turnstile(log).pass(log, end, || {
-            let outcome = self.engine.commit(log, clock::coarse_wall());
-            if log.id() != LogId::JOURNAL {
-                // Tasks enqueued at `Power` became deliverable.
-                self.engine.arrivals.wake_all();
-            }
-            outcome
-        })
+        self.turnstile(log).pass(log, end, || self.engine.commit(log, clock::coarse_wall()))
     }
 
     /// Repeats an append until a segment is ready and the bounds on what waits allow it, at most for `wait` each, or
@@ -166,9 +159,16 @@ impl Core {
         Ok(())
     }
 
-    /// Waits until all these logs are durable up to there.
-    pub(super) fn wait_for_all(&self, ends: &Ends) -> Result<()> {
-        ends.iter().try_for_each(|(id, end)| self.engine.log_of(*id).map_or(Ok(()), |log| self.wait_durable(log, *end)))
+    /// Waits until all these logs are durable up to there. What several of them lack is synced side by side.
+    pub(super) fn wait_for_all(&self, ends: &[(LogId, u64)]) -> Result<()> {
+        let logs: Vec<(&Log, u64)> =
+            ends.iter().filter_map(|(id, end)| Some((self.engine.log_of(*id)?.as_ref(), *end))).collect();
+        let behind: Vec<&Log> = logs.iter().filter(|(log, end)| log.durable() < *end).map(|(log, _)| *log).collect();
+        if behind.len() > 1 {
+            self.engine.commit_together(behind.into_iter(), clock::coarse_wall())?;
+        }
+        // What is left: one log, one that somebody else commits, or what somebody stood in front of.
+        logs.into_iter().try_for_each(|(log, end)| self.wait_durable(log, end))
     }
 
     /// Repeats a step that needs a ready segment until one is there, at most for `wait`.

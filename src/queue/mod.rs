@@ -115,7 +115,7 @@ impl Queue {
             // Not even a lock file is left in a directory that is somebody else's.
             recovery::refuse_foreign(&DiskStorage::open_read_only(path)?, path)?;
         }
-        let disk = DiskStorage::open(path)?;
+        let disk = DiskStorage::open(path)?.syncing_by(options.sync_path);
         let storage: Arc<dyn Storage> = Arc::new(if options.sigbus_guard { disk.guarded()? } else { disk });
         let fail_on_damage = options.on_damage == OnDamage::Fail;
         let given = Given { resolve: &|stored| options.resolve(stored), fail_on_damage };

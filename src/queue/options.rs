@@ -9,6 +9,7 @@ use crate::delivery::scheduler::WEIGHT_MAX;
 use crate::engine::settings::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, room, store_priority};
 use crate::error::{Error, Result};
 use crate::format::meta::{StoredOptions, option};
+use crate::storage::SyncPath;
 use crate::types::{Backoff, LANES_MAX, LaneId, millis};
 
 use super::{Bound, Queue};
@@ -90,6 +91,7 @@ pub struct Options {
     pub(super) on_damage: OnDamage,
     pub(super) on_volatile: OnVolatile,
     pub(super) sigbus_guard: bool,
+    pub(super) sync_path: SyncPath,
 }
 
 impl Options {
@@ -313,6 +315,16 @@ impl Options {
     #[must_use]
     pub fn pad_commits(mut self, pad: bool) -> Self {
         self.pad_commits = pad;
+        self
+    }
+
+    /// How several files are synced at once: by [`Queue::sync`], by transactions over several lanes at
+    /// [`Durability::Power`](crate::Durability::Power), and every [`Options::sync_interval`]. By default whatever turns out
+    /// faster here; [`Stats::sync_choice`](crate::Stats::sync_choice) says which and why. A sync of one file is the same
+    /// either way. Not stored.
+    #[must_use]
+    pub fn sync_path(mut self, path: SyncPath) -> Self {
+        self.sync_path = path;
         self
     }
 

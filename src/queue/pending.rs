@@ -73,8 +73,14 @@ impl<T> Pending<T> {
     /// [`Error::InDoubt`] if the sync failed: the operation may turn out done, wholly, or not at all.
     pub fn wait(self) -> Result<T> {
         let Some(goal) = self.goal else { return Ok(self.value) };
-        let before = goal.before.iter().try_for_each(|(log, end)| goal.core.wait_durable(log, *end));
-        match before.and_then(|()| goal.core.wait_durable(&goal.log, goal.end)) {
+        let waited = if goal.before.is_empty() {
+            goal.core.wait_durable(&goal.log, goal.end)
+        } else {
+            let ends = goal.before.iter().map(|(log, end)| (log.id(), *end));
+            let ends: Vec<(LogId, u64)> = ends.chain([(goal.log.id(), goal.end)]).collect();
+            goal.core.wait_for_all(&ends)
+        };
+        match waited {
             Ok(()) => Ok(self.value),
             Err(Error::InDoubt { task: None, cause }) => Err(Error::InDoubt { task: goal.task, cause }),
             Err(other) => Err(other),

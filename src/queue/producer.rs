@@ -107,7 +107,7 @@ pub(super) fn enqueue(core: &Arc<Core>, task: &Task<'_>) -> Result<TaskId> {
     }
     let (id, appended) = publish(core, task)?;
     if task.durability == Durability::Process {
-        core.engine.arrivals.wake_all();
+        core.engine.arrivals.wake_one();
         return Ok(id);
     }
     follow_up(core, task.lane, task.durability, &appended, id, Some(id)).wait()
@@ -177,7 +177,7 @@ fn follow_up<T>(
             Pending::until(value, core, log, appended.end, task)
         }
         _ => {
-            core.engine.arrivals.wake_all();
+            core.engine.arrivals.wake_one();
             Pending::done(value)
         }
     }

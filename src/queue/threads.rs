@@ -190,16 +190,14 @@ impl Core {
     }
 
     fn sync_to(&self, end: impl Fn(&Log) -> u64, mut is_due: impl FnMut(LaneId, &Log) -> bool) -> Result<()> {
-        for (lane, log) in self.engine.lanes().all() {
-            if log.has_unsynced() && is_due(lane, log) {
-                self.wait_durable(log, end(log))?;
-            }
-        }
+        let lanes = self.engine.lanes().all().filter(|(lane, log)| log.has_unsynced() && is_due(*lane, log));
+        let mut due: Vec<(LogId, u64)> = lanes.map(|(lane, log)| (LogId::from(lane), end(log))).collect();
         let journal = self.engine.journal();
         debug_assert_eq!(journal.id(), LogId::JOURNAL, "the journal is the journal");
         if journal.has_unsynced() {
-            self.wait_durable(journal, end(journal))?;
+            due.push((LogId::JOURNAL, end(journal)));
         }
+        self.wait_for_all(&due)?;
         self.engine.check_poison()
     }
 

@@ -20,7 +20,10 @@ pub(crate) mod disk;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod memory;
 pub(crate) mod region;
+pub(crate) mod uring;
 mod words;
+
+pub use uring::SyncChoice;
 
 pub(crate) use region::{Claim, Frontier, Health, MapFailed, Populated, Region, any_map_failed};
 #[cfg(test)]
@@ -32,14 +35,20 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 /// While it is there the directory is a snapshot that is not whole, and no queue.
 pub(crate) const UNFINISHED: &str = "UNFINISHED-SNAPSHOT";
 
-/// How a new segment file is made ready, which follows how its log is used.
+/// How a new segment file is made ready, which follows how its log is used. In any case its blocks are allocated, and all of
+/// it is faulted in for writing when it is mapped, so that an append meets no page fault; a commit writes its own range
+/// alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Prepare {
-    /// For small commits: zeros written in 4 KiB writes and synced, so that a commit overwrites written
-    /// blocks and dirties 4 KiB, not a large folio.
+    /// For small commits: zeros are on the device, so that a commit overwrites written blocks, and in memory every page is
+    /// one of its own (a folio of 4 KiB), so that a commit writes no neighbours. Every byte reaches the device twice, once
+    /// as a zero.
     Small,
-    /// For bulk appends with rare syncs: allocated, and faulted in for writing at once.
-    Bulk,
+    /// For large commits: blocks that were never written. That they are now, the file system has to note with each commit,
+    /// which a small one would notice; and every byte reaches the device once. Pages as for small ones.
+    Large,
+    /// For rare commits: likewise, in memory as the kernel likes it best, which is many pages at once.
+    Rare,
 }
 
 /// What kind of file system holds the queue.
@@ -53,6 +62,24 @@ pub(crate) enum Medium {
     Volatile(&'static str),
     /// Network, FUSE or overlay: what a sync means here is not ours to promise.
     Foreign(&'static str),
+}
+
+/// How a queue syncs several files at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SyncPath {
+    /// Whichever turns out faster: both are tried on the first syncs of several files, and the faster one stays.
+    #[default]
+    Faster,
+    /// One system call for each, one after the other.
+    Calls,
+    /// All side by side, through io_uring; one after the other where that can't be had.
+    Ring,
+}
+
+/// Bytes of a file that wait for a sync. The range is not empty.
+pub(crate) struct Unsynced {
+    pub file: Arc<dyn File>,
+    pub range: Range<u64>,
 }
 
 /// A directory of flat files. Names never contain separators.
@@ -70,6 +97,15 @@ pub(crate) trait Storage: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes all earlier creates and removes durable.
     fn sync_dir(&self) -> io::Result<()>;
+    /// Syncs all of these, each as [`File::sync_range`] does and with its own outcome, in their order; one after the other
+    /// or side by side.
+    fn sync_ranges(&self, wanted: &[Unsynced]) -> Vec<io::Result<()>> {
+        wanted.iter().map(|unsynced| unsynced.file.sync_range(unsynced.range.clone())).collect()
+    }
+    /// How it does so.
+    fn sync_choice(&self) -> SyncChoice {
+        SyncChoice::default()
+    }
     /// Unpredictable bits, for ids and salts.
     fn random(&self) -> u64;
     /// What holds the files.
@@ -94,6 +130,8 @@ pub(crate) trait File: Send + Sync {
     /// the file may stay behind. So a segment can be kept dirty and mapped ahead of its tail. Fails where the file does
     /// not reach to the end of the range any more.
     fn sync_range(&self, range: Range<u64>) -> io::Result<()>;
+    /// The range is about to be synced through the file's descriptor, by another call than this trait's.
+    fn will_sync(&self, _range: &Range<u64>) {}
     /// Maps the whole file, shared.
     fn map(&self) -> io::Result<Region>;
     /// Takes over all bytes of `source`, which nobody writes meanwhile, by sharing their blocks until either is written;
@@ -101,7 +139,7 @@ pub(crate) trait File: Send + Sync {
     fn share(&self, _source: &dyn File) -> io::Result<bool> {
         Ok(false)
     }
-    /// What the kernel knows the file by, for [`File::share`]; a file that is none of its own has nothing.
+    /// What the kernel knows the file by, for [`File::share`] and the ring; a file that is none of its own has nothing.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -241,7 +241,7 @@ impl Region {
         super::disk::will_need(self.words.start(), self.bytes(), range);
     }
 
-    /// Asks the kernel to fault everything in for writing, so that no store of a bulk append meets a page fault.
+    /// Asks the kernel to fault everything in for writing, so that no store meets a page fault.
     pub(crate) fn populate_write(&self) -> io::Result<Populated> {
         super::disk::populate_write(self.words.start(), self.bytes(), 0..self.bytes())
     }

@@ -16,7 +16,7 @@ pub(crate) use jitter::linger;
 pub(crate) use primitives::MutexGuard;
 pub(crate) use primitives::OnceLock;
 use primitives::{PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
-pub(crate) use wait::WaitWord;
+pub(crate) use wait::{Enrolled, WaitWord};
 
 /// Atomics, the standard library's or loom's.
 pub(crate) mod atomic {

@@ -74,7 +74,7 @@ fn each_task(
 
 /// Writes a cold life, wholly and durably.
 pub(super) fn copy(storage: &dyn Storage, header: LifeHeader, plan: &Plan) -> Copied {
-    let Ok(file) = storage.create(&file_name(header.file), header.size, Prepare::Bulk) else { return Copied::Not };
+    let Ok(file) = storage.create(&file_name(header.file), header.size, Prepare::Rare) else { return Copied::Not };
     let mut writer = Writer { file: &*file, header, buffer: header.encode().to_vec(), written: 0, seek: Vec::new() };
     let done = each_task(&plan.segment, &plan.settled, |record, extent, lives| {
         if !lives {

@@ -23,6 +23,7 @@ use super::ids::FoundIds;
 use super::lives::{FoundLife, FoundLog, Strays};
 use super::mend::mend;
 use super::read::{Picture, default_group, read};
+use crate::engine::arrivals::Arrivals;
 use crate::engine::bounds::Bounds;
 use crate::engine::checkpoint::{CEILING_STEP, Checkpoints};
 use crate::engine::damage::DamageList;
@@ -157,11 +158,12 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         counts: Counts::default(),
         nanos: || 0,
         changed: AtomicBool::new(true),
-        arrivals: WaitWord::default(),
+        arrivals: Arrivals::default(),
         room: WaitWord::default(),
         housework: WaitWord::default(),
         storage,
     };
+    engine.arrivals.set_groups(engine.groups.read().len());
     // The first checkpoint makes the epoch, the ceiling and everything that recovery decided durable. Nothing
     // was handed out before it, and only after it the files that it does not list may go.
     engine.checkpoint(now, false)?;

@@ -117,7 +117,7 @@ fn the_scratch_file_has_no_name_and_one_that_a_death_left_is_swept() {
     assert!(take(&engine, NOW).is_empty());
     assert!(disk.files().iter().all(|(name, _)| name != SCRATCH_FILE));
     let found = disk.restart(Loss::Process);
-    found.create(SCRATCH_FILE, 100, Prepare::Bulk).unwrap();
+    found.create(SCRATCH_FILE, 100, Prepare::Rare).unwrap();
     for sweeps in [true, false] {
         // Whoever comes first: the janitor, or the first run that is to be written.
         let disk = found.restart(Loss::Process);

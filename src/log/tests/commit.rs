@@ -7,7 +7,7 @@ use super::super::append::Log;
 use super::super::cursor::{Cursor, Step};
 use super::{NOW, OneLog, PRELUDE, delivered, read};
 use crate::sim::{Loss, SimDisk};
-use crate::storage::Storage;
+use crate::storage::{Prepare, Storage};
 use crate::types::Seq;
 
 const EIO: i32 = 5;
@@ -190,4 +190,28 @@ fn log_that_goes_on_in_an_open_life_appends_behind_its_end() {
     let payloads: Vec<_> = delivered(&log, third.end).into_iter().map(|(_, payload)| payload).collect();
     assert_eq!(payloads, [b"1", b"2", b"3"]);
     assert_eq!(log.durable_place().1.tasks, 3);
+}
+
+#[test]
+fn the_next_segment_is_made_as_commits_were() {
+    let mut one = OneLog::new(1 << 20);
+    assert_eq!(one.log.suited_by(), Prepare::Small, "nothing is known yet");
+    let mut life = |bytes: usize, commits: u32, power: bool| {
+        for _ in 0..commits {
+            one.append(&vec![1; bytes]);
+            if power {
+                one.log.note_power();
+            }
+            one.commit();
+        }
+        one.roll();
+        one.log.suited_by()
+    };
+    assert_eq!(life(1000, 10, true), Prepare::Small);
+    assert_eq!(life(200_000, 4, true), Prepare::Large);
+    assert_eq!(life(100_000, 4, true), Prepare::Small);
+    assert_eq!(life(1000, 3, false), Prepare::Rare, "nobody waited for Power");
+    assert_eq!(life(200_000, 0, true), Prepare::Rare, "nor now");
+    one.log.note_power();
+    assert_eq!(one.log.suited_by(), Prepare::Small, "somebody does");
 }

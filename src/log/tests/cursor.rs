@@ -305,3 +305,23 @@ fn there_may_be_more_where_there_is_more() {
     }
     assert!(!Cursor::from_base(u64::MAX).may_have_more(&one.log));
 }
+
+#[test]
+fn who_waits_for_a_task_that_is_not_durable_is_not_told_again_and_again_that_there_may_be_more() {
+    let mut one = OneLog::new(4096);
+    let mut cursor = Cursor::from_base(0);
+    for _ in 0..20 {
+        let durable = one.log.durable();
+        one.append_power(&[1; 300]);
+        assert!(cursor.may_have_more(&one.log), "nobody looked yet");
+        while !matches!(cursor.step(&one.log, durable), Step::End) {}
+        assert!(!cursor.may_have_more(&one.log), "it waits for a commit");
+        one.append(&[1; 8]);
+        assert!(!cursor.may_have_more(&one.log), "and so does what is behind it");
+        one.commit();
+        assert!(cursor.may_have_more(&one.log));
+        let durable = one.log.durable();
+        assert!(matches!(step(&mut cursor, &one.log, durable), Step::Task(_)));
+        assert!(matches!(step(&mut cursor, &one.log, durable), Step::Task(_)));
+    }
+}

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Weak};
 
-use rustix::fs::{self, FallocateFlags};
+use rustix::fs;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -18,14 +18,9 @@ use super::refuse_fork;
 use crate::storage::{File, Prepare, Region, is_want_of_room};
 use crate::sync::Mutex;
 
-/// Zeros are written in pieces of this size: larger writes leave large folios in the page cache, and then every
-/// small commit through the map writes a whole one.
-const ZERO_BYTES: usize = 4 << 10;
-static ZEROS: [u8; ZERO_BYTES] = [0; ZERO_BYTES];
-
 pub(super) struct DiskFile {
     file: StdFile,
-    /// How it was made, for a file that this open made; that decides what is faulted in when it is mapped.
+    /// How it was made, for a file that this open made; that decides how it is faulted in when it is mapped.
     made: Option<Prepare>,
     lock: Option<Arc<Lock>>,
     guard: Option<Guard>,
@@ -81,13 +76,13 @@ impl File for DiskFile {
             // What was written through the handle: a map of the moment, which nobody touches, names the range.
             None => map::map(&self.file, None, self.lock.clone(), None)?.sync(range)?,
         }
-        // Pages of a file that was cut are gone, so there was nothing of them to sync, and the call succeeded.
-        // Asked by a seek: fstat(2) makes the kernel stamp the next store with a time of its own, which costs the next
-        // sync as much again (measured: 180 µs for 115 µs). Nobody uses the file's position.
-        if fs::seek(&self.file, fs::SeekFrom::End(0))? < end {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was in use"));
+        refuse_cut(self.file.as_fd(), end)
+    }
+
+    fn will_sync(&self, range: &Range<u64>) {
+        if let Some(held) = self.mapped.lock().upgrade() {
+            held.let_go(range);
         }
-        Ok(())
     }
 
     fn map(&self) -> io::Result<Region> {
@@ -113,18 +108,15 @@ impl File for DiskFile {
     }
 }
 
-/// Gives a new file `len` bytes of zeros with blocks behind them, durably.
-pub(super) fn allocate(file: &StdFile, len: u64, prepare: Prepare) -> io::Result<()> {
-    refuse_beyond_limit(len)?;
-    match prepare {
-        Prepare::Bulk => match fs::fallocate(file, FallocateFlags::empty(), 0, len) {
-            Ok(()) => {}
-            Err(Errno::OPNOTSUPP) => write_zeros(file, len)?,
-            Err(error) => return Err(error.into()),
-        },
-        Prepare::Small => write_zeros(file, len)?,
+/// Refuses a sync of a file that does not reach to `end`. Pages of a file that was cut are gone, so there was nothing of
+/// them to sync, and the call succeeded.
+pub(in crate::storage) fn refuse_cut(file: BorrowedFd<'_>, end: u64) -> io::Result<()> {
+    // Asked by a seek: fstat(2) makes the kernel stamp the next store with a time of its own, which costs the next
+    // sync as much again (measured: 180 µs for 115 µs). Nobody uses the file's position.
+    if fs::seek(file, fs::SeekFrom::End(0))? < end {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was in use"));
     }
-    file.sync_all()
+    Ok(())
 }
 
 /// Refuses to write up to `end` where this process may have no file so large (`ulimit -f`). The kernel would refuse as
@@ -136,20 +128,3 @@ pub(super) fn refuse_beyond_limit(end: u64) -> io::Result<()> {
         _ => Ok(()),
     }
 }
-
-/// Some at a time reach the device: a commit of somebody else's that comes meanwhile waits for those, not for all.
-fn write_zeros(file: &StdFile, len: u64) -> io::Result<()> {
-    let mut at = 0;
-    while at < len {
-        let take = usize::try_from(len - at).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-        file.write_all_at(ZEROS.get(..take).unwrap_or_default(), at)?;
-        at += take as u64;
-        if at.is_multiple_of(ZEROS_AT_ONCE) {
-            fs::fdatasync(file)?;
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of zeros that are written before the device is waited for.
-const ZEROS_AT_ONCE: u64 = 512 << 10;

@@ -38,22 +38,29 @@ impl Held {
     /// device, and reports an earlier writeback error of the file once, exactly as fdatasync does. It passes over pages
     /// that were put in place of lost ones; whoever syncs asks the region afterwards whether there are any.
     pub(super) fn sync(&self, range: Range<u64>) -> io::Result<()> {
-        let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.map.len());
-        let (from, to) = (clamp(range.start) / PAGE_BYTES * PAGE_BYTES, clamp(range.end));
+        let (from, to) = self.pages(&range);
         if from >= to {
             return Ok(());
         }
-        self.unmap_pages(from, to / PAGE_BYTES * PAGE_BYTES);
+        self.let_go(&range);
         // SAFETY: [from, to) lies in the map (clamped), which `self` keeps; syncing changes no contents.
         unsafe { msync(self.map.as_mut_ptr().add(from).cast(), to - from, MsyncFlags::SYNC) }?;
         Ok(())
     }
 
+    /// From the page in which `range` begins to its end, as far as the map reaches.
+    fn pages(&self, range: &Range<u64>) -> (usize, usize) {
+        let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(self.map.len());
+        (clamp(range.start) / PAGE_BYTES * PAGE_BYTES, clamp(range.end))
+    }
+
     /// Takes whole pages out of the page table, where that is worth a call: they stay in the page cache, dirty as they are,
     /// and who reads them next maps them again, many at once. The page at the end stays, for it is written on.
-    fn unmap_pages(&self, from: usize, to: usize) {
+    pub(super) fn let_go(&self, range: &Range<u64>) {
+        let (from, to) = self.pages(range);
+        let to = to / PAGE_BYTES * PAGE_BYTES;
         if from.saturating_add(UNMAP_BYTES) <= to {
-            // SAFETY: [from, to) lies in the map (the caller's), which `self` keeps. Of a shared map this drops table entries
+            // SAFETY: [from, to) lies in the map (clamped), which `self` keeps. Of a shared map this drops table entries
             // and no contents: the file's pages have them.
             let _slower =
                 unsafe { madvise(self.map.as_mut_ptr().add(from).cast(), to - from, RawAdvice::LinuxDontNeed) };
@@ -85,12 +92,15 @@ pub(super) fn map(
         // region's contract.
         unsafe { guard.watch(start, map.len(), Arc::clone(&health)) }
     });
-    match made {
-        // Everything will be dirty soon: all page faults now, in few calls, as an error instead of a signal.
-        Some(Prepare::Bulk) => populate(&map, Advice::PopulateWrite)?,
-        // Faulting in for writing would make every page dirty, and the first small commit would write them all.
-        Some(Prepare::Small) => populate(&map, Advice::PopulateRead)?,
-        None => {}
+    if let Some(prepare) = made {
+        // All page faults now, in few calls, as an error instead of a signal. That makes every page dirty; a commit writes
+        // those of its range alone. Where pages are made by that, who says that he reads at random gets single ones.
+        let single = prepare == Prepare::Large && map.advise(Advice::Random).is_ok();
+        let populated = populate(&map, Advice::PopulateWrite);
+        if single {
+            let _as_before = map.advise(Advice::Normal);
+        }
+        populated?;
     }
     Ok(Held { _watch: watch, health, map, _lock: lock })
 }

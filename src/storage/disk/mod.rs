@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
 
-use super::{File, Medium, Prepare, Storage};
+use super::uring::{SyncChoice, Syncs};
+use super::{File, Medium, Prepare, Storage, SyncPath, Unsynced};
 use crate::error::{Error, Result};
 
 pub(crate) mod clock;
@@ -22,10 +23,12 @@ mod guard;
 mod lock;
 mod map;
 mod medium;
+mod zeros;
 
 #[cfg(test)]
 mod tests;
 
+pub(super) use file::refuse_cut;
 pub(super) use map::{populate_read, populate_write, will_need};
 
 use file::DiskFile;
@@ -40,6 +43,7 @@ pub(crate) struct DiskStorage {
     medium: Medium,
     /// Maps are made under it, if the caller asked for it.
     guard: Option<Guard>,
+    syncs: Syncs,
     /// Who opened it: a forked child must not write through inherited handles.
     process: u32,
 }
@@ -67,6 +71,12 @@ impl DiskStorage {
         Ok(self)
     }
 
+    /// The same directory, where several files are synced in this way.
+    pub(crate) fn syncing_by(mut self, path: SyncPath) -> DiskStorage {
+        self.syncs = Syncs::new(path, clock::nanos);
+        self
+    }
+
     /// Opens the directory for looking: no lock, nothing is made, every write is refused.
     pub(crate) fn open_read_only(path: &Path) -> Result<DiskStorage> {
         Self::over(open_directory(path)?, None)
@@ -84,7 +94,14 @@ impl DiskStorage {
 
     fn over(dir: OwnedFd, lock: Option<Arc<Lock>>) -> Result<DiskStorage> {
         let medium = medium::of(&dir).map_err(|error| Error::io(".", "statfs", error))?;
-        Ok(DiskStorage { dir, lock, medium, guard: None, process: std::process::id() })
+        Ok(DiskStorage {
+            dir,
+            lock,
+            medium,
+            guard: None,
+            syncs: Syncs::new(SyncPath::default(), clock::nanos),
+            process: std::process::id(),
+        })
     }
 
     fn may_write(&self) -> io::Result<()> {
@@ -125,7 +142,7 @@ impl Storage for DiskStorage {
         self.may_write()?;
         let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         let made =
-            file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| file::allocate(&file, len, prepare));
+            file.set_permissions(Permissions::from_mode(0o600)).and_then(|()| zeros::allocate(&file, len, prepare));
         if let Err(error) = made {
             // A part of a segment is of no use, and its blocks may be what others lack.
             let _swept = fs::unlinkat(&self.dir, name, AtFlags::empty());
@@ -148,6 +165,17 @@ impl Storage for DiskStorage {
     fn sync_dir(&self) -> io::Result<()> {
         self.may_write()?;
         Ok(fs::fsync(&self.dir)?)
+    }
+
+    fn sync_ranges(&self, wanted: &[Unsynced]) -> Vec<io::Result<()>> {
+        match self.may_write() {
+            Ok(()) => self.syncs.sync(wanted),
+            Err(error) => wanted.iter().map(|_| Err(io::Error::from(error.kind()))).collect(),
+        }
+    }
+
+    fn sync_choice(&self) -> SyncChoice {
+        self.syncs.chosen()
     }
 
     fn random(&self) -> u64 {

@@ -10,11 +10,11 @@ use super::{Place, mode};
 use crate::error::Error;
 use crate::storage::{LOCK_FILE, Medium, Prepare, Storage};
 
-const BOTH: [Prepare; 2] = [Prepare::Small, Prepare::Bulk];
+const ALL: [Prepare; 3] = [Prepare::Small, Prepare::Large, Prepare::Rare];
 
 #[test]
 fn created_file_is_zero_filled_allocated_and_its_owners_alone() {
-    for prepare in BOTH {
+    for prepare in ALL {
         for len in [1, 512, 4096, 10_000, 1 << 20] {
             let place = Place::new();
             let file = place.open().create("f", len, prepare).unwrap();
@@ -43,7 +43,7 @@ fn directory_is_made_with_its_parents_for_its_owner_alone() {
 fn name_that_exists_is_not_created_again() {
     let place = Place::new();
     let disk = place.open();
-    for prepare in BOTH {
+    for prepare in ALL {
         std::fs::write(place.of("f"), b"there already").unwrap();
         let error = disk.create("f", 512, prepare).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
@@ -59,10 +59,10 @@ fn create_that_fails_leaves_no_file() {
     let place = Place::new();
     let disk = place.open();
     for len in [1 << 62, u64::MAX] {
-        assert!(disk.create("huge", len, Prepare::Bulk).is_err());
+        assert!(disk.create("huge", len, Prepare::Rare).is_err());
         assert_eq!(disk.list().unwrap(), [LOCK_FILE], "{len} bytes");
     }
-    assert!(disk.create("huge", 512, Prepare::Bulk).is_ok(), "the name is free");
+    assert!(disk.create("huge", 512, Prepare::Rare).is_ok(), "the name is free");
 }
 
 #[test]

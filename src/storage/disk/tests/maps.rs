@@ -29,7 +29,7 @@ fn read(file: &dyn File, offset: u64, count: usize) -> Vec<u8> {
 
 #[test]
 fn map_and_file_are_the_same_bytes() {
-    for prepare in [Prepare::Small, Prepare::Bulk] {
+    for prepare in [Prepare::Small, Prepare::Large, Prepare::Rare] {
         let place = Place::new();
         let disk = place.open();
         let file = disk.create("f", BYTES, prepare).unwrap();
