@@ -91,6 +91,11 @@ impl Engine {
         wants
     }
 
+    /// True if a lane to which much is appended takes a segment of `bytes` next.
+    pub(super) fn wants_populated(&self, bytes: u64) -> bool {
+        self.lane_wants().into_iter().any(|(wanted, how)| wanted == bytes && how != Prepare::Small)
+    }
+
     /// Makes one segment ready.
     pub(crate) fn prepare_one(&self, needed: Needed) -> Result<()> {
         let (bytes, how) = match needed {

@@ -99,8 +99,10 @@ impl Engine {
         let recyclable = self.is_whole(&segment) && (for_journal || for_lanes);
         if recyclable && let Some((file, region)) = segment.into_region() {
             let pool = if for_journal { &self.journal_pool } else { &self.pool };
-            // A sync left its pages write-protected. If they can't be had now, the stores fault them in.
-            let _slower = region.populate_write();
+            if !for_journal && self.wants_populated(bytes) {
+                // A sync left its pages write-protected. If they can't be had now, the stores fault them in.
+                let _slower = region.populate_write(0..region.bytes());
+            }
             pool.lock().put(Ready { number, bytes, file, region });
             self.counts.recycled.fetch_add(1, Ordering::Relaxed);
             return;

@@ -295,6 +295,7 @@ impl Begun<'_> {
     fn sync_each(&self, mut sync: impl FnMut(&Segment, Place) -> io::Result<()>) -> Result<u64, Failed> {
         let Begun { log, prefix, claimed, .. } = self;
         let Some(((last, end), before)) = prefix.split_last() else { return Ok(log.durable()) };
+        let bytes = last.unsynced_to(end.offset).map_or(0, |unsynced| unsynced.range.end - unsynced.range.start);
         for (at, (segment, place)) in before.iter().enumerate() {
             sync(segment, *place).map_err(|error| (segment.file_name(), error))?;
             // Much may have gathered where the disk is slow; a checkpoint need not wait for all of it to list this as durable.
@@ -307,6 +308,7 @@ impl Begun<'_> {
         let target = if on(Bug::LateAck) { log.published() } else { last.position(end.offset) };
         log.move_mark(*end, target, Some(*claimed).filter(|claimed| claimed.place <= *end));
         log.forget_synced(target);
+        last.go_ahead(end.offset, bytes);
         Ok(target)
     }
 }

@@ -36,8 +36,8 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 pub(crate) const UNFINISHED: &str = "UNFINISHED-SNAPSHOT";
 
 /// How a new segment file is made ready, which follows how its log is used. In any case its blocks are allocated, and all of
-/// it is faulted in for writing when it is mapped, so that an append meets no page fault; a commit writes its own range
-/// alone.
+/// it is faulted in when it is mapped; for writing, so that an append meets no page fault, where much is appended. A commit
+/// writes its own range alone, whatever else is dirty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Prepare {
     /// For small commits: zeros are on the device, so that a commit overwrites written blocks, and in memory every page is

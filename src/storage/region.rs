@@ -241,9 +241,10 @@ impl Region {
         super::disk::will_need(self.words.start(), self.bytes(), range);
     }
 
-    /// Asks the kernel to fault everything in for writing, so that no store meets a page fault.
-    pub(crate) fn populate_write(&self) -> io::Result<Populated> {
-        super::disk::populate_write(self.words.start(), self.bytes(), 0..self.bytes())
+    /// Asks the kernel to fault a range in for writing, as far as there is one, so that stores meet no page fault.
+    pub(crate) fn populate_write(&self, range: Range<usize>) -> io::Result<Populated> {
+        let range = range.start.min(self.bytes())..range.end.min(self.bytes());
+        super::disk::populate_write(self.words.start(), self.bytes(), range)
     }
 }
 

@@ -92,15 +92,21 @@ pub(super) fn map(
         // region's contract.
         unsafe { guard.watch(start, map.len(), Arc::clone(&health)) }
     });
-    if let Some(prepare) = made {
-        // All page faults now, in few calls, as an error instead of a signal. That makes every page dirty; a commit writes
-        // those of its range alone. Where pages are made by that, who says that he reads at random gets single ones.
-        let single = prepare == Prepare::Large && map.advise(Advice::Random).is_ok();
-        let populated = populate(&map, Advice::PopulateWrite);
-        if single {
-            let _as_before = map.advise(Advice::Normal);
+    // All page faults now, in few calls, as an error instead of a signal.
+    match made {
+        // Faulting in for writing would make every page dirty, and what a lane at rest leaves unused would be written again.
+        Some(Prepare::Small) => populate(&map, Advice::PopulateRead)?,
+        Some(Prepare::Large) => {
+            // Who says that he reads at random gets single pages.
+            let is_random = map.advise(Advice::Random).is_ok();
+            let populated = populate(&map, Advice::PopulateWrite);
+            if is_random {
+                let _as_before = map.advise(Advice::Normal);
+            }
+            populated?;
         }
-        populated?;
+        Some(Prepare::Rare) => populate(&map, Advice::PopulateWrite)?,
+        None => {}
     }
     Ok(Held { _watch: watch, health, map, _lock: lock })
 }

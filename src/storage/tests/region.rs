@@ -220,7 +220,7 @@ fn ordinary_memory_needs_no_fault() {
     for range in [0..64, 0..0, 60..1000, 900..1000] {
         assert!(region.check_readable(file, range).is_ok());
     }
-    assert!(region.populate_write().is_ok());
+    assert!(region.populate_write(0..usize::MAX).is_ok());
 }
 
 /// Extents of a region in a row: (start, end) each, as far as the mark shows them.

@@ -128,13 +128,13 @@ fn pages_are_read_in_and_what_is_gone_is_an_error_and_no_signal() {
     for range in [0..end, 1..2, end - 1..end, 0..0, end..end + 10, 0..usize::MAX] {
         assert!(region.check_readable(&*file, range.clone()).is_ok(), "{range:?}");
     }
-    assert!(region.populate_write().is_ok());
+    assert!(region.populate_write(0..usize::MAX).is_ok());
     // Behind the engine's back: nobody in the process cuts a mapped file.
     meddle(&place.of("f")).set_len(4096).unwrap();
     assert!(region.check_readable(&*file, 0..4096).is_ok(), "what is left");
     assert!(region.check_readable(&*file, 0..end).is_err(), "what is gone");
     assert!(region.check_readable(&*file, end - 1..end).is_err());
-    assert!(region.populate_write().is_err());
+    assert!(region.populate_write(0..usize::MAX).is_err());
     assert!(
         file.sync_range(0..4096).is_ok() && file.sync_range(0..BYTES).is_err(),
         "nothing was synced of what is gone"
