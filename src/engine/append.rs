@@ -135,10 +135,9 @@ impl Engine {
         if !is_journal && self.settings.unsynced_max < u64::MAX && self.unsynced_bytes() > self.settings.unsynced_max {
             return false;
         }
-        let newest = log.newest_bytes();
         let wanted = match is_journal {
-            true => self.settings.journal_segment_bytes(newest),
-            false => self.settings.lane_segment_bytes(newest),
+            true => self.settings.journal_segment_bytes(log.newest_bytes()),
+            false => self.next_segment_bytes(log),
         };
         let Some(needed) = self.settings.size_for(bytes).map(|size| if is_journal { 0 } else { size }) else {
             return false;

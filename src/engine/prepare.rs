@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::segment::file_name;
-use crate::log::{Ready, Sealed, Segment};
+use crate::log::{Log, Ready, Sealed, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, is_want_of_room};
 use crate::sync::atomic::Ordering;
@@ -32,6 +32,9 @@ pub(super) const JOURNAL_READY: usize = 2;
 
 /// The most that are set aside of those that come back: a checkpoint lets go of several at once.
 pub(super) const JOURNAL_KEPT: usize = 4;
+
+/// Of segments of the full size so many are in use by all lanes together, before a backlog makes them more.
+const SHARED_SEGMENTS: u64 = 2;
 
 impl Engine {
     /// Makes the most wanted segment ready, if one is wanted. True if there may be more to do.
@@ -76,19 +79,26 @@ impl Engine {
 
     /// The next segment's size of every lane in use, and how it is best made. Before the first use, that of a lane to come.
     fn lane_wants(&self) -> Vec<(u64, Prepare)> {
-        let mut wants: Vec<(u64, Prepare)> = self
-            .lanes
-            .all()
-            .map(|(_, log)| {
-                let newest = log.newest_bytes();
-                let bytes = self.settings.lane_segment_bytes(newest);
-                (bytes, log.suited_by())
-            })
-            .collect();
+        let mut wants: Vec<(u64, Prepare)> =
+            self.lanes.all().map(|(_, log)| (self.next_segment_bytes(log), log.suited_by())).collect();
         if wants.is_empty() {
             wants.push((self.settings.lane_segment_bytes(None), Prepare::Small));
         }
         wants
+    }
+
+    /// Size of the segment that comes next in a lane. Lanes begin small and grow, but where many are in use no further than
+    /// to their share: what is in use of all of them together is written and read again and again, and should be as warm
+    /// as one lane's. A lane of which more waits than that grows on.
+    pub(super) fn next_segment_bytes(&self, log: &Log) -> u64 {
+        let newest = log.newest_bytes();
+        let grown = self.settings.lane_segment_bytes(newest);
+        let Some(newest) = newest.filter(|newest| *newest < grown) else { return grown };
+        let first = self.settings.lane_segment_bytes(None);
+        let busy = self.lanes.all().filter(|(_, log)| log.newest_bytes().is_some_and(|bytes| bytes > first)).count();
+        let share = SHARED_SEGMENTS * self.settings.segment_bytes / (busy as u64).max(1);
+        let waits = || log.segments().iter().map(|segment| segment.file_bytes()).sum::<u64>();
+        if grown <= share || grown <= waits() / SHARED_SEGMENTS { grown } else { newest }
     }
 
     /// True if a lane to which much is appended takes a segment of `bytes` next.

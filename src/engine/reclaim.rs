@@ -29,6 +29,9 @@ pub struct Pin {
     pub waits: bool,
 }
 
+/// Segments of a size that are kept for lanes, at least: a checkpoint lets go of several at once.
+const POOL_KEPT: usize = 4;
+
 impl Engine {
     /// Takes finished lives out of their logs, where no reader finds them any more. Called when a checkpoint without them
     /// is durable.
@@ -130,11 +133,12 @@ impl Engine {
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue
     /// does not hoard.
     fn pool_wants(&self, bytes: u64) -> bool {
-        let wanted = self.lanes.all().any(|(_, log)| {
-            let next = self.settings.lane_segment_bytes(log.newest_bytes());
-            bytes == next || log.newest_bytes() == Some(bytes) && bytes == self.settings.segment_bytes
+        let wanting = self.lanes.all().filter(|(_, log)| {
+            let newest = log.newest_bytes();
+            bytes == self.next_segment_bytes(log) || newest == Some(bytes) && bytes == self.settings.segment_bytes
         });
-        wanted && self.pool.lock().count(bytes) < 4
+        let wanting = wanting.count();
+        wanting > 0 && self.pool.lock().count(bytes) < wanting.max(POOL_KEPT)
     }
 
     /// How many sealed lives no group needs any more and wait for a checkpoint.
