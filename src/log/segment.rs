@@ -413,7 +413,7 @@ impl Segment {
 
     /// Lets the stores that follow `end`, as many bytes as a commit just took, meet no page fault, where that is worth a call.
     pub(super) fn go_ahead(&self, end: u32, bytes: u64) {
-        if bytes >= AHEAD_BYTES_MIN
+        if AHEAD_BYTES.contains(&bytes)
             && let Ok(region) = self.region()
         {
             // One that can't be had is met by the store.
@@ -436,8 +436,9 @@ pub(super) fn refuse_failed(lives: &[(Arc<Segment>, Place)]) -> Result<(), (Stri
     }
 }
 
-/// A commit of four pages: one call costs as much as two faults.
-const AHEAD_BYTES_MIN: u64 = 16 << 10;
+/// From a commit of four pages on: one call costs as much as two faults. Where they are larger the whole segment was faulted
+/// in so when it was made, and the call would only keep the map's lock.
+const AHEAD_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=256 << 10;
 
 /// What is said of a segment whose map failed.
 pub(crate) fn map_failed() -> io::Error {
