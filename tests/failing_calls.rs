@@ -56,6 +56,13 @@ const MAP_SHARED: Failing = Failing {
     errno: libc::ENOMEM,
 };
 
+/// A file that is to be written past the page cache.
+const PAST_THE_CACHE: Failing = Failing {
+    call: libc::SYS_fcntl,
+    only: Only::Bits { argument: 2, bits: libc::O_DIRECT as u32 },
+    errno: libc::EINVAL,
+};
+
 const fn faulting_in(errno: i32) -> Failing {
     let either = [libc::MADV_POPULATE_READ as u32, libc::MADV_POPULATE_WRITE as u32];
     Failing { call: libc::SYS_madvise, only: Only::With { argument: 2, either }, errno }
@@ -78,6 +85,8 @@ const CASES: &[Case] = &[
     Case { name: "populate EINVAL", failing: &[faulting_in(libc::EINVAL)], open: Works, run: Works },
     Case { name: "ftruncate EIO", failing: &[all(libc::SYS_ftruncate, libc::EIO)], open: NotOpened, run: Works },
     Case { name: "fallocate EOPNOTSUPP", failing: &[all(libc::SYS_fallocate, libc::EOPNOTSUPP)], open: Works, run: Works },
+    Case { name: "fallocate ENOSPC", failing: &[all(libc::SYS_fallocate, libc::ENOSPC)], open: NotOpened, run: Refused },
+    Case { name: "no way past the page cache", failing: &[PAST_THE_CACHE], open: Works, run: Works },
     Case { name: "unlinkat EPERM", failing: &[all(libc::SYS_unlinkat, libc::EPERM)], open: Works, run: Works },
     Case { name: "pread EIO", failing: &[all(libc::SYS_pread64, libc::EIO)], open: NotOpened, run: Works },
     Case { name: "flock ENOLCK", failing: &[all(libc::SYS_flock, libc::ENOLCK)], open: NotOpened, run: Works },
