@@ -56,10 +56,10 @@ const MAP_SHARED: Failing = Failing {
     errno: libc::ENOMEM,
 };
 
-/// A file that is to be written past the page cache.
+/// A file that is to be written past the page cache: nothing else changes a file's flags.
 const PAST_THE_CACHE: Failing = Failing {
     call: libc::SYS_fcntl,
-    only: Only::Bits { argument: 2, bits: libc::O_DIRECT as u32 },
+    only: Only::With { argument: 1, either: [libc::F_SETFL as u32; 2] },
     errno: libc::EINVAL,
 };
 
