@@ -20,7 +20,7 @@ use std::process::Command;
 
 use child::{Said, asked, play, say, scene, scene_under, text, work};
 use failing::{Failing, Only, fail};
-use lanelog::{Durability, Options, Task};
+use lanelog::{Durability, LaneId, Options, Queue, SyncPath, Task};
 use support::place;
 
 /// A kind of call that fails, and what becomes of the open and of a queue that is open already.
@@ -105,6 +105,7 @@ fn child_process() {
         ("open", case) => at_open(&path, CASES.iter().find(|one| one.name == case).unwrap()),
         ("run", case) => while_open(&path, CASES.iter().find(|one| one.name == case).unwrap()),
         ("live", _) => live(&path),
+        ("several", _) => several(&path),
         ("new", _) => new_queue(&path),
         (other, _) => panic!("no scene {other}"),
     }
@@ -256,6 +257,38 @@ fn fails_once(call: &str, number: usize) -> bool {
     let (said, trace) = traced("live", &place.path, &place.path.with_extension("trace"), call, &number.to_string());
     said.holds(&place.path, &format!("{call} {number}"));
     trace.contains("(INJECTED)")
+}
+
+/// A transaction over several lanes whose syncs fail.
+fn several(path: &Path) {
+    let queue = options().lanes(3).sync_path(SyncPath::Calls).open(path).unwrap();
+    let step = |number: usize| {
+        let mut step = queue.transaction();
+        for lane in 0..3 {
+            step.enqueue(Task::new(&text(10 * number + lane)).lane(LaneId(u8::try_from(lane).unwrap())))?;
+        }
+        step.commit()
+    };
+    step(0).unwrap();
+    fail(&[all(libc::SYS_msync, libc::EIO)]);
+    say("first", 0, step(1));
+    say("second", 0, step(2));
+    say("sync", 0, queue.sync());
+}
+
+#[test]
+fn transaction_over_lanes_of_which_no_sync_succeeds_is_in_doubt_and_what_follows_is_refused() {
+    let place = place();
+    let said = play(&mut scene("several", &place.path));
+    assert_eq!(said.answers("first"), ["InDoubt"].into(), "{}", said.first_error("first"));
+    assert!(said.first_error("first").contains(&format!("(os error {})", libc::EIO)));
+    assert_eq!(said.answers("second"), ["Poisoned"].into());
+    assert_eq!(said.answers("sync"), ["Poisoned"].into());
+    let found = support::texts(&support::drain(&Queue::open(&place.path).unwrap()));
+    // The process lives on in the page cache: all of a transaction, or nothing.
+    let whole = |number: usize| (0..3).filter(|lane| found.contains(&text(10 * number + lane))).count();
+    assert_eq!((whole(0), whole(2)), (3, 0), "{found:?}");
+    assert!(matches!(whole(1), 0 | 3), "{found:?}");
 }
 
 // ---- the names of directories ----

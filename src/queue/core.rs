@@ -165,9 +165,10 @@ impl Core {
             ends.iter().filter_map(|(id, end)| Some((self.engine.log_of(*id)?.as_ref(), *end))).collect();
         let behind: Vec<&Log> = logs.iter().filter(|(log, end)| log.durable() < *end).map(|(log, _)| *log).collect();
         if behind.len() > 1 {
-            self.engine.commit_together(behind.into_iter(), clock::coarse_wall())?;
+            // A failure poisons: what it left in doubt is told below, of the log that it concerns.
+            let _poisoned = self.engine.commit_together(behind.into_iter(), clock::coarse_wall());
         }
-        // What is left: one log, one that somebody else commits, or what somebody stood in front of.
+        // What is left: one log, one that somebody else commits, what somebody stood in front of, or what failed.
         logs.into_iter().try_for_each(|(log, end)| self.wait_durable(log, end))
     }
 

@@ -190,6 +190,7 @@ impl Core {
     }
 
     fn sync_to(&self, end: impl Fn(&Log) -> u64, mut is_due: impl FnMut(LaneId, &Log) -> bool) -> Result<()> {
+        self.engine.check_poison()?;
         let lanes = self.engine.lanes().all().filter(|(lane, log)| log.has_unsynced() && is_due(*lane, log));
         let mut due: Vec<(LogId, u64)> = lanes.map(|(lane, log)| (LogId::from(lane), end(log))).collect();
         let journal = self.engine.journal();
