@@ -5,11 +5,16 @@ mod support;
 
 use std::time::Duration;
 
-use lanelog::{Durability, LaneId, Queue, SyncPath, Task};
+use lanelog::{Durability, LaneId, Options, Queue, SyncPath, Task};
 use support::{as_a_death_leaves_it, drain, place, small};
 
 const LANES: u8 = 4;
 const PATHS: [SyncPath; 3] = [SyncPath::Faster, SyncPath::Calls, SyncPath::Ring];
+
+/// Nothing is synced that nobody asks for.
+fn unhurried(path: SyncPath) -> Options {
+    small().lanes(usize::from(LANES)).sync_interval(Duration::from_secs(3600)).sync_path(path)
+}
 
 fn is_durable(queue: &Queue, lane: LaneId) -> bool {
     let marks = queue.watermarks(lane).unwrap();
@@ -20,8 +25,7 @@ fn is_durable(queue: &Queue, lane: LaneId) -> bool {
 fn a_sync_of_the_queue_covers_every_lane() {
     for path in PATHS {
         let place = place();
-        let options = small().lanes(usize::from(LANES)).sync_interval(Duration::from_secs(3600)).sync_path(path);
-        let queue = options.open(&place.path).unwrap();
+        let queue = unhurried(path).open(&place.path).unwrap();
         // Enough that both ways are tried, and a choice is made; and several segments of a lane at a time.
         for round in 0..20 {
             for lane in (0..LANES).map(LaneId) {
@@ -57,8 +61,7 @@ fn a_sync_of_the_queue_covers_every_lane() {
 fn a_transaction_at_power_is_durable_in_all_its_lanes_when_the_call_returns() {
     for path in PATHS {
         let place = place();
-        let options = small().lanes(usize::from(LANES)).sync_interval(Duration::from_secs(3600)).sync_path(path);
-        let queue = options.open(&place.path).unwrap();
+        let queue = unhurried(path).open(&place.path).unwrap();
         for number in 0..12 {
             let mut step = queue.transaction();
             for lane in (0..LANES).map(LaneId) {

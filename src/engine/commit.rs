@@ -23,7 +23,7 @@ impl Engine {
         self.check_poison()?;
         let _timed = self.timed(&self.counts.commit_times);
         let durable = log.commit(time, self.settings.pad_commits).map_err(|failed| self.sync_failed(failed))?;
-        self.committed(1);
+        self.committed(1, log.id() != LogId::JOURNAL);
         // A commit that succeeded beside one that failed elsewhere still counts: their files are apart.
         Ok(durable)
     }
@@ -37,24 +37,25 @@ impl Engine {
         let begun: Vec<Begun<'_>> = begun.collect::<Result<_, _>>().map_err(|failed| self.sync_failed(failed))?;
         let unsynced: Vec<Unsynced> = begun.iter().flat_map(Begun::unsynced).collect();
         let mut outcomes = self.storage.sync_ranges(&unsynced).into_iter();
-        let (mut committed, mut first_failed) = (0, None);
+        let (mut committed, mut in_lanes, mut first_failed) = (0, false, None);
         for commit in begun {
-            let own = commit.unsynced().count();
+            let (own, is_lane) = (commit.unsynced().count(), commit.log() != LogId::JOURNAL);
             match commit.end_with(outcomes.by_ref().take(own).collect()) {
-                Ok(_) => committed += 1,
+                Ok(_) => (committed, in_lanes) = (committed + 1, in_lanes || is_lane),
                 Err(failed) => first_failed = first_failed.or(Some(failed)),
             }
         }
-        self.committed(committed);
+        self.committed(committed, in_lanes);
         first_failed.map_or(Ok(()), |failed| Err(self.sync_failed(failed)))
     }
 
-    fn committed(&self, commits: u64) {
+    /// So many commits were made, some of them of lanes or none.
+    fn committed(&self, commits: u64, in_lanes: bool) {
         self.counts.commits.fetch_add(commits, Ordering::Relaxed);
         if self.undecided.settle(|log| self.durable_of(log)) {
             // Tasks of transactions became deliverable, in other lanes too.
             self.arrivals.wake_all();
-        } else if commits > 0 {
+        } else if in_lanes {
             // Tasks enqueued at `Power` became deliverable.
             self.arrivals.wake_one();
         }
@@ -123,15 +124,7 @@ impl Engine {
 
     /// Writes a last mark into every log at rest, so that a later crash can tell corrupt from torn.
     pub(crate) fn mark_idle(&self, time: Timestamp) -> Result<()> {
-        for (_, log) in self.lanes.all() {
-            if log.wants_mark() {
-                self.commit(log, time)?;
-            }
-        }
-        if self.journal.wants_mark() {
-            self.commit(&self.journal, time)?;
-        }
-        Ok(())
+        self.logs().filter(|log| log.wants_mark()).try_for_each(|log| self.commit(log, time).map(drop))
     }
 
     /// Refuses everything after a failure that left durability unknown.

@@ -79,8 +79,9 @@ impl Engine {
 
     /// The next segment's size of every lane in use, and how it is best made. Before the first use, that of a lane to come.
     fn lane_wants(&self) -> Vec<(u64, Prepare)> {
+        let share = self.segment_share();
         let mut wants: Vec<(u64, Prepare)> =
-            self.lanes.all().map(|(_, log)| (self.next_segment_bytes(log), log.suited_by())).collect();
+            self.lanes.all().map(|(_, log)| (self.next_segment_bytes(log, share), log.suited_by())).collect();
         if wants.is_empty() {
             wants.push((self.settings.lane_segment_bytes(None), Prepare::Small));
         }
@@ -90,15 +91,19 @@ impl Engine {
     /// Size of the segment that comes next in a lane. Lanes begin small and grow, but where many are in use no further than
     /// to their share: what is in use of all of them together is written and read again and again, and should be as warm
     /// as one lane's. A lane of which more waits than that grows on.
-    pub(super) fn next_segment_bytes(&self, log: &Log) -> u64 {
+    pub(super) fn next_segment_bytes(&self, log: &Log, share: u64) -> u64 {
         let newest = log.newest_bytes();
         let grown = self.settings.lane_segment_bytes(newest);
         let Some(newest) = newest.filter(|newest| *newest < grown) else { return grown };
-        let first = self.settings.lane_segment_bytes(None);
-        let busy = self.lanes.all().filter(|(_, log)| log.newest_bytes().is_some_and(|bytes| bytes > first)).count();
-        let share = SHARED_SEGMENTS * self.settings.segment_bytes / (busy as u64).max(1);
         let waits = || log.segments().iter().map(|segment| segment.file_bytes()).sum::<u64>();
         if grown <= share || grown <= waits() / SHARED_SEGMENTS { grown } else { newest }
+    }
+
+    /// What a lane's segments grow to while its backlog is small.
+    pub(super) fn segment_share(&self) -> u64 {
+        let first = self.settings.lane_segment_bytes(None);
+        let busy = self.lanes.all().filter(|(_, log)| log.newest_bytes().is_some_and(|bytes| bytes > first)).count();
+        SHARED_SEGMENTS * self.settings.segment_bytes / (busy as u64).max(1)
     }
 
     /// True if a lane to which much is appended takes a segment of `bytes` next.

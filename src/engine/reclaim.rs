@@ -133,9 +133,11 @@ impl Engine {
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue
     /// does not hoard.
     fn pool_wants(&self, bytes: u64) -> bool {
+        let share = self.segment_share();
         let wanting = self.lanes.all().filter(|(_, log)| {
             let newest = log.newest_bytes();
-            bytes == self.next_segment_bytes(log) || newest == Some(bytes) && bytes == self.settings.segment_bytes
+            bytes == self.next_segment_bytes(log, share)
+                || newest == Some(bytes) && bytes == self.settings.segment_bytes
         });
         let wanting = wanting.count();
         wanting > 0 && self.pool.lock().count(bytes) < wanting.max(POOL_KEPT)

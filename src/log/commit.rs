@@ -15,7 +15,7 @@ use crate::sabotage::{Bug, on};
 use crate::storage::Unsynced;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering;
-use crate::types::Timestamp;
+use crate::types::{LogId, Timestamp};
 
 /// The physical block of common devices, in bytes.
 const BLOCK_BYTES: u32 = 4096;
@@ -255,6 +255,11 @@ impl Begun<'_> {
             let synced = segment.sync_to(place.offset);
             if synced.is_err() && on(Bug::FailedSyncRetried) { segment.sync_to(place.offset) } else { synced }
         })
+    }
+
+    /// Which log is committed.
+    pub(crate) fn log(&self) -> LogId {
+        self.log.id
     }
 
     /// What is to be synced, in the order in which [`Begun::end_with`] is told of it.

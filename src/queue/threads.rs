@@ -203,6 +203,6 @@ impl Core {
     }
 
     fn has_unsynced(&self) -> bool {
-        self.engine.lanes().all().any(|(_, log)| log.has_unsynced()) || self.engine.journal().has_unsynced()
+        self.engine.logs().any(Log::has_unsynced)
     }
 }

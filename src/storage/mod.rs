@@ -82,6 +82,11 @@ pub(crate) struct Unsynced {
     pub range: Range<u64>,
 }
 
+/// Syncs one after the other, each with its outcome.
+fn sync_in_turn(wanted: &[Unsynced]) -> Vec<io::Result<()>> {
+    wanted.iter().map(|unsynced| unsynced.file.sync_range(unsynced.range.clone())).collect()
+}
+
 /// A directory of flat files. Names never contain separators.
 ///
 /// A change of the directory (create, remove) is durable only after [`Storage::sync_dir`].
@@ -100,7 +105,7 @@ pub(crate) trait Storage: Send + Sync {
     /// Syncs all of these, each as [`File::sync_range`] does and with its own outcome, in their order; one after the other
     /// or side by side.
     fn sync_ranges(&self, wanted: &[Unsynced]) -> Vec<io::Result<()>> {
-        wanted.iter().map(|unsynced| unsynced.file.sync_range(unsynced.range.clone())).collect()
+        sync_in_turn(wanted)
     }
     /// How it does so.
     fn sync_choice(&self) -> SyncChoice {

@@ -20,7 +20,7 @@ use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{IoUring, Probe, opcode};
 use rustix::io::Errno;
 
-use super::{SyncPath, Unsynced};
+use super::{SyncPath, Unsynced, sync_in_turn};
 use crate::sync::{Mutex, OnceLock};
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ impl Syncs {
         let began = (self.nanos)();
         let by_ring = if path == SyncPath::Ring { self.by_ring(wanted) } else { None };
         let is_by_ring = by_ring.is_some();
-        let outcomes = by_ring.unwrap_or_else(|| by_calls(wanted));
+        let outcomes = by_ring.unwrap_or_else(|| sync_in_turn(wanted));
         if wanted.len() >= 2 && outcomes.iter().all(Result::is_ok) {
             let took = (self.nanos)().saturating_sub(began) / wanted.len() as u64;
             self.trial.lock().note(is_by_ring, took);
@@ -177,10 +177,6 @@ fn median(known: &[u64]) -> Option<u64> {
     let mut sorted = known.to_vec();
     sorted.sort_unstable();
     sorted.get(TRIALS / 2).filter(|_| known.len() == TRIALS).copied()
-}
-
-fn by_calls(wanted: &[Unsynced]) -> Vec<io::Result<()>> {
-    wanted.iter().map(|unsynced| unsynced.file.sync_range(unsynced.range.clone())).collect()
 }
 
 /// A ring of a kernel that has what is needed here.

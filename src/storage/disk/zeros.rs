@@ -64,10 +64,9 @@ fn write_direct(file: &StdFile, len: u64) -> io::Result<bool> {
     let written = each(len, DIRECT_BYTES, |at, zeros| file.write_all_at(zeros, at));
     // Nobody else writes so: the zeros that follow, footers, and copies are no multiples of a block in memory.
     fs::fcntl_setfl(file, flags)?;
-    match written.map_err(|error| (error.kind(), error)) {
-        Ok(()) => Ok(true),
-        Err((io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported, _)) => Ok(false),
-        Err((_, error)) => Err(error),
+    match written {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(false),
+        written => written.map(|()| true),
     }
 }
 
