@@ -131,7 +131,7 @@ pub use queue::{Leased, Transaction};
 // Consuming and settling.
 pub use engine::groups::Start;
 pub use engine::receipt::Receipt;
-pub use queue::{Consumer, ConsumerOptions, Delivery, KeepAlive, Reserve, Worker, WorkerOptions};
+pub use queue::{Consumer, ConsumerOptions, Delivery, KeepAlive, Next, Reserve, Worker, WorkerOptions};
 
 // Ids, positions and durability.
 pub use types::{

@@ -114,6 +114,8 @@ pub enum Bug {
     StaleWorkerAcks,
     /// A bucket has a new owner while its tasks are on loan to the one before.
     BucketHandedEarly,
+    /// What acks a task and takes the next one notes only the next one.
+    AckForgottenForNext,
     /// A payload is handed out without a look at its checksum.
     BodyNotVerified,
     /// A lane that a group never read counts as done.
@@ -186,7 +188,7 @@ pub enum Bug {
 impl Bug {
     /// Those that a simulated run shows.
     #[cfg(feature = "sabotage")]
-    pub const SIMULATED: [Bug; 79] = [
+    pub const SIMULATED: [Bug; 80] = [
         Bug::NoDirectorySync,
         Bug::AckBeforeSync,
         Bug::OneLaneSynced,
@@ -240,6 +242,7 @@ impl Bug {
         Bug::PlaceTrusted,
         Bug::StaleWorkerAcks,
         Bug::BucketHandedEarly,
+        Bug::AckForgottenForNext,
         Bug::BodyNotVerified,
         Bug::DoneWithoutReader,
         Bug::StartForgotten,

@@ -208,7 +208,7 @@ fn a_group_that_begins_at_the_oldest_task_sees_nothing_of_what_was_purged_before
     queue.create_group("late", Start::Oldest).unwrap();
     let late = queue.consumer_of("late", lanelog::ConsumerOptions::new()).unwrap();
     let seen = late.reserve(Reserve::new().tasks(9)).unwrap();
-    let seen: Vec<_> = seen.iter().map(|delivery| (delivery.lane(), delivery.payload().as_ref())).collect();
+    let seen: Vec<_> = seen.iter().map(|delivery| (delivery.lane(), delivery.payload())).collect();
     assert_eq!(seen, [(LaneId(0), b"after".as_slice()), (LaneId(1), b"before")]);
 }
 

@@ -35,7 +35,7 @@ fn a_delayed_task_holds_up_nobody_and_tasks_come_as_their_times_do() {
     let consumer = queue.consumer();
     for text in ["first", "second", "third"] {
         let delivery = one(&consumer);
-        assert_eq!(delivery.payload().as_ref(), text.as_bytes());
+        assert_eq!(delivery.payload(), text.as_bytes());
         delivery.ack().unwrap();
     }
 }
@@ -78,7 +78,7 @@ fn a_delayed_task_can_be_cancelled_or_parked_by_its_id_before_its_time() {
     queue.enqueue(Task::new("stays").delay(SOON)).unwrap();
     assert!(nothing(&queue.consumer()), "they are met now, and wait");
     assert!(queue.cancel(cancelled).unwrap() && queue.park("default", parked, "not yet").unwrap());
-    assert_eq!(one(&queue.consumer()).payload().as_ref(), b"stays");
+    assert_eq!(one(&queue.consumer()).payload(), b"stays");
     assert!(nothing(&queue.consumer()));
     assert_eq!(queue.kick("default", &DeadFilter::new()).unwrap(), 1);
     assert_eq!(one(&queue.consumer()).id(), parked);

@@ -25,7 +25,7 @@ fn held_payloads_keep_the_directory_locked() {
     let queue = small().open(&place.path).unwrap();
     queue.enqueue(Task::new("held")).unwrap();
     let delivery = support::one(&queue.consumer());
-    let payload = delivery.payload().clone();
+    let payload = delivery.share_payload();
     delivery.ack().unwrap();
     drop(queue);
     assert!(matches!(Queue::open(&place.path).map(drop), Err(Error::Locked { .. })));

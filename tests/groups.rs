@@ -100,7 +100,7 @@ fn a_group_made_again_under_the_name_is_another_one() {
     assert!(matches!(queue.ack(&old), Err(Error::LeaseLost { .. })));
     assert!(queue.dead_letters("audit").unwrap().is_empty() && queue.parked("audit").unwrap().is_empty());
     let taken = of(&queue, "audit").reserve(Reserve::new().tasks(9)).unwrap();
-    let texts: Vec<_> = taken.iter().map(|delivery| delivery.payload().clone()).collect();
+    let texts: Vec<_> = taken.iter().map(|delivery| delivery.share_payload()).collect();
     assert_eq!(texts, ["dead", "parked", "done", "waits"], "nothing is settled, nothing paused, nothing moved");
     assert!(taken.iter().all(|delivery| delivery.attempt() == 1));
 }

@@ -114,7 +114,7 @@ fn payloads_stay_valid_while_they_are_held_and_their_segments_are_listed() {
     let queue = small().open(&place.path).unwrap();
     queue.enqueue(Task::new("keep me")).unwrap();
     let delivery = support::one(&queue.consumer());
-    let kept = delivery.payload().clone();
+    let kept = delivery.share_payload();
     delivery.ack().unwrap();
     let pins = queue.pins().held;
     assert!(matches!(pins.as_slice(), [pin] if pin.held > 0 && !pin.waits), "held, and in use besides: {pins:?}");

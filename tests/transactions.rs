@@ -227,7 +227,7 @@ fn task_at_power_is_handed_out_only_once_its_whole_transaction_is_durable() {
         // The committer may be faster than this thread; then there is nothing to see.
         queue.enqueue(Task::new("other").lane(LaneId(1)).durability(Durability::Process)).unwrap();
         let taken = queue.consumer().reserve(Reserve::new().tasks(9)).unwrap();
-        let mine = taken.iter().filter(|delivery| delivery.payload().as_ref() == b"task").count();
+        let mine = taken.iter().filter(|delivery| delivery.payload() == b"task").count();
         assert!(mine == 0 || pending.is_durable(), "round {round}: {mine} tasks came too early");
         assert_eq!(pending.wait().unwrap().len(), 3);
         let rest = queue.consumer().reserve(Reserve::new().tasks(9)).unwrap();

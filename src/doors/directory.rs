@@ -116,7 +116,7 @@ fn take_everything(engine: &Engine, told: Option<&BTreeMap<TaskId, Told>>) {
 }
 
 fn bytes_of(handed: &Handed) -> Told {
-    Told { fields: handed.fields.to_vec(), payload: handed.payload.to_vec() }
+    Told { fields: handed.body.fields().to_vec(), payload: handed.body.payload().to_vec() }
 }
 
 /// Appends to every lane and keeps house. Gives what is durable now.
@@ -153,7 +153,7 @@ fn open_again(disk: &Arc<PlainDisk>, accepted: &BTreeSet<TaskId>) {
         }
         for one in &handed {
             let is_new = missing.remove(&one.receipt.task);
-            assert!(!is_new || one.payload == NEW, "{} is not what was enqueued", one.receipt.task);
+            assert!(!is_new || one.body.payload() == NEW, "{} is not what was enqueued", one.receipt.task);
         }
     }
     assert!(missing.is_empty(), "durable and lost: {missing:?}");

@@ -110,9 +110,9 @@ impl Engine {
         Ok(self.journal.durable() >= told || self.commit(&self.journal, time)? >= told)
     }
 
-    /// Bytes of all logs that are published without a gap and wait for their sync.
+    /// Bytes of all logs that are published without a gap and wait for their sync, as far as their lives are there.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
-        self.logs().map(|log| log.published().saturating_sub(log.durable())).sum()
+        self.logs().map(Log::waiting_bytes).sum()
     }
 
     /// Commits the journal and every lane that has something to commit.

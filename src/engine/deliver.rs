@@ -5,8 +5,6 @@
 //! that fails is reported, and its lease ends as if it had never been a task. What lies in a segment whose map failed is
 //! handed out no more: its attempts are taken back, and it waits for a reopen.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
 use crate::delivery::fences::{FENCES_PER_RANGE, Fences};
@@ -15,11 +13,13 @@ use crate::error::{DamageKind, Error, Result};
 use crate::format::record;
 use crate::log::{Segment, Source, map_failed};
 use crate::sabotage::{Bug, on};
+use crate::storage::View;
 use crate::types::{LaneSet, Now, TaskId, Timestamp};
 
 use super::Engine;
-use super::groups::GroupCell;
+use super::groups::{GroupCell, GroupWork};
 use super::receipt::Receipt;
+use super::settle::Settle;
 
 /// With fewer fences than this, and no more to be had, a reserve that asks for more is refused.
 const FENCES_MIN: usize = 1 << 16;
@@ -30,51 +30,161 @@ pub(crate) struct Handed {
     pub receipt: Receipt,
     /// What was said of the attempt before.
     pub reason: String,
-    pub payload: Bytes,
-    pub fields: Bytes,
+    pub body: Body,
     pub enqueued: Timestamp,
+}
+
+/// A task's bytes, borrowed from the log: its fields, and its payload behind them.
+#[derive(Clone)]
+pub(crate) struct Body {
+    view: View,
+    fields: usize,
+}
+
+impl Body {
+    #[inline]
+    pub(crate) fn fields(&self) -> &[u8] {
+        self.view.as_ref().get(..self.fields).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.view.as_ref().get(self.fields..).unwrap_or_default()
+    }
+
+    /// The payload as bytes that live on by themselves; they are still the log's.
+    pub(crate) fn share_payload(&self) -> Bytes {
+        Bytes::from_owner(self.view.clone()).slice(self.fields..)
+    }
 }
 
 impl Engine {
     /// Hands out up to `ask.tasks` tasks of the group, each made into what the caller keeps by `make`.
     ///
-    /// Errors: `Poisoned`; `GroupRemoved`; `WorkerLost` for a worker that is none any more, for every reserve of one is a heartbeat; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
-    /// attempts could not be journaled. Nothing is on loan then.
+    /// Errors: as for [`Engine::reserve_each`].
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn reserve<T>(
         &self,
         cell: &GroupCell,
         ask: &Ask,
         now: Now,
-        make: impl FnMut(Handed) -> T,
+        mut make: impl FnMut(Handed) -> T,
     ) -> Result<Vec<T>> {
+        let mut list = Vec::new();
+        self.reserve_each(cell, ask, now, |handed, left| {
+            if list.is_empty() {
+                list.reserve_exact(left);
+            }
+            list.push(make(handed));
+        })?;
+        Ok(list)
+    }
+
+    /// Hands out up to `ask.tasks` tasks of the group, each to `give`, with how many there may be from it on.
+    ///
+    /// Errors: `Poisoned`; `GroupRemoved`; `WorkerLost` for a worker that is none any more, for every reserve of one is a heartbeat; `Full` if there are no fences to be had before the next checkpoint; `Full` or `InDoubt` if the
+    /// attempts could not be journaled. Nothing is on loan then.
+    pub(crate) fn reserve_each(
+        &self,
+        cell: &GroupCell,
+        ask: &Ask,
+        now: Now,
+        give: impl FnMut(Handed, usize),
+    ) -> Result<()> {
         self.check_poison()?;
         let mut lost = Vec::new();
         let granted = {
             let mut work = self.lock_group(cell)?;
-            let work = &mut *work;
-            self.refill_fences(&mut work.group, ask.tasks)?;
-            let rules = &self.settings.rules;
-            let ask = &self.without_paused(cell, ask);
-            if let Some(worker) = ask.worker() {
-                self.beat_in(work, worker, now)?;
-            }
-            let granted = work.group.reserve(ask, rules, &self.lanes, now, &mut work.changes, &mut lost);
-            if let Err(error) = self.write_changes(work, now.wall) {
-                work.changes.clear();
-                for grant in &granted.grants {
-                    work.group.release(grant.ticket, &mut work.changes);
-                }
-                work.changes.clear();
-                self.wake_if_woken(&mut work.group);
-                return Err(error);
-            }
-            self.wake_if_woken(&mut work.group);
-            granted
+            self.admit(&mut work, ask, now)?;
+            self.lend(cell, &mut work, ask, now, &mut lost)?.0
         };
+        self.hand_out(cell, &granted, lost, now, give);
+        Ok(())
+    }
+
+    /// Acks a receipt and hands out as [`Engine::reserve_each`] does, under one lock and with one entry in the journal. Gives
+    /// the position of the journal behind that, as [`Engine::settle_lease`] does, and whether anything could be handed out.
+    ///
+    /// Errors: those of the two calls, each for its half. Where the entry could not be written the first has it, and nothing
+    /// is on loan.
+    pub(crate) fn ack_and_reserve_each(
+        &self,
+        cell: &GroupCell,
+        receipt: Receipt,
+        ask: &Ask,
+        now: Now,
+        give: impl FnMut(Handed, usize),
+    ) -> (Result<Option<u64>>, Result<()>) {
+        let mut lost = Vec::new();
+        let (acked, granted) = {
+            let admitted = self.check_poison().and_then(|()| {
+                let mut work = self.lock_group(cell)?;
+                self.admit(&mut work, ask, now)?;
+                Ok(work)
+            });
+            let mut work = match admitted {
+                Ok(work) => work,
+                Err(refused) => return (self.settle_lease(cell, receipt, Settle::Ack, now), Err(refused)),
+            };
+            let answer = self.ack_in(&mut work, &receipt, now);
+            if on(Bug::AckForgottenForNext) {
+                work.changes.clear();
+            }
+            match (answer, self.lend(cell, &mut work, ask, now, &mut lost)) {
+                (answer, Ok((granted, end))) => (answer.map(|()| end), granted),
+                (Ok(()), Err(error)) => return (Err(Error::in_doubt(error)), Ok(())),
+                (Err(stale), Err(error)) => return (Err(stale), Err(error)),
+            }
+        };
+        if acked.is_ok() && self.settings.rules.bound_loans() {
+            self.arrivals.wake_all();
+        }
+        self.hand_out(cell, &granted, lost, now, give);
+        (acked, Ok(()))
+    }
+
+    /// Lets in who asks: there are fences for it, and a worker is heard of.
+    fn admit(&self, work: &mut GroupWork, ask: &Ask, now: Now) -> Result<()> {
+        self.refill_fences(&mut work.group, ask.tasks)?;
+        ask.worker().map_or(Ok(()), |worker| self.beat_in(work, worker, now))
+    }
+
+    /// Chooses and leases, and writes that to the journal, with whatever changed in the group before. Gives the position of
+    /// the journal behind it too.
+    fn lend(
+        &self,
+        cell: &GroupCell,
+        work: &mut GroupWork,
+        ask: &Ask,
+        now: Now,
+        lost: &mut Vec<Lost>,
+    ) -> Result<(Granted, Option<u64>)> {
+        let ask = &self.without_paused(cell, ask);
+        let granted = work.group.reserve(ask, &self.settings.rules, &self.lanes, now, &mut work.changes, lost);
+        let written = self.write_changes(work, now.wall);
+        if written.is_err() {
+            work.changes.clear();
+            for grant in &granted.grants {
+                work.group.release(grant.ticket, &mut work.changes);
+            }
+            work.changes.clear();
+        }
+        self.wake_if_woken(&mut work.group);
+        Ok((granted, written?))
+    }
+
+    fn hand_out(
+        &self,
+        cell: &GroupCell,
+        granted: &Granted,
+        lost: Vec<Lost>,
+        now: Now,
+        give: impl FnMut(Handed, usize),
+    ) {
         for lost in lost {
             self.report_lost(lost);
         }
-        Ok(self.verify(cell, &granted, now.wall, make))
+        self.verify(cell, granted, now.wall, give);
     }
 
     /// Gives a group that runs low another range of fences: each is above all that were given out before.
@@ -144,44 +254,30 @@ impl Engine {
         Ok(next)
     }
 
-    fn verify<T>(
-        &self,
-        cell: &GroupCell,
-        granted: &Granted,
-        time: Timestamp,
-        mut make: impl FnMut(Handed) -> T,
-    ) -> Vec<T> {
-        let mut handed = Vec::with_capacity(granted.grants.len());
-        let mut window: Option<Window<'_>> = None;
+    fn verify(&self, cell: &GroupCell, granted: &Granted, time: Timestamp, mut give: impl FnMut(Handed, usize)) {
         let mut rest = granted.grants.as_slice();
         while let Some((grant, after)) = rest.split_first() {
-            rest = after;
-            if !window.as_ref().is_some_and(|window| window.covers(grant)) {
-                window = Window::over(&granted.sources, grant, after);
-            }
-            let cut = window.as_ref().and_then(|window| window.cut(grant));
+            let source = granted.sources.get(grant.source);
+            let body = source.and_then(|source| verified(source, grant));
             // Asked after the look: what was read of a failed map proves nothing.
-            if let Some(source) = granted.sources.get(grant.source).filter(|source| source.region.has_failed()) {
+            if let Some(source) = source.filter(|source| source.region.has_failed()) {
                 self.park(cell, &source.segment, grant, time);
-                continue;
+            } else if let Some(body) = body {
+                let task = TaskId { queue: self.queue, lane: grant.lane, seq: grant.seq };
+                let receipt = Receipt {
+                    task,
+                    group: cell.id,
+                    attempt: grant.attempt,
+                    slot: grant.ticket.slot,
+                    fence: grant.ticket.fence,
+                };
+                let handed = Handed { receipt, reason: grant.reason.clone(), body, enqueued: grant.header.time };
+                give(handed, rest.len());
+            } else {
+                self.drop_damaged(cell, granted, grant);
             }
-            match cut {
-                Some((fields, payload)) => {
-                    let task = TaskId { queue: self.queue, lane: grant.lane, seq: grant.seq };
-                    let receipt = Receipt {
-                        task,
-                        group: cell.id,
-                        attempt: grant.attempt,
-                        slot: grant.ticket.slot,
-                        fence: grant.ticket.fence,
-                    };
-                    let reason = grant.reason.clone();
-                    handed.push(make(Handed { receipt, reason, payload, fields, enqueued: grant.header.time }));
-                }
-                None => self.drop_damaged(cell, granted, grant),
-            }
+            rest = after;
         }
-        handed
     }
 
     fn drop_damaged(&self, cell: &GroupCell, granted: &Granted, grant: &Grant) {
@@ -239,52 +335,15 @@ impl Engine {
     }
 }
 
-/// One borrowed range of a segment that covers several grants in a row, so that a batch costs one owner.
-struct Window<'a> {
-    source: &'a Source,
-    /// Index of the source.
-    number: usize,
-    range: Range<usize>,
-    bytes: Bytes,
-}
-
-impl<'a> Window<'a> {
-    /// The range from `first` over those of `after` that lie behind it in the same segment.
-    fn over(sources: &'a [Source], first: &Grant, after: &[Grant]) -> Option<Window<'a>> {
-        let source = sources.get(first.source)?;
-        let start = first.header.offset as usize;
-        let mut end = start + first.header.bytes as usize;
-        for grant in after {
-            let offset = grant.header.offset as usize;
-            if grant.source != first.source || offset < end {
-                break;
-            }
-            end = offset + grant.header.bytes as usize;
-        }
-        let view = source.region.view(start..end)?;
-        Some(Window { source, number: first.source, range: start..end, bytes: Bytes::from_owner(view) })
+/// The task's bytes, if they verify.
+#[inline]
+fn verified(source: &Source, grant: &Grant) -> Option<Body> {
+    let header = &grant.header;
+    let start = header.offset as usize;
+    let extent = source.region.slice(start..start + header.bytes as usize)?;
+    if !on(Bug::BodyNotVerified) {
+        record::verify(source.segment.life(), header, extent)?;
     }
-
-    fn covers(&self, grant: &Grant) -> bool {
-        let start = grant.header.offset as usize;
-        let end = start + grant.header.bytes as usize;
-        self.number == grant.source && self.range.start <= start && end <= self.range.end
-    }
-
-    /// The task's fields and payload, if its body verifies.
-    #[inline]
-    fn cut(&self, grant: &Grant) -> Option<(Bytes, Bytes)> {
-        let header = &grant.header;
-        let start = (header.offset as usize).checked_sub(self.range.start)?;
-        let extent = self.bytes.get(start..start + header.bytes as usize)?;
-        if !on(Bug::BodyNotVerified) {
-            record::verify(self.source.segment.life(), header, extent)?;
-        }
-        let relative = |range: Range<usize>| {
-            let from = range.start.checked_sub(self.range.start)?;
-            Some(self.bytes.slice(from..from + range.len()))
-        };
-        let fields = if header.fields_bytes == 0 { Bytes::new() } else { relative(header.fields_range())? };
-        Some((fields, relative(header.payload_range())?))
-    }
+    let (fields, payload) = (header.fields_range(), header.payload_range());
+    Some(Body { view: source.region.view(fields.start..payload.end)?, fields: fields.len() })
 }

@@ -69,7 +69,7 @@ use crate::format::meta::{ListedLife, StoredOptions};
 use crate::log::{Lanes, Log, Pool, Segment, Undecided};
 use crate::storage::Storage;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
+use crate::sync::{Line, Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{LogId, Now, QueueId, Seq};
 
 use arrivals::Arrivals;
@@ -140,7 +140,7 @@ pub(crate) struct Engine {
     /// For what it measures of itself alone.
     nanos: fn() -> u64,
     /// Some group or log changed since the last checkpoint.
-    changed: AtomicBool,
+    changed: Line<AtomicBool>,
     /// Woken when a task may have become deliverable.
     pub(crate) arrivals: Arrivals,
     /// Woken when a bound on what waits has room again.

@@ -23,7 +23,7 @@ pub struct Pin {
     pub file: String,
     /// Bytes on disk that can't be given back meanwhile.
     pub bytes: u64,
-    /// How many reserves' worth of payload bytes are still held.
+    /// How many deliveries, and payloads that were shared, are still held.
     pub held: usize,
     /// Everything in it is settled: nothing else keeps its space any more.
     pub waits: bool,

@@ -90,10 +90,7 @@ impl Engine {
         self.check_poison()?;
         let mut work = cell.state.lock();
         let work = &mut *work;
-        // A lease that ran out is lost even if nobody looked at the clock since.
-        if !on(Bug::LeaseAfterExpiry) {
-            work.group.tick(&self.settings.rules, now, &mut work.changes);
-        }
+        self.end_overdue(work, now);
         for receipt in receipts {
             answer(self.settle_one(work, &receipt, how, now));
         }
@@ -108,6 +105,19 @@ impl Engine {
             self.arrivals.wake_all();
         }
         end.map_err(Error::in_doubt)
+    }
+
+    /// A lease that ran out is lost even if nobody looked at the clock since.
+    fn end_overdue(&self, work: &mut GroupWork, now: Now) {
+        if !on(Bug::LeaseAfterExpiry) {
+            work.group.tick(&self.settings.rules, now, &mut work.changes);
+        }
+    }
+
+    /// Acks a receipt for who goes on in the group; what changed is his to write.
+    pub(super) fn ack_in(&self, work: &mut GroupWork, receipt: &Receipt, now: Now) -> Result<()> {
+        self.end_overdue(work, now);
+        self.settle_one(work, receipt, Settle::Ack, now)
     }
 
     fn settle_one(&self, work: &mut GroupWork, receipt: &Receipt, how: Settle<'_>, now: Now) -> Result<()> {

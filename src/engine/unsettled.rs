@@ -5,8 +5,9 @@
 //! So a lane from which tasks are acked as fast as they come is written to the disk by nobody, and its segments are used
 //! again as they are, dirty and resident.
 //!
-//! Nothing is said of less than the truth: what is below the durable mark is durable, and the mark moves with a commit
-//! alone, which covers everything before it, settled or not.
+//! Nothing is said of less than the truth: what is below the durable mark is durable, or was given back because nobody needs
+//! it, and the mark moves with a commit alone, which covers everything before it, settled or not. What a crash now would have
+//! a recovery read again lies in the lives that are there; so they are what is counted, and not how far the mark is behind.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,8 @@ use crate::types::LaneId;
 
 use super::Engine;
 
-/// Segments of a lane that may wait for a sync because all in them is settled: more of them are written after all, for a
-/// recovery reads and writes them again.
+/// Segments of a lane that may wait for a sync because all in them is settled, and are there all the same: more of them are
+/// written after all, for a recovery reads and writes them again.
 const SETTLED_SEGMENTS_MAX: u64 = 4;
 
 /// What one thread, which has lanes synced, remembers between its looks.
@@ -53,7 +54,7 @@ impl Engine {
         let look = looks.lanes.entry(lane).or_default();
         let settled = self.settled_to(look, lane);
         let seen = std::mem::replace(&mut look.seen, published);
-        (seen.saturating_sub(settled.max(durable)), published.saturating_sub(durable))
+        (seen.saturating_sub(settled.max(durable)), log.waiting_bytes())
     }
 
     /// True if the lane is to be synced now that an interval is over: something that was published when it began is not
@@ -64,8 +65,7 @@ impl Engine {
         let settled = self.settled_to(look, lane);
         look.seen = published;
         let before = std::mem::replace(&mut look.published, published);
-        let waiting = published.saturating_sub(durable);
-        settled.max(durable) < before || published == before || waiting > self.settled_unsynced_max()
+        settled.max(durable) < before || published == before || log.waiting_bytes() > self.settled_unsynced_max()
     }
 
     /// Bytes of a lane that may wait for their sync though all are settled.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::format::record::{self, HEADER_BYTES, Kind, MARK_BYTES, Record};
 use crate::storage::{Frontier, MapFailed, Prepare};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, RwLock};
+use crate::sync::{Line, Mutex, RwLock};
 use crate::types::{ExtentWord, LogId, Seq, Timestamp};
 
 use super::extent::Extent;
@@ -23,7 +23,7 @@ mod claims;
 /// A lane's log, or the journal.
 pub(crate) struct Log {
     pub(super) id: LogId,
-    pub(super) claiming: Mutex<Claiming>,
+    pub(super) claiming: Line<Mutex<Claiming>>,
     /// Every retained life, by base.
     pub(super) segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
     /// Lives that may hold bytes above the durable mark, oldest first; the active one is last.
@@ -40,7 +40,7 @@ pub(crate) struct Log {
     /// commit began. Behind a lock of its own, for the commit lock is held while the disk is waited for.
     pub(super) stable: Mutex<(Place, Counted)>,
     /// Log position behind the last record that is not a mark. For knowing when a last mark is wanted.
-    pub(super) filled: AtomicU64,
+    pub(super) filled: Line<AtomicU64>,
     /// Somebody waited for `Power` since the active segment was taken: small commits are to be expected.
     pub(super) powered: AtomicBool,
     /// Nobody did in the whole life of the segment before.
@@ -127,7 +127,7 @@ impl Log {
         });
         Log {
             id,
-            claiming: Mutex::new(Claiming { active: None, last_base, next_start: start, committed: (0, 0) }),
+            claiming: Line::new(Mutex::new(Claiming { active: None, last_base, next_start: start, committed: (0, 0) })),
             segments: RwLock::new(found.into_iter().map(|segment| (segment.base(), segment)).collect()),
             unsynced: Mutex::new(VecDeque::new()),
             durable: AtomicU64::new(start),
@@ -136,7 +136,7 @@ impl Log {
             syncing: AtomicU64::new(0),
             committing: Mutex::new(Committing { marked: start, failed: None }),
             stable: Mutex::new((durable, Counted::default())),
-            filled: AtomicU64::new(filled),
+            filled: Line::new(AtomicU64::new(filled)),
             powered: AtomicBool::new(false),
             calm: AtomicBool::new(false),
             large: AtomicBool::new(false),

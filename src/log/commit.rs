@@ -226,6 +226,15 @@ impl Log {
         prefix.last().map_or_else(|| self.durable(), |(segment, place)| segment.position(place.offset))
     }
 
+    /// Bytes that are published without a gap and wait for their sync, in lives that are still there: what was given back
+    /// meanwhile waits for nothing, and the mark passes over it with the next commit.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        let waits = |(segment, place): &(Arc<Segment>, Place)| {
+            segment.unsynced_to(place.offset).map_or(0, |unsynced| unsynced.range.end - unsynced.range.start)
+        };
+        self.published_prefix().iter().map(waits).sum()
+    }
+
     /// Log position behind everything that was accepted, published or about to be.
     pub(crate) fn filled(&self) -> u64 {
         self.filled.load(Ordering::Relaxed)

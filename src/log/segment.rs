@@ -7,7 +7,7 @@ use crate::format::record::{self, Found, Life};
 use crate::format::segment::{Footer, LifeHeader, SEEK_STRIDE, file_name, record_limit, seek_table};
 use crate::storage::{File, Region, Unsynced};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use crate::sync::{Mutex, OnceLock};
+use crate::sync::{Line, Mutex, OnceLock};
 use crate::types::{LogId, Seq};
 
 /// Where a sealed life ends and what it holds.
@@ -40,7 +40,7 @@ pub(crate) struct Segment {
     /// Record indices that were used when this open went on with the life: whatever became of their bytes, they were there.
     resumed_records: u32,
     /// Task records claimed so far; final once sealed and published.
-    tasks: AtomicU32,
+    tasks: Line<AtomicU32>,
     /// Claims of task records that ended as padding.
     voids: AtomicU32,
     /// Tasks that this open met damaged.
@@ -103,7 +103,7 @@ impl Segment {
             region: Mutex::new(None),
             sealed: OnceLock::new(),
             resumed_records: 0,
-            tasks: AtomicU32::new(0),
+            tasks: Line::default(),
             voids: AtomicU32::new(0),
             damaged: AtomicU32::new(0),
             parked: AtomicU32::new(0),

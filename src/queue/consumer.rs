@@ -13,12 +13,14 @@ use crate::sync::atomic::Ordering;
 use crate::types::{Durability, LaneSet, millis, nanos};
 
 use super::core::Core;
+use super::delivery::Lender;
 use super::{Delivery, Pending, Queue};
 
 /// One of the competing consumers of a group.
 pub struct Consumer {
     queue: Queue,
-    cell: Option<Arc<GroupCell>>,
+    /// `None` for a group that is not there.
+    lender: Option<Arc<Lender>>,
     number: u64,
     options: ConsumerOptions,
     /// A worker: a reserve that waits is heard of so often.
@@ -122,10 +124,21 @@ impl Reserve {
     }
 }
 
+/// What [`Consumer::ack_and_reserve_one`] did.
+#[must_use = "the ack may have been refused, and the next task is on loan"]
+pub struct Next {
+    /// The ack: errors are those of [`Queue::ack`].
+    pub acked: Result<()>,
+    /// The next task, if there was one: errors are those of [`Consumer::reserve`].
+    pub task: Result<Option<Delivery>>,
+}
+
 impl Consumer {
     pub(super) fn new(queue: Queue, cell: Option<Arc<GroupCell>>, options: ConsumerOptions) -> Self {
         let number = queue.core().consumers.fetch_add(1, Ordering::Relaxed);
-        Consumer { queue, cell, number, options, heartbeat: None }
+        let durability = options.durability;
+        let lender = cell.map(|cell| Arc::new(Lender { queue: queue.clone(), cell, durability }));
+        Consumer { queue, lender, number, options, heartbeat: None }
     }
 
     /// The consumer of a worker with that number.
@@ -147,32 +160,113 @@ impl Consumer {
     /// was since; [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`]; [`Error::Full`] if not even the journal could grow,
     /// [`Error::InDoubt`] if an I/O error hit it. Nothing is on loan then.
     pub fn reserve(&self, ask: Reserve) -> Result<Vec<Delivery>> {
-        let core = self.queue.core();
-        let cell = self.cell()?;
+        let mut list = Vec::new();
+        self.reserve_each(ask, |delivery, left| {
+            if list.is_empty() {
+                list.reserve_exact(left);
+            }
+            list.push(delivery);
+        })?;
+        Ok(list)
+    }
+
+    /// As [`Consumer::reserve`] for one task, whatever number the ask names, without a list: the cheapest way to a single
+    /// one.
+    ///
+    /// # Errors
+    /// As for [`Consumer::reserve`].
+    pub fn reserve_one(&self, ask: Reserve) -> Result<Option<Delivery>> {
+        let mut one = None;
+        self.reserve_each(ask.tasks(1), |delivery, _| one = Some(delivery))?;
+        Ok(one)
+    }
+
+    /// Acks a delivery and takes the next task, in one step: what a worker does all day, for two thirds of the price of
+    /// [`Delivery::ack`] and [`Consumer::reserve_one`]. The ack waits for its durability, as that of the consumer's settles
+    /// says, and not for the next task: if none is there, it is done before the wait begins.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let queue = lanelog::Options::new().open(dir.path().join("queue"))?;
+    /// # queue.producer().enqueue("one")?;
+    /// # queue.producer().enqueue("two")?;
+    /// use lanelog::Reserve;
+    ///
+    /// let consumer = queue.consumer();
+    /// let mut task = consumer.reserve_one(Reserve::new())?;
+    /// while let Some(done) = task {
+    ///     println!("{:?}", done.payload());
+    ///     let next = consumer.ack_and_reserve_one(done, Reserve::new());
+    ///     next.acked?;
+    ///     task = next.task?;
+    /// }
+    /// # queue.close()?;
+    /// # Ok::<(), lanelog::Error>(())
+    /// ```
+    #[must_use = "the ack may have been refused, and the next task is on loan"]
+    pub fn ack_and_reserve_one(&self, done: Delivery, ask: Reserve) -> Next {
+        let (mut next, durability) = (None, self.options.durability);
+        let receipt = done.detach();
+        let begun = self.queue.core().check(durability).and_then(|()| self.lender());
+        let lender = match begun {
+            Ok(lender) => lender,
+            Err(refused) => return Next { acked: Err(refused), task: Ok(None) },
+        };
+        let (core, ask) = (self.queue.core(), ask.tasks(1));
+        let give = |handed, _| next = Some(Delivery::new(lender, handed));
+        let (end, taken) = core.engine.ack_and_reserve_each(&lender.cell, receipt, &self.ask(&ask), clock::now(), give);
+        let acked = end.and_then(|end| follow_up(core, durability, end).wait());
+        let task = match taken {
+            Ok(()) if next.is_none() && acked.is_ok() && !ask.wait.is_zero() => self.reserve_one(ask),
+            Ok(()) => {
+                self.pass_on(&lender.cell);
+                Ok(next)
+            }
+            Err(refused) => Err(refused),
+        };
+        Next { acked, task }
+    }
+
+    /// The ask as the engine takes it.
+    fn ask(&self, ask: &Reserve) -> Ask {
         let lease = ask.lease.or(self.options.lease);
-        let engine_ask = Ask {
+        Ask {
             tasks: ask.tasks,
             bytes: ask.bytes,
             lanes: ask.lanes,
-            lease_ms: lease.map_or(core.engine.settings().lease_ms, millis),
+            lease_ms: lease.map_or(self.queue.core().engine.settings().lease_ms, millis),
             consumer: self.number,
-        };
+        }
+    }
+
+    /// What woke this one may have been more than it took.
+    fn pass_on(&self, cell: &GroupCell) {
+        let engine = &self.queue.core().engine;
+        engine.arrivals.pass_on(|| engine.may_reserve(cell, &LaneSet::ALL, self.number));
+    }
+
+    /// Gives each task that it takes, with how many there may be from it on.
+    fn reserve_each(&self, ask: Reserve, mut give: impl FnMut(Delivery, usize)) -> Result<()> {
+        let core = self.queue.core();
+        let lender = self.lender()?;
+        let cell = &*lender.cell;
+        let engine_ask = self.ask(&ask);
         let mut until = None;
         loop {
             core.check(Durability::Process)?;
-            let now = clock::now();
-            let durability = self.options.durability;
-            let make = |handed| Delivery::new(self.queue.clone(), handed, durability);
-            let taken = core.engine.reserve(cell, &engine_ask, now, make);
-            let may_wait = taken.as_ref().is_ok_and(Vec::is_empty) && ask.tasks > 0 && !ask.wait.is_zero();
+            let mut came = false;
+            let taken = core.engine.reserve_each(cell, &engine_ask, clock::now(), |handed, left| {
+                came = true;
+                give(Delivery::new(lender, handed), left);
+            });
+            let may_wait = taken.is_ok() && !came && ask.tasks > 0 && !ask.wait.is_zero();
             if !may_wait {
-                // What woke this one may have been more than it took.
-                core.engine.arrivals.pass_on(|| core.engine.may_reserve(cell, &LaneSet::ALL, self.number));
+                self.pass_on(cell);
                 return taken;
             }
             let until = *until.get_or_insert_with(|| clock::nanos().saturating_add(nanos(ask.wait)));
             if clock::nanos() >= until {
-                return Ok(Vec::new());
+                return Ok(());
             }
             let beat = self.heartbeat.map_or(u64::MAX, |beat| clock::nanos().saturating_add(nanos(beat)));
             self.wait_for_task(cell, &ask.lanes, until.min(beat));
@@ -198,7 +292,7 @@ impl Consumer {
         core.check(self.options.durability)?;
         let receipts: Vec<Receipt> = deliveries.into_iter().map(Delivery::detach).collect();
         let cell = self.cell()?;
-        let settled = core.engine.settle(cell, receipts.iter().copied(), Settle::Ack, clock::now())?;
+        let settled = core.engine.settle(cell, receipts.iter().copied(), Settle::Ack, clock::now_to_ack())?;
         Ok((settled.answers, follow_up(core, self.options.durability, settled.end)))
     }
 
@@ -214,8 +308,12 @@ impl Consumer {
         follow_up(core, self.options.durability, end).wait()
     }
 
+    fn lender(&self) -> Result<&Arc<Lender>> {
+        self.lender.as_ref().ok_or_else(|| Error::NoSuchGroup { name: "default".to_owned() })
+    }
+
     fn cell(&self) -> Result<&GroupCell> {
-        self.cell.as_deref().ok_or_else(|| Error::NoSuchGroup { name: "default".to_owned() })
+        Ok(&self.lender()?.cell)
     }
 
     /// Returns when there may be a task, at `until` (nanoseconds since boot) at the latest.
@@ -237,8 +335,8 @@ impl Consumer {
     }
 }
 
-/// Settles one receipt.
-pub(super) fn settle_one(
+/// Settles one receipt, of whatever group.
+pub(super) fn settle_receipt(
     core: &Arc<Core>,
     receipt: &Receipt,
     how: Settle<'_>,
@@ -246,7 +344,20 @@ pub(super) fn settle_one(
 ) -> Result<Pending<()>> {
     core.check(durability)?;
     let cell = core.engine.group_by_id(receipt.group).ok_or_else(|| core.engine.no_group_of(receipt))?;
-    let end = core.engine.settle_lease(&cell, *receipt, how, clock::now())?;
+    settle_one(core, &cell, receipt, how, durability)
+}
+
+/// Settles one receipt of the group.
+pub(super) fn settle_one(
+    core: &Arc<Core>,
+    cell: &GroupCell,
+    receipt: &Receipt,
+    how: Settle<'_>,
+    durability: Durability,
+) -> Result<Pending<()>> {
+    core.check(durability)?;
+    let now = if matches!(how, Settle::Ack) { clock::now_to_ack() } else { clock::now() };
+    let end = core.engine.settle_lease(cell, *receipt, how, now)?;
     Ok(follow_up(core, durability, end))
 }
 
@@ -261,7 +372,7 @@ pub(super) fn ack_many(core: &Arc<Core>, receipts: &[Receipt], durability: Durab
     for group in groups {
         let Some(cell) = core.engine.group_by_id(group) else { continue };
         let own = || receipts.iter().filter(|receipt| receipt.group == group).copied();
-        let settled = core.engine.settle(&cell, own(), Settle::Ack, clock::now())?;
+        let settled = core.engine.settle(&cell, own(), Settle::Ack, clock::now_to_ack())?;
         end = end.max(settled.end);
         let slots = answers.iter_mut().zip(receipts).filter(|(_, receipt)| receipt.group == group);
         for ((slot, _), answer) in slots.zip(settled.answers) {

@@ -11,7 +11,7 @@ use crate::storage::Medium;
 use crate::storage::disk::clock;
 use crate::storage::disk::fork::ForkGuard;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Mutex, WaitWord};
+use crate::sync::{Line, Mutex, WaitWord};
 use crate::types::{Durability, LANES_MAX, LogId, nanos};
 
 use super::keeper::Keeper;
@@ -27,7 +27,7 @@ pub(super) struct Core {
     pub append_wait: Duration,
     spin: Duration,
     /// How many consumers spin now, and how many may: one core is left to whoever they wait for.
-    spinning: AtomicU64,
+    spinning: Line<AtomicU64>,
     spinning_max: u64,
     on_volatile: OnVolatile,
     fork: ForkGuard,
@@ -57,7 +57,7 @@ impl Core {
             journal_turnstile: Turnstile::default(),
             append_wait,
             spin,
-            spinning: AtomicU64::new(0),
+            spinning: Line::default(),
             spinning_max: cores as u64 - 1,
             on_volatile,
             fork,

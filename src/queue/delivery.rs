@@ -1,9 +1,12 @@
 //! A task on loan.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::engine::deliver::Handed;
+use crate::engine::groups::GroupCell;
 use crate::engine::receipt::Receipt;
 use crate::engine::settle::Settle;
 use crate::error::Result;
@@ -18,88 +21,98 @@ use super::{Pending, Queue};
 ///
 /// Settle it with [`ack`](Delivery::ack), [`nack`](Delivery::nack), [`release`](Delivery::release) or
 /// [`reject`](Delivery::reject). One that is dropped unsettled counts as a failed attempt and comes again after
-/// its backoff. The payload stays valid for as long as a clone of it is held, whatever becomes of the task; its
-/// segment's space is not given back meanwhile ([`Queue::pins`]).
+/// its backoff. Its segment's space is not given back while it is held, or what
+/// [`share_payload`](Delivery::share_payload) gave ([`Queue::pins`]); these bytes stay valid whatever becomes of the task.
 pub struct Delivery {
-    queue: Queue,
-    receipt: Receipt,
-    last_reason: String,
-    payload: Bytes,
-    fields: Bytes,
-    enqueued: Timestamp,
-    durability: Durability,
+    lender: Arc<Lender>,
+    handed: Handed,
     settled: bool,
 }
 
+/// What the deliveries of one consumer share. One count for each consumer: on the queue's own, consumers in several threads
+/// would wait for each other.
+pub(super) struct Lender {
+    pub queue: Queue,
+    pub cell: Arc<GroupCell>,
+    /// When its settles count as done.
+    pub durability: Durability,
+}
+
 impl Delivery {
-    pub(super) fn new(queue: Queue, handed: crate::engine::deliver::Handed, durability: Durability) -> Self {
-        let crate::engine::deliver::Handed { receipt, reason: last_reason, payload, fields, enqueued } = handed;
-        Delivery { queue, receipt, last_reason, payload, fields, enqueued, durability, settled: false }
+    pub(super) fn new(lender: &Arc<Lender>, handed: Handed) -> Self {
+        Delivery { lender: Arc::clone(lender), handed, settled: false }
     }
 
-    /// The payload, verified.
+    /// The payload, verified: the log's own bytes.
     #[must_use]
-    pub fn payload(&self) -> &Bytes {
-        &self.payload
+    pub fn payload(&self) -> &[u8] {
+        self.handed.body.payload()
+    }
+
+    /// The payload as bytes that may be kept for longer than the delivery. They are not copied but the log's own, whose
+    /// segment is not given back while they are held ([`Queue::pins`]); [`to_owned_payload`](Self::to_owned_payload) copies.
+    #[must_use]
+    pub fn share_payload(&self) -> Bytes {
+        self.handed.body.share_payload()
     }
 
     /// The task's id.
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.receipt.task
+        self.handed.receipt.task
     }
 
     /// The lane it was enqueued in.
     #[must_use]
     pub fn lane(&self) -> LaneId {
-        self.receipt.task.lane
+        self.handed.receipt.task.lane
     }
 
     /// Which attempt this is; the first is 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.receipt.attempt
+        self.handed.receipt.attempt
     }
 
     /// What was said of the attempt before; empty for the first, or if nothing was said.
     #[must_use]
     pub fn last_reason(&self) -> &str {
-        &self.last_reason
+        &self.handed.reason
     }
 
     /// Its key, if it has one.
     #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
-        fields::Traits::decode(&self.fields).key
+        fields::Traits::decode(self.handed.body.fields()).key
     }
 
     /// When it was enqueued.
     #[must_use]
     pub fn enqueued_at(&self) -> Timestamp {
-        self.enqueued
+        self.handed.enqueued
     }
 
     /// Its headers, in the order they were given.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        fields::headers(&self.fields)
+        fields::headers(self.handed.body.fields())
     }
 
     /// The proof of this lease.
     #[must_use]
     pub fn receipt(&self) -> Receipt {
-        self.receipt
+        self.handed.receipt
     }
 
     /// The lease's fencing token: pass it to whatever the work changes elsewhere. See [`Receipt::fence`].
     #[must_use]
     pub fn fence(&self) -> u64 {
-        self.receipt.fence
+        self.handed.receipt.fence
     }
 
     /// The payload as a copy that pins nothing.
     #[must_use]
     pub fn to_owned_payload(&self) -> Vec<u8> {
-        self.payload.to_vec()
+        self.payload().to_vec()
     }
 
     /// Done for good. Waits for the durability of the consumer's settles.
@@ -180,7 +193,7 @@ impl Delivery {
     /// # Errors
     /// As for [`Queue::extend`].
     pub fn extend(&self, lease: Duration) -> Result<()> {
-        self.queue.extend(&self.receipt, lease)
+        self.lender.queue.extend(&self.handed.receipt, lease)
     }
 
     /// Keeps the lease alive for as long as the guard is held, `lease` at a time, from a thread of the queue's. For a
@@ -190,22 +203,21 @@ impl Delivery {
     /// [`Error::LeaseLost`](crate::Error::LeaseLost) if it is too late; those of [`Queue::extend`]; [`Error::Io`](crate::Error::Io) if the
     /// thread could not be started.
     pub fn keep_alive(&self, lease: Duration) -> Result<KeepAlive> {
-        let core = self.queue.core();
-        let cell = core.engine.group_by_id(self.receipt.group);
-        let cell = cell.ok_or_else(|| core.engine.no_group_of(&self.receipt))?;
-        keep(core, Kept::new(cell, self.receipt, millis(lease), u64::MAX, None))
+        let Lender { queue, cell, .. } = &*self.lender;
+        keep(queue.core(), Kept::new(Arc::clone(cell), self.handed.receipt, millis(lease), u64::MAX, None))
     }
 
     /// Keeps the lease and gives up the handle: whoever holds the receipt settles the task.
     #[must_use]
     pub fn detach(mut self) -> Receipt {
         self.settled = true;
-        self.receipt
+        self.handed.receipt
     }
 
     fn settle(mut self, how: Settle<'_>) -> Result<Pending<()>> {
         self.settled = true;
-        settle_one(self.queue.core(), &self.receipt, how, self.durability)
+        let lender = &*self.lender;
+        settle_one(lender.queue.core(), &lender.cell, &self.handed.receipt, how, lender.durability)
     }
 }
 
@@ -214,7 +226,8 @@ impl Drop for Delivery {
         if !self.settled {
             let how = Settle::Nack { delay_ms: None, reason: "dropped unsettled" };
             // Refused if the lease is gone or the queue closed; then the task comes again anyway.
-            let _refused = settle_one(self.queue.core(), &self.receipt, how, Durability::Process);
+            let Lender { queue, cell, .. } = &*self.lender;
+            let _refused = settle_one(queue.core(), cell, &self.handed.receipt, how, Durability::Process);
         }
     }
 }

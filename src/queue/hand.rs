@@ -12,7 +12,7 @@ use crate::storage::disk::clock;
 use crate::types::{Durability, LaneId, TaskId};
 
 use super::Queue;
-use super::consumer::settle_one;
+use super::consumer::settle_receipt;
 
 impl Queue {
     /// The dead letters of a group, in the order of lanes and sequences.
@@ -101,7 +101,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn park_leased(&self, receipt: &Receipt, reason: &str) -> Result<()> {
-        settle_one(self.core(), receipt, Settle::Park { reason }, Durability::Power)?.wait()
+        settle_receipt(self.core(), receipt, Settle::Park { reason }, Durability::Power)?.wait()
     }
 
     /// What a group has parked, in the order of lanes and sequences.

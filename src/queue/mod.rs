@@ -22,7 +22,7 @@ mod turnstile;
 mod worker;
 
 pub use bound::Bound;
-pub use consumer::{Consumer, ConsumerOptions, Reserve};
+pub use consumer::{Consumer, ConsumerOptions, Next, Reserve};
 pub use delivery::Delivery;
 pub use keeper::KeepAlive;
 pub use options::{DeadLettersMax, OnDamage, OnVolatile, Options};
@@ -390,7 +390,7 @@ impl Queue {
     /// journal could not be written or synced; [`Error::Io`] if an I/O error hit the task's segment while it was out
     /// ([`Options::sigbus_guard`]); [`Error::Poisoned`], [`Error::Closed`], [`Error::Forked`], [`Error::NotDurable`].
     pub fn ack(&self, receipt: &Receipt) -> Result<()> {
-        consumer::settle_one(self.core(), receipt, Settle::Ack, Durability::Power)?.wait()
+        consumer::settle_receipt(self.core(), receipt, Settle::Ack, Durability::Power)?.wait()
     }
 
     /// Acks several receipts in one journal entry per group and one wait; an answer for each.
@@ -408,7 +408,7 @@ impl Queue {
     /// As for [`Queue::ack`].
     pub fn nack(&self, receipt: &Receipt, delay: Option<Duration>, reason: &str) -> Result<()> {
         let delay_ms = delay.map(millis);
-        consumer::settle_one(self.core(), receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
+        consumer::settle_receipt(self.core(), receipt, Settle::Nack { delay_ms, reason }, Durability::Power)?.wait()
     }
 
     /// The attempt never began: the task is due again at once, and the attempt is not counted. Waits for `Power`.
@@ -416,7 +416,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn release(&self, receipt: &Receipt) -> Result<()> {
-        consumer::settle_one(self.core(), receipt, Settle::Release, Durability::Power)?.wait()
+        consumer::settle_receipt(self.core(), receipt, Settle::Release, Durability::Power)?.wait()
     }
 
     /// The task will never work: a dead letter at once, with the first 200 bytes of the reason. Waits for `Power`.
@@ -424,7 +424,7 @@ impl Queue {
     /// # Errors
     /// As for [`Queue::ack`].
     pub fn reject(&self, receipt: &Receipt, reason: &str) -> Result<()> {
-        consumer::settle_one(self.core(), receipt, Settle::Reject { reason }, Durability::Power)?.wait()
+        consumer::settle_receipt(self.core(), receipt, Settle::Reject { reason }, Durability::Power)?.wait()
     }
 
     /// The lease ends `lease` from now, sooner or later than it would have.
@@ -433,7 +433,7 @@ impl Queue {
     /// As for [`Queue::ack`]; an extension is not journaled, so it is never in doubt.
     pub fn extend(&self, receipt: &Receipt, lease: Duration) -> Result<()> {
         let lease_ms = millis(lease);
-        consumer::settle_one(self.core(), receipt, Settle::Extend { lease_ms }, Durability::Process)?.wait()
+        consumer::settle_receipt(self.core(), receipt, Settle::Extend { lease_ms }, Durability::Process)?.wait()
     }
 
     // ---- looking ----

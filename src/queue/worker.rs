@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::storage::disk::clock;
 use crate::types::{Durability, millis};
 
-use super::consumer::{Consumer, ConsumerOptions, Reserve, follow_up};
+use super::consumer::{Consumer, ConsumerOptions, Next, Reserve, follow_up};
 use super::keeper::{KeepAlive, Kept, keep};
 use super::{Delivery, Pending, Queue};
 
@@ -145,6 +145,21 @@ impl Worker {
     /// [`Error::WorkerLost`] if it counts as dead or another one took its name, and those of [`Consumer::reserve`].
     pub fn reserve(&self, ask: Reserve) -> Result<Vec<Delivery>> {
         self.named(self.consumer.reserve(ask))
+    }
+
+    /// As [`Consumer::reserve_one`], and a heartbeat.
+    ///
+    /// # Errors
+    /// As for [`Worker::reserve`].
+    pub fn reserve_one(&self, ask: Reserve) -> Result<Option<Delivery>> {
+        self.named(self.consumer.reserve_one(ask))
+    }
+
+    /// As [`Consumer::ack_and_reserve_one`], and a heartbeat.
+    #[must_use = "the ack may have been refused, and the next task is on loan"]
+    pub fn ack_and_reserve_one(&self, done: Delivery, ask: Reserve) -> Next {
+        let next = self.consumer.ack_and_reserve_one(done, ask);
+        Next { task: self.named(next.task), ..next }
     }
 
     /// As [`Consumer::ack_batch`].

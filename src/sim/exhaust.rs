@@ -16,7 +16,7 @@ use super::search::Failure;
 use crate::types::{Now, Timestamp};
 
 /// What a workload is made of.
-const ALPHABET: [Op; 14] = [
+const ALPHABET: [Op; 15] = [
     Op::Enqueue { lane: 0, bytes: 9, power: true },
     Op::Enqueue { lane: 0, bytes: 700, power: false },
     Op::Enqueue { lane: 1, bytes: 9, power: false },
@@ -24,6 +24,7 @@ const ALPHABET: [Op; 14] = [
     Op::Stall { lane: 0, bytes: 20, filled: true },
     Op::Reserve { group: 0, tasks: 2, lane: None, lease_ms: 500, consumer: 0 },
     Op::Settle { group: 0, pick: 1, count: 2, how: How::Ack, power: true },
+    Op::AckAndReserve { group: 0, pick: 0, power: false },
     Op::CreateGroup { newest: false, power: true },
     Op::Settle { group: 0, pick: 1, count: 1, how: How::Reject, power: false },
     Op::Transaction {

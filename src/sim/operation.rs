@@ -65,6 +65,12 @@ pub(crate) enum Op {
         how: How,
         power: bool,
     },
+    /// One task is acked and the next one taken, in one step.
+    AckAndReserve {
+        group: u8,
+        pick: u8,
+        power: bool,
+    },
     /// A task that waits is set aside.
     Park {
         group: u8,

@@ -169,7 +169,7 @@ fn told_before_is_so(
         let Some(accepted) = after.tasks.get(&task.seq) else {
             return Err(Violation(format!("task {} was never accepted", task.seq)));
         };
-        let is_same = task.lane == accepted.lane && one.payload == accepted.payload.to_vec();
+        let is_same = task.lane == accepted.lane && one.body.payload() == accepted.payload.to_vec();
         ensure!(is_same, "task {} is not as it was accepted", task.seq);
         let acked = known.mine.get(&task.seq).is_some_and(|mine| mine.acked.must_be(false));
         ensure!(!acked, "task {} was settled for {} before, and comes", task.seq, side.name);
@@ -319,7 +319,7 @@ fn nothing_comes_that_should_not(model: &Model, side: &Side, shown: &Shown, befo
         let Some(mine) = side.mine.get(&seq) else {
             return Err(Violation(format!("task {seq} is not for group {}, or is gone", side.name)));
         };
-        let same = one.receipt.task.lane == task.lane && one.payload == task.payload.to_vec();
+        let same = one.receipt.task.lane == task.lane && one.body.payload() == task.payload.to_vec();
         ensure!(same, "task {seq} is not as it was accepted");
         for settled in [mine.acked, mine.dead] {
             let stays = settled.must_be(before.power_lost);

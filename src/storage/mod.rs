@@ -25,7 +25,7 @@ mod words;
 
 pub use uring::SyncChoice;
 
-pub(crate) use region::{Claim, Frontier, Health, MapFailed, Populated, Region, any_map_failed};
+pub(crate) use region::{Claim, Frontier, Health, MapFailed, Populated, Region, View, any_map_failed};
 #[cfg(test)]
 mod tests;
 

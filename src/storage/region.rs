@@ -33,7 +33,7 @@ use super::File;
 use super::words::Words;
 use crate::sabotage::{Bug, on};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::linger;
+use crate::sync::{Line, linger};
 use crate::types::ExtentWord;
 
 /// Whether an I/O error hit a map. Shared by the map's region and by whoever may notice first; a signal handler may set
@@ -84,11 +84,11 @@ pub(crate) enum Populated {
 pub(crate) struct Region {
     words: Words,
     /// End of what the frontier has handed out. Never behind `readable`.
-    claimed: AtomicUsize,
+    claimed: Line<AtomicUsize>,
     /// Every byte below is final. Only grows within one life.
-    readable: AtomicUsize,
+    readable: Line<AtomicUsize>,
     /// Views that are held. A count for reports; what keeps the memory is the reference in each.
-    views: AtomicUsize,
+    views: Line<AtomicUsize>,
     /// Failed when an I/O error hit the map; what was published since may be lost.
     health: Arc<Health>,
     /// Keeps the memory mapped.
@@ -118,9 +118,9 @@ impl Region {
         Region {
             // SAFETY: what `Words::new` asks for is part of what this function asks for.
             words: unsafe { Words::new(start, bytes) },
-            claimed: AtomicUsize::new(0),
-            readable: AtomicUsize::new(0),
-            views: AtomicUsize::new(0),
+            claimed: Line::default(),
+            readable: Line::default(),
+            views: Line::default(),
             health,
             _memory: memory,
         }
@@ -143,14 +143,14 @@ impl Region {
     /// Goes on with a life whose first `end` bytes are known final, for instance after a clean close.
     pub(crate) fn resume(mut self, end: usize) -> Frontier {
         assert!(end <= self.bytes() && end.is_multiple_of(8), "a frontier stands on a word inside the region");
-        (self.claimed, self.readable) = (AtomicUsize::new(end), AtomicUsize::new(end));
-        Frontier { end, region: Arc::new(self) }
+        (self.claimed, self.readable) = (Line::new(AtomicUsize::new(end)), Line::new(AtomicUsize::new(end)));
+        Frontier { end, writers: Arc::new(Writers { region: Arc::new(self) }) }
     }
 
     /// Makes the first `end` bytes readable, for a sealed file that nobody writes any more.
     pub(crate) fn trust(mut self, end: usize) -> Self {
         let end = end.min(self.bytes());
-        (self.claimed, self.readable) = (AtomicUsize::new(end), AtomicUsize::new(end));
+        (self.claimed, self.readable) = (Line::new(AtomicUsize::new(end)), Line::new(AtomicUsize::new(end)));
         self
     }
 
@@ -262,16 +262,22 @@ fn read_through(file: &dyn File, range: Range<usize>) -> io::Result<()> {
 
 const PIECE_BYTES: usize = 16 << 10;
 
+/// The share in a region that all its claims have together. Readers count on the region's own count for each range they
+/// borrow; were claims counted there too, each count would have to be fetched from the other side's core.
+struct Writers {
+    region: Arc<Region>,
+}
+
 /// The one right to claim extents of a region's life.
 pub(crate) struct Frontier {
-    region: Arc<Region>,
+    writers: Arc<Writers>,
     end: usize,
 }
 
 impl Frontier {
     /// The region it belongs to.
     pub(crate) fn region(&self) -> &Arc<Region> {
-        &self.region
+        &self.writers.region
     }
 
     /// Where the next claim begins.
@@ -285,15 +291,16 @@ impl Frontier {
     pub(crate) fn claim(&mut self, word: ExtentWord, limit: usize) -> Option<Claim> {
         let bytes = word.bytes() as usize;
         let end = self.end.checked_add(bytes)?;
-        if bytes < 8 || end > limit.min(self.region.bytes()) {
+        let region = &self.writers.region;
+        if bytes < 8 || end > limit.min(region.bytes()) {
             return None;
         }
         let start = self.end;
-        self.region.words.store(start, word.0, Ordering::Relaxed);
-        self.end = end;
+        region.words.store(start, word.0, Ordering::Relaxed);
         // Release: pairs with the acquire in `Region::claimed`; whoever sees the new end sees the word.
-        self.region.claimed.store(end, Ordering::Release);
-        Some(Claim { region: Arc::clone(&self.region), start, bytes })
+        region.claimed.store(end, Ordering::Release);
+        self.end = end;
+        Some(Claim { writers: Arc::clone(&self.writers), start, bytes })
     }
 }
 
@@ -301,7 +308,7 @@ impl Frontier {
 ///
 /// Dropping a claim leaves a hole that stops the mark for good; the log wraps it so that never happens.
 pub(crate) struct Claim {
-    region: Arc<Region>,
+    writers: Arc<Writers>,
     start: usize,
     bytes: usize,
 }
@@ -322,7 +329,7 @@ impl Claim {
         assert!(at >= 8 && end.is_some_and(|end| end <= self.bytes), "a fill stays inside its extent");
         // SAFETY: inside the claimed extent (asserted), which this claim alone may write until it is published
         // (`Frontier::claim` hands out disjoint extents; `publish` takes the claim by value).
-        unsafe { self.region.words.fill(self.start + at, bytes) };
+        unsafe { self.writers.region.words.fill(self.start + at, bytes) };
     }
 
     /// Stores the final word: from here on the bytes never change.
@@ -338,10 +345,11 @@ impl Claim {
         linger();
         // Release: pairs with the acquire in `Region::advance`; the fill is seen before the word.
         let order = if on(Bug::RelaxedPublish) { Ordering::Relaxed } else { Ordering::Release };
-        self.region.words.store(self.start, word.0, order);
+        let region = &self.writers.region;
+        region.words.store(self.start, word.0, order);
         // A fault of these stores is handled in this thread, so the compiler alone could read the flag too early.
         compiler_fence(Ordering::SeqCst);
-        if self.region.has_failed() { Err(MapFailed) } else { Ok(()) }
+        if region.has_failed() { Err(MapFailed) } else { Ok(()) }
     }
 
     /// Length of the extent.
@@ -354,6 +362,13 @@ impl Claim {
 pub(crate) struct View {
     region: Arc<Region>,
     range: Range<usize>,
+}
+
+impl Clone for View {
+    fn clone(&self) -> Self {
+        self.region.views.fetch_add(1, Ordering::Relaxed);
+        View { region: Arc::clone(&self.region), range: self.range.clone() }
+    }
 }
 
 impl Drop for View {

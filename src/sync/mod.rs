@@ -6,6 +6,7 @@
 //! - with the feature `jitter` threads stand still for a moment before they take a lock ([`jitter`]).
 
 mod jitter;
+mod line;
 #[cfg(all(test, loom))]
 pub(crate) mod model;
 #[cfg(tsan)]
@@ -13,6 +14,7 @@ mod seen;
 mod wait;
 
 pub(crate) use jitter::linger;
+pub(crate) use line::Line;
 pub(crate) use primitives::MutexGuard;
 pub(crate) use primitives::OnceLock;
 use primitives::{PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};

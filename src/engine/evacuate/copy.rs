@@ -13,7 +13,7 @@ use super::Plan;
 
 /// What became of a copy.
 pub(super) enum Copied {
-    Whole(Segment),
+    Whole(Box<Segment>),
     /// There is no room, or something that is to be moved does not verify: the life stays where it is.
     Not,
     SyncFailed(io::Error),
@@ -108,7 +108,7 @@ fn finish(file: &Arc<dyn File>, header: LifeHeader, plan: &Plan, end: u32, seek:
         return Copied::Not;
     }
     match sync() {
-        Ok(()) => Copied::Whole(cold),
+        Ok(()) => Copied::Whole(Box::new(cold)),
         Err(error) => Copied::SyncFailed(error),
     }
 }

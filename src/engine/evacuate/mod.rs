@@ -134,7 +134,7 @@ impl Engine {
         let old = plan.segment.header();
         let header = LifeHeader { file: number, size: plan.bytes, salt: self.storage.random(), cold: true, ..*old };
         let cold = match copy::copy(&*self.storage, header, &plan) {
-            Copied::Whole(cold) => cold,
+            Copied::Whole(cold) => *cold,
             Copied::Not => {
                 let _swept = self.storage.remove(&file_name(number));
                 return Ok(false);

@@ -16,7 +16,7 @@ use crate::log::{Lanes, Log, Place, Pool, Sealed, Segment};
 use crate::sabotage::{Bug, on};
 use crate::storage::{Prepare, Region, Storage};
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use crate::sync::{Mutex, OnceLock, RwLock, WaitWord};
+use crate::sync::{Line, Mutex, OnceLock, RwLock, WaitWord};
 use crate::types::{LaneId, LogId, Now, QueueId, Seq};
 
 use super::ids::FoundIds;
@@ -157,7 +157,7 @@ fn assemble(storage: Arc<dyn Storage>, mut picture: Picture, stored: StoredOptio
         damage: Mutex::new(DamageList::new(picture.damage)),
         counts: Counts::default(),
         nanos: || 0,
-        changed: AtomicBool::new(true),
+        changed: Line::new(AtomicBool::new(true)),
         arrivals: Arrivals::default(),
         room: WaitWord::default(),
         housework: WaitWord::default(),

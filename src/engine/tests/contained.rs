@@ -38,7 +38,7 @@ fn append(engine: &Engine, numbers: impl Iterator<Item = usize>) {
 }
 
 fn numbers(engine: &Engine) -> BTreeSet<Vec<u8>> {
-    drain(engine, NOW).iter().map(|one| one.payload.to_vec()).collect()
+    drain(engine, NOW).iter().map(|one| one.body.payload().to_vec()).collect()
 }
 
 fn all(count: usize) -> BTreeSet<Vec<u8>> {
@@ -234,7 +234,7 @@ fn new_group_begins_behind_the_newest_task_after_a_recovery_too() {
     append(&engine, 5..6);
     engine.sync_all(NOW.wall).unwrap();
     let handed = engine.reserve(&engine.group("late").unwrap(), &ask(10), NOW, |one| one).unwrap();
-    let got: Vec<Vec<u8>> = handed.iter().map(|one| one.payload.to_vec()).collect();
+    let got: Vec<Vec<u8>> = handed.iter().map(|one| one.body.payload().to_vec()).collect();
     assert_eq!(got, [payload(5)]);
 }
 
@@ -248,7 +248,7 @@ fn damaged_record_that_was_acked_takes_no_other_task_along_however_often_the_que
         (0..4).for_each(|_| append_as(&engine, LANE, &[b'x'; 900], Durability::Power));
         engine.sync_all(NOW.wall).unwrap();
         let cell = engine.group("default").unwrap();
-        let taken = engine.reserve(&cell, &ask(12), NOW, |one| (one.payload.to_vec(), one.receipt)).unwrap();
+        let taken = engine.reserve(&cell, &ask(12), NOW, |one| (one.body.payload().to_vec(), one.receipt)).unwrap();
         assert_eq!(taken.len(), 12);
         let acked = taken.into_iter().filter(|(text, _)| *text != payload(7)).map(|(_, receipt)| receipt);
         engine.settle(&cell, acked, Settle::Ack, NOW).unwrap();

@@ -84,7 +84,7 @@ impl Day {
                 return (count, latest);
             }
             for one in &handed {
-                let due = Traits::decode(&one.fields).run_at.unwrap();
+                let due = Traits::decode(one.body.fields()).run_at.unwrap();
                 assert!(due <= self.now.wall, "it comes early");
                 latest = latest.max(self.now.wall.0 - due.0);
             }

@@ -42,7 +42,7 @@ fn queue_at_rest(tasks: usize, clean: bool) -> SimDisk {
 }
 
 fn payloads(engine: &Engine) -> Vec<Vec<u8>> {
-    drain(engine, NOW).iter().map(|one| one.payload.to_vec()).collect()
+    drain(engine, NOW).iter().map(|one| one.body.payload().to_vec()).collect()
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn failed_segment_is_reported_once_and_costs_nothing_for_good() {
     let engine = open(&disk.restart(Loss::Process), NOW).unwrap();
     let again: BTreeSet<Vec<u8>> = payloads(&engine).into_iter().collect();
     assert_eq!(again.len(), lost);
-    assert!(rest.iter().all(|one| !again.contains(&*one.payload)), "what was acked stays acked");
+    assert!(rest.iter().all(|one| !again.contains(one.body.payload())), "what was acked stays acked");
     assert_eq!(engine.damage(), []);
 }
 

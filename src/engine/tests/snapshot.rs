@@ -40,7 +40,7 @@ fn snapshot(engine: &Engine, target: &SimDisk, go_on: &mut dyn FnMut(Stage) -> R
 fn left(disk: &SimDisk) -> BTreeSet<Vec<u8>> {
     let engine = open(disk, NOW).unwrap();
     assert_eq!(engine.damage(), []);
-    drain(&engine, NOW).iter().map(|one| one.payload.to_vec()).collect()
+    drain(&engine, NOW).iter().map(|one| one.body.payload().to_vec()).collect()
 }
 
 /// What a snapshot that failed leaves: nothing, as long as its disk works.

@@ -159,7 +159,7 @@ impl World {
             let key = (one.receipt.task.lane, one.receipt.task.seq);
             assert!(!self.loans.iter().any(|loan| loan.receipt.task == one.receipt.task), "two leases of {key:?}");
             let told = self.told.get_mut(&key).unwrap_or_else(|| panic!("{key:?} was never accepted"));
-            assert_eq!(one.payload, told.payload, "payload of {key:?}");
+            assert_eq!(one.body.payload(), told.payload, "payload of {key:?}");
             assert_eq!(told.ack, Ack::None, "{key:?} was acked and comes again");
             told.attempts += 1;
             assert_eq!(one.receipt.attempt, told.attempts, "attempts of {key:?}");
@@ -240,7 +240,7 @@ impl World {
             let key = (one.receipt.task.lane, one.receipt.task.seq);
             assert!(seen.insert(key), "{key:?} is delivered twice");
             let told = self.told.get(&key).unwrap_or_else(|| panic!("{key:?} was not accepted, or is gone"));
-            assert_eq!(one.payload, told.payload, "payload of {key:?}");
+            assert_eq!(one.body.payload(), told.payload, "payload of {key:?}");
             assert_ne!(told.ack, Ack::Power, "{key:?} was acked at Power");
             assert!(loss == Loss::Power || told.ack == Ack::None, "{key:?} was acked, and the process only died");
             assert!(one.receipt.attempt <= told.attempts + told.taken_back + 1, "attempts of {key:?} are too high");

@@ -1,6 +1,6 @@
 //! Consumers: reserves, all ways in which a lease ends, and what a task that is handed out must be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::model::{Loan, Mine, Side, Sure, Task, Verdict, Violation, ensure};
@@ -8,6 +8,7 @@ use super::super::operation::{DELAY_MS_MAX, How};
 use super::super::schedule::Keyed;
 use super::{Actor, Step};
 use crate::delivery::Ask;
+use crate::delivery::workers::WorkerId;
 use crate::engine::Engine;
 use crate::engine::deliver::Handed;
 use crate::engine::groups::GroupCell;
@@ -54,22 +55,62 @@ impl Actor<'_> {
         let ask = ask(tasks, lanes, u64::from(lease_ms), consumer);
         let handed = self.call(|actor| actor.engine.reserve(&cell, &ask, *actor.now, |one| one));
         let handed = handed.inspect_err(|_| self.model.sides[at].reserve_failed = true)?;
+        self.handed(at, &cell, handed, &ask, &waited)
+    }
+
+    /// What a reserve gave is what it may give; `waited` is how long each lane that had a task waited before.
+    fn handed(
+        &mut self,
+        at: usize,
+        cell: &GroupCell,
+        handed: Vec<Handed>,
+        ask: &Ask,
+        waited: &BTreeMap<LaneId, u64>,
+    ) -> Step<usize> {
         let count = handed.len();
         let served: Vec<LaneId> = handed.iter().map(|one| one.receipt.task.lane).collect();
         // Under a bound on all loans nobody had a chance but who was served.
-        let had = if self.setting.loans_max > 0 { count } else { tasks };
-        self.in_turn(at, &served, &waited, had, lanes)?;
+        let had = if self.setting.loans_max > 0 { count } else { ask.tasks };
+        self.in_turn(at, &served, waited, had, ask.lanes)?;
         for lane in &served {
             ensure!(!self.model.is_paused(at, *lane), "lane {lane} is paused, and served");
         }
         for one in handed {
-            let until_ms = self.now.boot_ms + u64::from(lease_ms);
-            self.take(at, one, consumer, until_ms)?;
+            let until_ms = self.now.boot_ms + ask.lease_ms;
+            self.take(at, one, ask.consumer, until_ms)?;
         }
-        self.settle_accounts(at, &cell)?;
+        self.settle_accounts(at, cell)?;
         self.check_keys(at)?;
         self.check_loans()?;
         Ok(count)
+    }
+
+    /// A consumer acks what it has and takes the next task, in one step.
+    pub(super) fn ack_and_reserve(&mut self, at: usize, pick: usize) -> Step {
+        let cell = self.cell(at)?;
+        self.expire(at);
+        let loans = &self.model.sides[at].loans;
+        let Some(from) = pick.checked_rem(loans.len()) else { return Ok(()) };
+        if WorkerId::of_consumer(loans[from].consumer).is_some() {
+            // Its reserves are heartbeats too, and have a step of their own.
+            return self.settle(at, pick, 1, How::Ack);
+        }
+        let waited = self.note_waits(at);
+        let loan = self.model.sides[at].loans.remove(from);
+        let (receipt, ask) = (loan.handed.receipt, ask(1, LaneSet::ALL, 500, loan.consumer));
+        let outcome = self.call(|actor| {
+            let mut handed = Vec::new();
+            let give = |one, _| handed.push(one);
+            let (acked, taken) = actor.engine.ack_and_reserve_each(&cell, receipt, &ask, *actor.now, give);
+            acked.and(taken).map(|()| handed)
+        });
+        let Ok(handed) = outcome else {
+            self.in_doubt(at, &loan, How::Ack);
+            self.model.sides[at].reserve_failed = true;
+            return outcome.map(drop);
+        };
+        self.settled(at, loan, How::Ack);
+        self.handed(at, &cell, handed, &ask, &waited).map(drop)
     }
 
     /// A task was handed out: it must be one that the group may have now, as it was accepted.
@@ -86,7 +127,7 @@ impl Actor<'_> {
             return Err(Violation(format!("task {seq} is not for group {}, or is gone", side.name)));
         };
         ensure!(
-            id.lane == task.lane && handed.payload == task.payload.to_vec(),
+            id.lane == task.lane && handed.body.payload() == task.payload.to_vec(),
             "task {seq} is not as it was accepted"
         );
         // Once its transaction is durable, whether what was there before is or not for which that waits as well.

@@ -155,6 +155,10 @@ impl<'a> Actor<'a> {
                 self.settle(self.side(group), usize::from(pick), usize::from(count), how)?;
                 if power { self.commit(None) } else { Ok(()) }
             }
+            Op::AckAndReserve { group, pick, power } => {
+                self.ack_and_reserve(self.side(group), usize::from(pick))?;
+                if power { self.commit(None) } else { Ok(()) }
+            }
             Op::Keyed { lane, bytes, key, power } => self.enqueue_keyed(LaneId(lane), bytes, key, power),
             Op::Once { .. } => self.once(op),
             Op::Enlist { group, name } => self.enlist(self.side(group), name),

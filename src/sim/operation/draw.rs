@@ -92,6 +92,16 @@ impl Op {
         }
     }
 
+    fn draw_settle<R: Choices>(rng: &mut R) -> Op {
+        let (group, pick) = (small(rng, 8), small(rng, 255));
+        let count = if rng.once_in(2) { 1 } else { 1 + small(rng, 6) };
+        let (how, power) = (How::draw(rng), rng.once_in(2));
+        match how {
+            How::Ack if count == 1 && pick % 3 == 1 => Op::AckAndReserve { group, pick, power },
+            _ => Op::Settle { group, pick, count, how, power },
+        }
+    }
+
     /// A step as a queue in use sees it.
     pub(crate) fn draw<R: Choices>(rng: &mut R, lanes: u8, load: Load) -> Op {
         let bulky = load == Load::Bulky;
@@ -128,13 +138,7 @@ impl Op {
                 lease_ms: if rng.once_in(3) { 20 } else { 500 },
                 consumer: small(rng, 3),
             },
-            29..=43 => Op::Settle {
-                group: small(rng, 8),
-                pick: small(rng, 255),
-                count: if rng.once_in(2) { 1 } else { 1 + small(rng, 6) },
-                how: How::draw(rng),
-                power: rng.once_in(2),
-            },
+            29..=43 => Self::draw_settle(rng),
             44 => Op::Leave { group: small(rng, 8), consumer: small(rng, 3) },
             45 | 56 if bulky => Op::Sweep { group: small(rng, 8) },
             45 => Op::Sweep { group: small(rng, 8) },

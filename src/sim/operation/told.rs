@@ -24,6 +24,9 @@ impl fmt::Display for Op {
             Op::Settle { group, pick, count, how, power } => {
                 write!(f, "group {group} settles {count} from loan {pick} on: {how:?} at {}", at(power))
             }
+            Op::AckAndReserve { group, pick, power } => {
+                write!(f, "group {group} acks loan {pick} and takes the next task, at {}", at(power))
+            }
             Op::Thin { lane, group, how, power } => {
                 write!(
                     f,

@@ -91,7 +91,7 @@ fn ready<T>(engine: &Engine, step: impl Fn() -> Result<Attempt<T>, Error>) -> T 
 fn served(engine: &Engine) -> Vec<String> {
     let cell = engine.group("default").unwrap();
     let ask = Ask { tasks: 9, bytes: u64::MAX, lanes: LaneSet::ALL, lease_ms: 1_000, consumer: 0 };
-    engine.reserve(&cell, &ask, NOW, |one| String::from_utf8(one.payload.to_vec()).unwrap()).unwrap()
+    engine.reserve(&cell, &ask, NOW, |one| String::from_utf8(one.body.payload().to_vec()).unwrap()).unwrap()
 }
 
 /// A queue whose process died right behind a transaction, and where its extents lie: acks a task of lane 0, and puts

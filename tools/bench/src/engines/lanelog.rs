@@ -57,7 +57,7 @@ impl Store for Opened {
 
     fn consumer(&self) -> anyhow::Result<Box<dyn Consumer + '_>> {
         let options = ConsumerOptions::new().durability(self.durability);
-        Ok(Box::new(Taking { consumer: self.queue.consumer_of("default", options)?, kept: Vec::new() }))
+        Ok(Box::new(Taking { consumer: self.queue.consumer_of("default", options)?, done: None, kept: Vec::new() }))
     }
 
     fn close(self: Box<Self>) -> anyhow::Result<()> {
@@ -99,22 +99,39 @@ impl Producer for Sending<'_> {
 
 struct Taking {
     consumer: lanelog::Consumer,
+    /// Acked with the next call.
+    done: Option<lanelog::Delivery>,
     kept: Vec<lanelog::Delivery>,
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        // A task that was seen and not acked would come again, and be told as one too many.
+        let _told = self.done.take().map(lanelog::Delivery::ack);
+    }
 }
 
 impl Consumer for Taking {
     fn take(&mut self, tasks: usize, wait: Duration, see: &mut dyn FnMut(&[u8]) -> Settle) -> anyhow::Result<usize> {
-        let mut taken = self.consumer.reserve(Reserve::new().tasks(tasks).wait(wait).lanes(LaneSet::ALL))?;
-        let count = taken.len();
-        if count == 1
-            && let Some(one) = taken.pop()
-        {
+        let ask = Reserve::new().tasks(tasks).wait(wait).lanes(LaneSet::ALL);
+        if tasks == 1 {
+            let one = match self.done.take() {
+                Some(done) => {
+                    let next = self.consumer.ack_and_reserve_one(done, ask);
+                    next.acked?;
+                    next.task?
+                }
+                None => self.consumer.reserve_one(ask)?,
+            };
+            let Some(one) = one else { return Ok(0) };
             match see(one.payload()) {
-                Settle::Ack => one.ack()?,
+                Settle::Ack => self.done = Some(one),
                 Settle::Keep => self.kept.push(one),
             }
-            return Ok(count);
+            return Ok(1);
         }
+        let taken = self.consumer.reserve(ask)?;
+        let count = taken.len();
         let mut done = Vec::with_capacity(count);
         for delivery in taken {
             match see(delivery.payload()) {
