@@ -136,7 +136,7 @@ impl Engine {
             return false;
         }
         let wanted = match is_journal {
-            true => self.settings.journal_segment_bytes(log.newest_bytes()),
+            true => self.next_journal_bytes(),
             false => self.next_segment_bytes(log, self.segment_share()),
         };
         let Some(needed) = self.settings.size_for(bytes).map(|size| if is_journal { 0 } else { size }) else {

@@ -99,6 +99,18 @@ impl Engine {
         if grown <= share || grown <= waits() / SHARED_SEGMENTS { grown } else { newest }
     }
 
+    /// Size of the segment that comes next in the journal. It grows from the largest that is there: where no other was ready
+    /// a smaller one was taken in between, which says nothing.
+    pub(super) fn next_journal_bytes(&self) -> u64 {
+        let largest = self.journal.segments().iter().map(|segment| segment.file_bytes()).max();
+        self.settings.journal_segment_bytes(largest)
+    }
+
+    /// True if a lane is in use that nobody waits to see synced.
+    pub(super) fn is_calm(&self) -> bool {
+        self.lane_wants().into_iter().any(|(_, how)| how == Prepare::Rare)
+    }
+
     /// What a lane's segments grow to while its backlog is small.
     pub(super) fn segment_share(&self) -> u64 {
         let first = self.settings.lane_segment_bytes(None);
@@ -114,7 +126,7 @@ impl Engine {
     /// Makes one segment ready.
     pub(crate) fn prepare_one(&self, needed: Needed) -> Result<()> {
         let (bytes, how) = match needed {
-            Needed::Journal => (self.settings.journal_segment_bytes(self.journal.newest_bytes()), Prepare::Small),
+            Needed::Journal => (self.next_journal_bytes(), Prepare::Small),
             Needed::Lane { bytes, how } => (bytes, how),
         };
         let made = self.make_segment(bytes, how);

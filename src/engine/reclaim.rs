@@ -101,15 +101,26 @@ impl Engine {
         let (for_journal, for_lanes) = (self.journal_wants(bytes), self.pool_wants(bytes));
         let recyclable = self.is_whole(&segment) && (for_journal || for_lanes);
         if recyclable && let Some((file, region)) = segment.into_region() {
-            let pool = if for_journal { &self.journal_pool } else { &self.pool };
-            if !for_journal && self.wants_populated(bytes) {
+            if if for_journal { self.is_calm() } else { self.wants_populated(bytes) } {
                 // A sync left its pages write-protected. If they can't be had now, the stores fault them in.
                 let _slower = region.populate_write(0..region.bytes());
             }
-            pool.lock().put(Ready { number, bytes, file, region });
+            let ready = Ready { number, bytes, file, region };
             self.counts.recycled.fetch_add(1, Ordering::Relaxed);
-            return;
+            if !for_journal {
+                self.pool.lock().put(ready);
+                return;
+            }
+            let mut pool = self.journal_pool.lock();
+            pool.put(ready);
+            let beyond = pool.take_smallest_beyond(JOURNAL_KEPT);
+            drop(pool);
+            return beyond.map_or((), |smallest| self.remove(smallest.number));
         }
+        self.remove(number);
+    }
+
+    fn remove(&self, number: u32) {
         // A name that can't be removed now is swept at the next open: no checkpoint lists it.
         let _swept = self.storage.remove(&file_name(number));
         self.counts.removed.fetch_add(1, Ordering::Relaxed);
@@ -126,8 +137,10 @@ impl Engine {
     fn journal_wants(&self, bytes: u64) -> bool {
         // A file that was cut and is as long as it seems to have been made holds no entry.
         let least = self.settings.journal_segment_bytes(None);
-        let most = self.settings.journal_segment_bytes(self.journal.newest_bytes()).max(least);
-        (least..=most).contains(&bytes) && self.journal_pool.lock().len() < JOURNAL_KEPT
+        let most = self.next_journal_bytes().max(least);
+        let pool = self.journal_pool.lock();
+        let is_better = pool.len() < JOURNAL_KEPT || pool.smallest().is_some_and(|smallest| smallest < bytes);
+        (least..=most).contains(&bytes) && is_better
     }
 
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue

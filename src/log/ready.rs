@@ -36,6 +36,17 @@ impl Pool {
         Some(self.ready.remove(at))
     }
 
+    /// Size of the smallest.
+    pub(crate) fn smallest(&self) -> Option<u64> {
+        self.ready.iter().map(|ready| ready.bytes).min()
+    }
+
+    /// The smallest one, if there are more than `kept`.
+    pub(crate) fn take_smallest_beyond(&mut self, kept: usize) -> Option<Ready> {
+        let (at, _) = self.ready.iter().enumerate().min_by_key(|(_, ready)| ready.bytes)?;
+        (self.ready.len() > kept).then(|| self.ready.remove(at))
+    }
+
     /// How many segments of exactly `bytes` are ready.
     pub(crate) fn count(&self, bytes: u64) -> usize {
         self.ready.iter().filter(|ready| ready.bytes == bytes).count()

@@ -78,3 +78,12 @@ fn lane_beyond_the_count_has_no_log() {
     assert!(lanes.start(LaneId(2), || panic!("made for nobody")).is_none());
     assert!(lanes.log(LaneId(2)).is_none() && lanes.log(LaneId(255)).is_none());
 }
+
+#[test]
+fn smallest_goes_where_more_than_so_many_are_kept() {
+    let mut pool = pool(&[8192, 4096, 16384]);
+    assert_eq!(pool.smallest(), Some(4096));
+    assert!(pool.take_smallest_beyond(3).is_none(), "three are kept");
+    assert_eq!(pool.take_smallest_beyond(2).map(|ready| ready.bytes), Some(4096));
+    assert_eq!((pool.len(), pool.smallest()), (2, Some(8192)));
+}
