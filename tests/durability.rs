@@ -76,6 +76,23 @@ fn producers_wait_for_the_disk_where_what_is_unsynced_is_bounded() {
 }
 
 #[test]
+fn what_a_clean_close_left_is_durable_and_takes_no_room_of_what_may_be_unsynced() {
+    let place = place();
+    let options = Options::new().lanes(2).segment_bytes(1 << 20);
+    let queue = options.open(&place.path).unwrap();
+    for _ in 0..200 {
+        queue.enqueue(Task::new(&[b'x'; 1000]).durability(Durability::Process)).unwrap();
+    }
+    queue.close().unwrap();
+    let bounded = options.sync_interval(Duration::from_secs(3600)).unsynced_bytes_max(64 << 10);
+    let queue = bounded.append_wait(Duration::from_secs(30)).open(&place.path).unwrap();
+    // Each has to take a segment, for which there is room.
+    queue.enqueue(Task::new(b"other").lane(LaneId(1)).durability(Durability::Process)).unwrap();
+    queue.enqueue(Task::new(&[b'x'; 100_000]).durability(Durability::Process)).unwrap();
+    assert_eq!(drain(&queue).len(), 202);
+}
+
+#[test]
 fn submitted_tasks_have_ids_at_once_and_become_durable_together() {
     let place = place();
     let queue = small().open(&place.path).unwrap();

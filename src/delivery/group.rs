@@ -224,6 +224,8 @@ pub(crate) struct Group {
     pub(super) scratch: Option<Arc<dyn Scratch>>,
     /// Of what the whole queue may have on loan.
     pub(super) share: Share,
+    /// A lease or a delay ended by the way.
+    pub(super) ticked: bool,
     pub(super) scheduler: Scheduler,
     pub notes: Notes,
     pub dead: BTreeMap<TaskKey, DeadNote>,
@@ -256,6 +258,7 @@ impl Group {
             far_lanes: LaneSet::EMPTY,
             scratch: None,
             share: Share::default(),
+            ticked: false,
             scheduler: Scheduler::new(priority, now.boot_ms),
             notes: Notes::new(state.notes),
             dead_dirty: Dirty::everything(state.dead.keys()),
@@ -317,11 +320,12 @@ impl Group {
     }
 
     /// True if a task became deliverable to somebody else by the way, since the last call: its key became free, it was
-    /// passed over for another worker, or the queue may have one more on loan.
+    /// passed over for another worker, its lease or its delay ended, or the queue may have one more on loan.
     pub(crate) fn take_woken(&mut self) -> bool {
         let by_bucket = self.sticky.as_mut().is_some_and(Sticky::take_woken);
         let by_room = self.share.take_made_room();
-        self.keys.take_woken() || by_bucket || by_room
+        let by_time = std::mem::take(&mut self.ticked);
+        self.keys.take_woken() || by_bucket || by_room || by_time
     }
 
     /// The task that was in a slot needs its key no more.

@@ -217,6 +217,7 @@ impl Group {
         self.tick_workers(rules, now, changes);
         let mut fired = Vec::new();
         self.wheel.advance(now.boot_ms, |slot| fired.push(slot));
+        self.ticked |= !fired.is_empty();
         for slot in fired {
             let Some(task) = self.slots.slot(slot) else { continue };
             match task.phase() {

@@ -148,6 +148,7 @@ impl Group {
     /// Ends the workers that fell silent.
     pub(super) fn tick_workers(&mut self, rules: &Rules, now: Now, changes: &mut Runs) {
         for id in self.workers.silent(now) {
+            self.ticked = true;
             self.lose_worker(id, "its worker fell silent", rules, now, changes);
         }
     }

@@ -130,15 +130,17 @@ impl Engine {
             if on(Bug::AckForgottenForNext) {
                 work.changes.clear();
             }
-            match (answer, self.lend(cell, &mut work, ask, now, &mut lost)) {
+            let lent = self.lend(cell, &mut work, ask, now, &mut lost);
+            // Under a bound on what is on loan an ack lets others have something, whatever becomes of its entry.
+            if answer.is_ok() && self.settings.rules.bound_loans() {
+                self.arrivals.wake_all();
+            }
+            match (answer, lent) {
                 (answer, Ok((granted, end))) => (answer.map(|()| end), granted),
                 (Ok(()), Err(error)) => return (Err(Error::in_doubt(error)), Ok(())),
                 (Err(stale), Err(error)) => return (Err(stale), Err(error)),
             }
         };
-        if acked.is_ok() && self.settings.rules.bound_loans() {
-            self.arrivals.wake_all();
-        }
         self.hand_out(cell, &granted, lost, now, give);
         (acked, Ok(()))
     }

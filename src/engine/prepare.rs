@@ -106,11 +106,6 @@ impl Engine {
         self.settings.journal_segment_bytes(largest)
     }
 
-    /// True if a lane is in use that nobody waits to see synced.
-    pub(super) fn is_calm(&self) -> bool {
-        self.lane_wants().into_iter().any(|(_, how)| how == Prepare::Rare)
-    }
-
     /// What a lane's segments grow to while its backlog is small.
     pub(super) fn segment_share(&self) -> u64 {
         let first = self.settings.lane_segment_bytes(None);
@@ -129,7 +124,13 @@ impl Engine {
             Needed::Journal => (self.next_journal_bytes(), Prepare::Small),
             Needed::Lane { bytes, how } => (bytes, how),
         };
-        let made = self.make_segment(bytes, how);
+        let made = match self.make_segment(bytes, how) {
+            // What is to be journaled needs little room, if there is no more.
+            Err(Error::Full { .. }) if needed == Needed::Journal => {
+                self.make_segment(self.settings.journal_segment_bytes(None), how)
+            }
+            made => made,
+        };
         self.evacuation.short_of_disk.store(made.is_err(), Ordering::Relaxed);
         let ready = made?;
         match needed {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::format::segment::file_name;
 use crate::log::{Place, Ready, Segment};
-use crate::storage::Medium;
+use crate::storage::{Medium, Prepare, Region};
 use crate::sync::atomic::Ordering;
-use crate::types::LaneId;
+use crate::types::{LaneId, LogId};
 
 use super::Engine;
-use super::prepare::JOURNAL_KEPT;
+use super::prepare::{JOURNAL_KEPT, JOURNAL_READY};
 use super::scratch::ScratchFile;
 
 /// A segment of which somebody holds payloads: it can't be given back before they are dropped.
@@ -98,12 +98,16 @@ impl Engine {
 
     fn reuse(&self, segment: Segment) {
         let (number, bytes) = (segment.header().file, segment.file_bytes());
-        let (for_journal, for_lanes) = (self.journal_wants(bytes), self.pool_wants(bytes));
+        let (for_journal, for_lanes) = (self.journal_wants(&segment), self.pool_wants(bytes));
         let recyclable = self.is_whole(&segment) && (for_journal || for_lanes);
         if recyclable && let Some((file, region)) = segment.into_region() {
-            if if for_journal { self.is_calm() } else { self.wants_populated(bytes) } {
-                // A sync left its pages write-protected. If they can't be had now, the stores fault them in.
-                let _slower = region.populate_write(0..region.bytes());
+            let is_busy = match for_journal {
+                // Nobody waited for a settle in a whole life of it: it is not synced often.
+                true => self.journal.suited_by() == Prepare::Rare,
+                false => self.wants_populated(bytes),
+            };
+            if is_busy {
+                fault_in(&region);
             }
             let ready = Ready { number, bytes, file, region };
             self.counts.recycled.fetch_add(1, Ordering::Relaxed);
@@ -134,13 +138,18 @@ impl Engine {
     }
 
     /// The journal's own segments come first: without them nothing could be acked on a full disk.
-    fn journal_wants(&self, bytes: u64) -> bool {
+    fn journal_wants(&self, segment: &Segment) -> bool {
+        let bytes = segment.file_bytes();
         // A file that was cut and is as long as it seems to have been made holds no entry.
         let least = self.settings.journal_segment_bytes(None);
         let most = self.next_journal_bytes().max(least);
         let pool = self.journal_pool.lock();
-        let is_better = pool.len() < JOURNAL_KEPT || pool.smallest().is_some_and(|smallest| smallest < bytes);
-        (least..=most).contains(&bytes) && is_better
+        // A lane's was made for other commits.
+        let wants = match segment.log() {
+            LogId::JOURNAL => pool.len() < JOURNAL_KEPT || pool.smallest().is_some_and(|smallest| smallest < bytes),
+            _ => pool.len() < JOURNAL_READY,
+        };
+        (least..=most).contains(&bytes) && wants
     }
 
     /// A recycled segment costs nothing to make ready, so a few more than usual are kept, but an idle queue
@@ -200,3 +209,13 @@ impl Engine {
         pins
     }
 }
+
+/// A sync left the pages write-protected: they are faulted in again, a part at a time, for whoever maps anything meanwhile
+/// waits for one. Those that can't be had now are met by the stores.
+fn fault_in(region: &Region) {
+    for from in (0..region.bytes()).step_by(FAULT_IN_BYTES) {
+        let _slower = region.populate_write(from..from + FAULT_IN_BYTES);
+    }
+}
+
+const FAULT_IN_BYTES: usize = 1 << 20;

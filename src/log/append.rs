@@ -160,6 +160,7 @@ impl Log {
         let tasks = segment.tasks();
         claiming.active = Some(Active { segment: Arc::clone(segment), frontier, index, tasks });
         self.segments.write().insert(segment.base(), Arc::clone(segment));
+        segment.synced_to(end);
         self.unsynced.lock().push_back(Arc::clone(segment));
         self.filled.store(position, Ordering::Relaxed);
         self.durable.store(position, Ordering::Release);

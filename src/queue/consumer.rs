@@ -127,7 +127,7 @@ impl Reserve {
 /// What [`Consumer::ack_and_reserve_one`] did.
 #[must_use = "the ack may have been refused, and the next task is on loan"]
 pub struct Next {
-    /// The ack: errors are those of [`Queue::ack`].
+    /// The ack: errors are those of [`Queue::ack`], and [`Error::NoSuchGroup`] of a consumer without a group.
     pub acked: Result<()>,
     /// The next task, if there was one: errors are those of [`Consumer::reserve`].
     pub task: Result<Option<Delivery>>,
@@ -183,7 +183,8 @@ impl Consumer {
 
     /// Acks a delivery and takes the next task, in one step: what a worker does all day, for two thirds of the price of
     /// [`Delivery::ack`] and [`Consumer::reserve_one`]. The ack waits for its durability, as that of the consumer's settles
-    /// says, and not for the next task: if none is there, it is done before the wait begins.
+    /// says, and not for the next task: if none is there, it is done before the wait begins. The next lease begins with the
+    /// call, so at `Power` a part of it has gone by with the ack's sync.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -385,7 +386,10 @@ pub(super) fn ack_many(core: &Arc<Core>, receipts: &[Receipt], durability: Durab
 
 pub(super) fn follow_up(core: &Arc<Core>, durability: Durability, end: Option<u64>) -> Pending<()> {
     match (durability, end) {
-        (Durability::Power, Some(end)) => Pending::until((), core, core.engine.journal(), end, None),
+        (Durability::Power, Some(end)) => {
+            core.engine.journal().note_power();
+            Pending::until((), core, core.engine.journal(), end, None)
+        }
         _ => Pending::done(()),
     }
 }

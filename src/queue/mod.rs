@@ -76,7 +76,8 @@ struct Open {
 pub struct Watermarks {
     /// Everything below is readable, and survives the death of the process.
     pub published: u64,
-    /// Everything below is on stable storage.
+    /// Everything below is on stable storage, or was settled by every group and given back. It lags where nobody waits for
+    /// `Power` and tasks are settled as they come: their bytes are not written for their own sake.
     pub durable: u64,
 }
 

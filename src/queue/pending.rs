@@ -48,7 +48,7 @@ impl<T> Pending<T> {
         }
         let logs = ends.iter().filter_map(|(id, end)| Some((Arc::clone(core.engine.log_of(*id)?), *end)));
         let mut before: Vec<(Arc<Log>, u64)> = logs.collect();
-        for (log, _) in before.iter().filter(|(log, _)| log.id() != LogId::JOURNAL) {
+        for (log, _) in &before {
             log.note_power();
         }
         let goal = before.pop().map(|(log, end)| Goal { core: Arc::clone(core), log, end, task, before });

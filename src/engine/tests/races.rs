@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use super::flaky::open_flaky;
 use super::world::{ack_up_to, ask, open, ready};
 use crate::checkpoint::Store;
+use crate::delivery::Ask;
 use crate::engine::append::TaskDraft;
 use crate::engine::groups::Start;
+use crate::engine::settle::Settle;
 use crate::sim::{Loss, SimDisk};
 use crate::types::{Durability, LaneId, Now, Timestamp};
 
@@ -66,4 +68,36 @@ fn life_that_goes_is_not_met_again_by_a_group_that_was_done_with_it_before_the_o
         checkpoint.join().unwrap().unwrap();
     });
     assert_eq!(engine.lanes().log(LANE).unwrap().segments().len(), 1, "the life is gone");
+}
+
+/// Whoever acks looks at the clock by the way, and ends somebody else's lease that ran out: who sleeps learns of it, for the
+/// janitor finds nothing to end any more.
+#[test]
+fn lease_that_ends_by_the_way_of_an_ack_wakes_who_waits_for_the_task() {
+    let disk = SimDisk::new(1);
+    let engine = open(&disk, NOW).unwrap();
+    for _ in 0..2 {
+        let task = TaskDraft::plain(b"task", Durability::Process);
+        ready(&engine, || engine.append(LANE, &task, NOW.wall)).unwrap();
+    }
+    let cell = engine.group("default").unwrap();
+    let take = |lease_ms| engine.reserve(&cell, &Ask { lease_ms, ..ask(1) }, NOW, |one| one.receipt).unwrap();
+    let (short, long) = (take(10), take(10_000));
+    assert_eq!((short.len(), long.len()), (1, 1));
+    let (awake, is_awake) = channel();
+    thread::scope(|scope| {
+        // Before the ack, in this thread: the other one may be slow.
+        let enrolled = engine.arrivals.enrol(true);
+        scope.spawn(move || {
+            enrolled.sleep(Some(2 * WATCHDOG));
+            awake.send(()).unwrap();
+        });
+        let late = Now { boot_ms: NOW.boot_ms + 20, ..NOW };
+        let settled = engine.settle(&cell, long.into_iter(), Settle::Ack, late).unwrap();
+        assert!(settled.answers.iter().all(Result::is_ok));
+        let woken = is_awake.recv_timeout(WATCHDOG);
+        engine.arrivals.wake_all();
+        woken.unwrap();
+    });
+    assert_eq!(engine.tick(NOW).unwrap(), None, "there is nothing left to end");
 }

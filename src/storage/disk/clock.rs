@@ -9,7 +9,7 @@ pub(crate) fn now() -> Now {
     Now { boot_ms: millis(ClockId::Boottime), wall: Timestamp(millis(ClockId::Realtime)) }
 }
 
-/// This moment for acks, at two thirds of the price: leases are exact, and the wall time, by which nothing of an ack is
+/// This moment for acks, at two thirds of the price: leases are exact, and the wall time, by which nothing of a lease is
 /// decided, may lag by a few milliseconds.
 pub(crate) fn now_to_ack() -> Now {
     Now { boot_ms: millis(ClockId::Boottime), wall: coarse_wall() }
