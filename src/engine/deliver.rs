@@ -71,12 +71,7 @@ impl Engine {
         mut make: impl FnMut(Handed) -> T,
     ) -> Result<Vec<T>> {
         let mut list = Vec::new();
-        self.reserve_each(cell, ask, now, |handed, left| {
-            if list.is_empty() {
-                list.reserve_exact(left);
-            }
-            list.push(make(handed));
-        })?;
+        self.reserve_each(cell, ask, now, |handed, _| list.push(make(handed)))?;
         Ok(list)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::format::segment::file_name;
 use crate::log::{Place, Ready, Segment};
-use crate::storage::{Medium, Prepare, Region};
+use crate::storage::{Medium, Prepare};
 use crate::sync::atomic::Ordering;
 use crate::types::{LaneId, LogId};
 
@@ -107,7 +107,8 @@ impl Engine {
                 false => self.wants_populated(bytes),
             };
             if is_busy {
-                fault_in(&region);
+                // A sync left its pages write-protected. If they can't be had now, the stores fault them in.
+                let _slower = region.populate_write(0..region.bytes());
             }
             let ready = Ready { number, bytes, file, region };
             self.counts.recycled.fetch_add(1, Ordering::Relaxed);
@@ -209,13 +210,3 @@ impl Engine {
         pins
     }
 }
-
-/// A sync left the pages write-protected: they are faulted in again, a part at a time, for whoever maps anything meanwhile
-/// waits for one. Those that can't be had now are met by the stores.
-fn fault_in(region: &Region) {
-    for from in (0..region.bytes()).step_by(FAULT_IN_BYTES) {
-        let _slower = region.populate_write(from..from + FAULT_IN_BYTES);
-    }
-}
-
-const FAULT_IN_BYTES: usize = 1 << 20;

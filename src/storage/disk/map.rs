@@ -141,7 +141,14 @@ pub(crate) fn populate_read(start: NonNull<u8>, bytes: usize, range: Range<usize
 
 /// Faults in the pages of `range` of a region for writing, which makes them dirty.
 pub(crate) fn populate_write(start: NonNull<u8>, bytes: usize, range: Range<usize>) -> io::Result<Populated> {
-    populate_range(start, bytes, range, RawAdvice::LinuxPopulateWrite)
+    let mut populated = Populated::Whole;
+    for from in range.clone().step_by(POPULATE_BYTES) {
+        let part = from..range.end.min(from + POPULATE_BYTES);
+        if populate_range(start, bytes, part, RawAdvice::LinuxPopulateWrite)? == Populated::Unknown {
+            populated = Populated::Unknown;
+        }
+    }
+    Ok(populated)
 }
 
 /// Has the pages of `range` read from the disk, and waits for none of it.
